@@ -1,0 +1,1 @@
+//! What the kernel did not say about a process or a connection.

@@ -1,0 +1,24 @@
+//! The Picket agent: sees what happens on one host, keeps it, delivers it, and scores it on the spot.
+//!
+//! ```text
+//! sensor ─▶ enrich ─▶ pipeline ─┬─▶ buffer (sled) ─▶ uplink ─▶ server
+//!                               └─▶ detector (features, model) ─▶ alerts.jsonl
+//!                                        ▲
+//!                                   model_store ◀── uplink
+//! ```
+//!
+//! Sensors know only their sender; the buffer knows only bytes; the detector never delays the buffer; only an
+//! acknowledgement of the server deletes from the buffer.
+
+pub mod app;
+pub mod buffer;
+pub mod cli;
+pub mod config;
+pub mod detector;
+pub mod enrich;
+pub mod identity;
+pub mod model_store;
+pub mod pipeline;
+pub mod sensor;
+pub mod status;
+pub mod uplink;

@@ -1,0 +1,15 @@
+//! What the agent and the server share, so that both run the same code on the same bytes.
+//!
+//! Pure and deterministic: no clock, no sockets, no files, no threads, no randomness, no hash-map order.
+//!
+//! * [`id`]: hosts, events, digests
+//! * [`event`]: the event model
+//! * [`batch`]: the unit on the agent's disk, on the wire and in the server's write-ahead log
+//! * [`feature`]: from events to vectors
+//! * [`model`]: the compact model format, its reader, writer and scorer
+
+pub mod batch;
+pub mod event;
+pub mod feature;
+pub mod id;
+pub mod model;

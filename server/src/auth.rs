@@ -1,0 +1,1 @@
+//! Operators: who may call what.

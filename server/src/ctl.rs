@@ -1,0 +1,1 @@
+//! picketctl: the operators' command line.

@@ -1,0 +1,1 @@
+//! Agents: inventory, status, desired state.

@@ -1,0 +1,28 @@
+//! The Picket server: takes events in, keeps them, learns from their labels and gives agents models.
+//!
+//! ```text
+//! api ─▶ ingest ─▶ wal (fsync, acknowledgement) ─▶ lake (Delta tables of Parquet)
+//!                                                    │
+//!            label ──▶ dataset ◀─────────────────────┘
+//!                         │
+//!                       train ─▶ evaluate ─▶ registry (signed) ─▶ fleet (desired state)
+//! ```
+
+pub mod api;
+pub mod app;
+pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod ctl;
+pub mod dataset;
+pub mod evaluate;
+pub mod fleet;
+pub mod ingest;
+pub mod label;
+pub mod lake;
+pub mod listener;
+pub mod metastore;
+pub mod pki;
+pub mod registry;
+pub mod train;
+pub mod wal;

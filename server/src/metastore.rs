@@ -1,0 +1,1 @@
+//! Metadata: hosts, tokens, labels, data sets, models.
