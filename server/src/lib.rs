@@ -25,5 +25,6 @@ pub mod listener;
 pub mod metastore;
 pub mod pki;
 pub mod registry;
+pub mod secret;
 pub mod train;
 pub mod wal;
