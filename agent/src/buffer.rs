@@ -168,6 +168,12 @@ impl Buffer {
         Ok(damage)
     }
 
+    /// Closes the store, as after an error.
+    #[cfg(test)]
+    pub(crate) fn close(&mut self) {
+        self.store.close();
+    }
+
     /// Sets the store aside whatever its state and starts a fresh one.
     ///
     /// # Errors

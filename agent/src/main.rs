@@ -1,1 +1,3 @@
+//! The Picket agent.
+
 fn main() {}

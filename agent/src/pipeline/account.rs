@@ -112,9 +112,7 @@ impl EpochAccount {
     /// The epoch has ended: what was on its way inside the process was lost with it.
     pub fn close(&mut self) {
         // Accounts can be ahead of a ledger that did not survive.
-        let known = self.framed
-            + self.booked.of_stage(LossStage::Sensor)
-            + self.booked.of_stage(LossStage::Pipeline);
+        let known = self.framed + self.booked.of_stage(LossStage::Sensor) + self.booked.of_stage(LossStage::Pipeline);
         self.accepted = self.accepted.max(known.saturating_sub(self.sensor_lost));
         self.book(LossStage::Pipeline, LossReason::AgentKilled, self.in_flight());
     }

@@ -86,14 +86,14 @@ impl Accounts {
     pub(crate) fn begin(&mut self, now: Epoch, last: Option<Epoch>) -> (Epoch, Vec<Epoch>) {
         let latest = self.epochs.last_key_value().map(|(epoch, _)| *epoch).max(last);
         let epoch = latest.map_or(now, |latest| now.max(Epoch(latest.0.saturating_add(1))));
-        self.epochs.insert(epoch, EpochAccount::new(epoch));
         let mut forgotten = Vec::new();
-        while self.epochs.len() > EPOCHS_MAX {
+        while self.epochs.len() >= EPOCHS_MAX {
             let settled = self.iter().find(|account| account.is_settled()).map(|account| account.epoch);
             let Some(victim) = settled.or_else(|| self.fold_oldest()) else { break };
             self.epochs.remove(&victim);
             forgotten.push(victim);
         }
+        self.epochs.insert(epoch, EpochAccount::new(epoch));
         (epoch, forgotten)
     }
 
@@ -115,6 +115,8 @@ impl Accounts {
 impl Draft<'_> {
     fn account(&mut self, epoch: Epoch) -> &mut EpochAccount {
         let base = self.base;
+        // A forgotten epoch's numbers went on in the oldest one that is remembered.
+        let epoch = base.epochs.range(epoch..).next().map_or(epoch, |(epoch, _)| *epoch);
         self.touched
             .entry(epoch)
             .or_insert_with(|| base.get(epoch).copied().unwrap_or_else(|| EpochAccount::new(epoch)))
@@ -128,9 +130,8 @@ impl Draft<'_> {
 
     /// The losses to announce next, oldest epoch first.
     pub(crate) fn pending(&self, limit: usize) -> Vec<SensorLoss> {
-        let mut accounts = self.base.epochs.clone();
-        accounts.extend(self.touched.iter().map(|(epoch, account)| (*epoch, *account)));
-        let losses = accounts.values().flat_map(|account| {
+        let accounts = self.base.iter().map(|account| self.touched.get(&account.epoch).unwrap_or(account));
+        let losses = accounts.flat_map(|account| {
             let epoch = account.epoch;
             account.pending.entries().map(move |(stage, reason, count)| SensorLoss { stage, reason, count, epoch })
         });
@@ -138,10 +139,10 @@ impl Draft<'_> {
     }
 
     /// A batch becomes durable: its events are framed, its announcements no longer pending.
-    pub(crate) fn store(&mut self, tag: &BatchTag) {
+    pub(crate) fn store(&mut self, tag: &BatchTag, sequence: u64) {
         let account = self.account(tag.epoch);
         account.framed += u64::from(tag.sensor_events);
-        account.batches += 1;
+        account.batches = account.batches.max(sequence + 1);
         for loss in &tag.losses {
             let pending = &mut self.account(loss.epoch).pending;
             let mut announced = crate::pipeline::loss::LossTable::default();
@@ -155,6 +156,11 @@ impl Draft<'_> {
         let account = self.account(epoch);
         account.framed += sensor_events;
         account.book(LossStage::Buffer, reason, sensor_events);
+    }
+
+    /// An observation that no batch may hold.
+    pub(crate) fn reject_over_limit(&mut self, epoch: Epoch, count: u64) {
+        self.account(epoch).book(LossStage::Pipeline, LossReason::Rejected, count);
     }
 
     /// A durable batch is gone, and the server does not have it: its events are lost, its announcements must be

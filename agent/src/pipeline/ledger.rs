@@ -69,10 +69,7 @@ impl IntakeCounters {
         let used = block.get(..USED_BYTES)?;
         let (body, crc) = used.split_at(USED_BYTES - 4);
         let word = |at: usize| body.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_le_bytes);
-        if &body[..4] != MAGIC
-            || body[4..8] != VERSION.to_le_bytes()
-            || crc32c::crc32c(body).to_le_bytes() != crc
-        {
+        if &body[..4] != MAGIC || body[4..8] != VERSION.to_le_bytes() || crc32c::crc32c(body).to_le_bytes() != crc {
             return None;
         }
         Some(Self {

@@ -53,10 +53,8 @@ impl LossTable {
 
     /// The cells that are not zero.
     pub fn entries(&self) -> impl Iterator<Item = (LossStage, LossReason, u64)> + '_ {
-        LossStage::ALL
-            .into_iter()
-            .flat_map(|stage| LossReason::ALL.into_iter().map(move |reason| (stage, reason, self.get(stage, reason))))
-            .filter(|(_, _, count)| *count > 0)
+        let cells = LossStage::ALL.into_iter().flat_map(|stage| LossReason::ALL.map(|reason| (stage, reason)));
+        cells.map(|(stage, reason)| (stage, reason, self.get(stage, reason))).filter(|(_, _, count)| *count > 0)
     }
 
     pub(crate) fn encode(&self, into: &mut Vec<u8>) {
