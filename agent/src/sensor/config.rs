@@ -1,0 +1,194 @@
+//! Section `[sensor]` of the agent's configuration.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Shortest interval of anything periodic: below it the sensors would only be busy with themselves.
+const INTERVAL_MS_MIN: u64 = 10;
+/// Longest interval of anything periodic.
+const INTERVAL_MS_MAX: u64 = 60_000;
+/// Highest rate a recording is played at, events per second; 0 means "as fast as possible".
+const REPLAY_EVENTS_PER_SECOND_MAX: u32 = 1_000_000;
+
+/// Which sensors run, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SensorConfig {
+    /// Processes: `[sensor.process]`.
+    pub process: ProcessSensorConfig,
+    /// Connections: `[sensor.connection]`.
+    pub connection: ConnectionSensorConfig,
+    /// A recording to play: `[sensor.replay]`; none by default.
+    pub replay: Option<ReplayConfig>,
+}
+
+/// How events are to be seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModeChoice {
+    /// The best way that works here; what it is and why no better is in the sensor's mode.
+    #[default]
+    Auto,
+    /// Netlink or nothing: the agent refuses to start where it is not permitted.
+    Netlink,
+    /// Periodic looks only.
+    Polling,
+    /// Not at all.
+    Off,
+}
+
+/// The process sensor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProcessSensorConfig {
+    /// How.
+    pub mode: ModeChoice,
+    /// Time between two looks at the process table when polling, milliseconds.
+    pub poll_interval_ms: u64,
+}
+
+impl Default for ProcessSensorConfig {
+    fn default() -> Self {
+        Self { mode: ModeChoice::Auto, poll_interval_ms: 250 }
+    }
+}
+
+/// The connection sensor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConnectionSensorConfig {
+    /// How.
+    pub mode: ModeChoice,
+    /// Time between two dumps of the live sockets, milliseconds: how late an open is seen, and how long a connection
+    /// must live for its owner to be found. Ends are pushed by the kernel and do not wait for it.
+    pub dump_interval_ms: u64,
+}
+
+impl Default for ConnectionSensorConfig {
+    fn default() -> Self {
+        Self { mode: ModeChoice::Auto, dump_interval_ms: 100 }
+    }
+}
+
+/// A recording (JSON lines, see `picket_common::event::json`) to be played as if a sensor saw it now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplayConfig {
+    /// The recording.
+    pub path: PathBuf,
+    /// Rate, events per second; 0: as fast as possible.
+    #[serde(default)]
+    pub events_per_second: u32,
+    /// How often the recording is played; 0: until the agent stops.
+    #[serde(default = "one")]
+    pub loops: u64,
+    /// Stop after so many events, however many loops remain; 0: no such limit.
+    #[serde(default)]
+    pub stop_after_events: u64,
+    /// What time the events carry.
+    #[serde(default)]
+    pub time: ReplayTime,
+    /// Sets the pid of each event to a running number from 1, so that each can be accounted for.
+    #[serde(default)]
+    pub number_pids: bool,
+}
+
+/// The time of replayed events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplayTime {
+    /// As recorded.
+    Original,
+    /// Moved so that the first event of each loop happens now and the distances stay.
+    #[default]
+    Shifted,
+}
+
+fn one() -> u64 {
+    1
+}
+
+/// A value of `[sensor]` that is out of range.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("sensor.{key} is {value}: must be between {min} and {max}")]
+pub struct SensorConfigError {
+    key: &'static str,
+    value: u64,
+    min: u64,
+    max: u64,
+}
+
+impl SensorConfig {
+    /// Checks what the types do not say.
+    pub fn check(&self) -> Result<(), SensorConfigError> {
+        let in_range = |key, value, min, max| {
+            if (min..=max).contains(&value) { Ok(()) } else { Err(SensorConfigError { key, value, min, max }) }
+        };
+        in_range("process.poll_interval_ms", self.process.poll_interval_ms, INTERVAL_MS_MIN, INTERVAL_MS_MAX)?;
+        in_range("connection.dump_interval_ms", self.connection.dump_interval_ms, INTERVAL_MS_MIN, INTERVAL_MS_MAX)?;
+        if let Some(replay) = &self.replay {
+            let rate = u64::from(replay.events_per_second);
+            in_range("replay.events_per_second", rate, 0, u64::from(REPLAY_EVENTS_PER_SECOND_MAX))?;
+        }
+        Ok(())
+    }
+}
+
+impl ProcessSensorConfig {
+    /// Time between two looks at the process table.
+    pub fn poll_interval(&self) -> Duration {
+        Duration::from_millis(self.poll_interval_ms)
+    }
+}
+
+impl ConnectionSensorConfig {
+    /// Time between two dumps of the socket table.
+    pub fn dump_interval(&self) -> Duration {
+        Duration::from_millis(self.dump_interval_ms)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_section_means_the_defaults() {
+        let config: SensorConfig = toml::from_str("").unwrap();
+        assert_eq!(config, SensorConfig::default());
+        config.check().unwrap();
+    }
+
+    #[test]
+    fn every_key_can_be_set() {
+        let text = r#"
+            process = { mode = "polling", poll_interval_ms = 500 }
+            connection = { mode = "off", dump_interval_ms = 200 }
+            [replay]
+            path = "events.jsonl"
+            events_per_second = 1500
+            loops = 0
+            stop_after_events = 9
+            time = "original"
+            number_pids = true
+        "#;
+        let config: SensorConfig = toml::from_str(text).unwrap();
+        config.check().unwrap();
+        assert_eq!(config.process.mode, ModeChoice::Polling);
+        assert_eq!(config.connection.dump_interval(), Duration::from_millis(200));
+        let replay = config.replay.unwrap();
+        assert_eq!((replay.loops, replay.stop_after_events, replay.time), (0, 9, ReplayTime::Original));
+    }
+
+    #[test]
+    fn unknown_keys_and_values_out_of_range_are_refused() {
+        assert!(toml::from_str::<SensorConfig>("[process]\npoll_intervall_ms = 1").is_err());
+        assert!(toml::from_str::<SensorConfig>("[process]\nmode = \"ebpf\"").is_err());
+        let config: SensorConfig = toml::from_str("[connection]\ndump_interval_ms = 1").unwrap();
+        let error = config.check().unwrap_err().to_string();
+        assert_eq!(error, "sensor.connection.dump_interval_ms is 1: must be between 10 and 60000");
+    }
+}
