@@ -10,7 +10,9 @@
 //!
 //! No product code lives here and nothing but tests and the demo depends on it.
 
+pub mod accounting;
 pub mod admin;
+pub mod agent_report;
 pub mod demo;
 pub mod observed;
 pub mod process;
