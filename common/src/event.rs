@@ -6,10 +6,14 @@
 use std::net::{IpAddr, SocketAddr};
 
 pub use crate::event::byte_string::ByteString;
+pub use crate::event::name::EventKind;
+pub use crate::event::size::{EventSize, LimitError};
 use crate::id::{Epoch, EventKey};
 
 pub mod byte_string;
 pub mod json;
+mod name;
+mod size;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +29,8 @@ pub mod limits {
     pub const ANCESTORS_MAX: usize = 8;
     /// Most sensors an agent reports.
     pub const SENSORS_MAX: usize = 32;
+    /// Longest text an agent reports of itself (its version, the boot id, a sensor's name or reason), in bytes.
+    pub const AGENT_TEXT_BYTES_MAX: usize = 512;
 }
 
 /// Nanoseconds since 1970-01-01T00:00:00Z.
@@ -79,13 +85,7 @@ pub enum EventBody {
 impl EventBody {
     /// The OCSF class this body belongs to; also the table of the lake it is stored in.
     pub fn class(&self) -> EventClass {
-        match self {
-            Self::ProcessStart(_) | Self::ProcessExit(_) => EventClass::ProcessActivity,
-            Self::ConnectionOpen(_) | Self::ConnectionClose(_) => EventClass::NetworkActivity,
-            Self::Authentication(_) => EventClass::Authentication,
-            Self::SensorLoss(_) => EventClass::SensorLoss,
-            Self::AgentStart(_) => EventClass::AgentActivity,
-        }
+        self.kind().class()
     }
 }
 
@@ -313,21 +313,6 @@ pub enum LossStage {
     Server,
 }
 
-impl LossStage {
-    /// Every stage.
-    pub const ALL: [Self; 4] = [Self::Sensor, Self::Pipeline, Self::Buffer, Self::Server];
-
-    /// Its name in reports and metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Sensor => "sensor",
-            Self::Pipeline => "pipeline",
-            Self::Buffer => "buffer",
-            Self::Server => "server",
-        }
-    }
-}
-
 /// Why events get lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LossReason {
@@ -343,24 +328,6 @@ pub enum LossReason {
     StoreDamaged,
     /// The server rejected the batch.
     Rejected,
-}
-
-impl LossReason {
-    /// Every reason.
-    pub const ALL: [Self; 6] =
-        [Self::QueueFull, Self::AgentKilled, Self::BufferFull, Self::WriteFailed, Self::StoreDamaged, Self::Rejected];
-
-    /// Its name in reports and metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::QueueFull => "queue_full",
-            Self::AgentKilled => "agent_killed",
-            Self::BufferFull => "buffer_full",
-            Self::WriteFailed => "write_failed",
-            Self::StoreDamaged => "store_damaged",
-            Self::Rejected => "rejected",
-        }
-    }
 }
 
 /// An agent began an epoch.

@@ -7,9 +7,12 @@
 //! * [`batch`]: the unit on the agent's disk, on the wire and in the server's write-ahead log
 //! * [`feature`]: from events to vectors
 //! * [`model`]: the compact model format, its reader, writer and scorer
+//! * `settings` (feature of the same name): configuration in layers, texts in, one typed value out
 
 pub mod batch;
 pub mod event;
 pub mod feature;
 pub mod id;
 pub mod model;
+#[cfg(feature = "settings")]
+pub mod settings;

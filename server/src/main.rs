@@ -1,1 +1,3 @@
+//! The Picket server.
+
 fn main() {}

@@ -2429,12 +2429,172 @@ pub mod admin_service_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
-/// Struct of arrays. The frame around it (magic, version, CRC32C, zstd) is picket-common's `batch::frame`.
+/// Up to 4,096 consecutive events of one agent, as a struct of arrays. The frame around it (magic, CRC32C, version,
+/// zstd, first sequence number, event count) is picket-common's `batch`.
+///
+/// A reader walks the events once, in order, taking the next value of each column an event has. Five tables (strings,
+/// lists of strings, processes, contexts, connections) hold what repeats; an entry is added to its table when it is
+/// first referred to, and its columns are read at that moment. A reference is
+/// 0      the default: the empty string, the empty list, no process; for an executable, what this batch last said
+/// of the same process (at first: the empty string)
+/// 1      the next new entry of the table
+/// n + 2  entry n of the table, for strings, lists and contexts (strings and lists: entry 0 is the empty one)
+/// n + 2  the entry added n entries before the newest, for processes and connections
+/// "Option" columns hold 0 for an unknown value and value + 1 otherwise. Every column is used up exactly.
+/// Writers write fields in ascending order, once, packed, and leave out empty ones; readers refuse anything else: a
+/// change of these columns, be it a new value of an enumeration, is a new version of the frame.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BatchColumns {
-    /// Every distinct string once; columns hold indices. Index 0 is the empty string.
-    #[prost(bytes = "vec", repeated, tag = "1")]
-    pub dictionary: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Strings: all bytes of all entries, in order, and the length of each.
+    #[prost(bytes = "vec", tag = "1")]
+    pub string_bytes: ::prost::alloc::vec::Vec<u8>,
+    #[prost(uint32, repeated, tag = "2")]
+    pub string_lengths: ::prost::alloc::vec::Vec<u32>,
+    /// Lists of strings: how many, then a string reference for each.
+    #[prost(uint32, repeated, tag = "3")]
+    pub list_lengths: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "4")]
+    pub list_strings: ::prost::alloc::vec::Vec<u32>,
+    /// Processes. The newest process is the one with the greatest start time so far.
+    /// Difference of the pid from the newest process's (from 0 for the first).
+    #[prost(sint64, repeated, tag = "5")]
+    pub process_pids: ::prost::alloc::vec::Vec<i64>,
+    /// Delta column (see event_times); each difference is from the newest process.
+    #[prost(sint64, repeated, tag = "6")]
+    pub process_start_times: ::prost::alloc::vec::Vec<i64>,
+    /// Contexts: what process starts of one shell or service have in common.
+    #[prost(uint32, repeated, tag = "7")]
+    pub context_working_directories: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint64, repeated, tag = "8")]
+    pub context_user_ids: ::prost::alloc::vec::Vec<u64>,
+    #[prost(uint64, repeated, tag = "9")]
+    pub context_group_ids: ::prost::alloc::vec::Vec<u64>,
+    #[prost(uint32, repeated, tag = "10")]
+    pub context_user_names: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint64, repeated, tag = "11")]
+    pub context_session_ids: ::prost::alloc::vec::Vec<u64>,
+    /// Option: 1 without a controlling terminal, 2 with one.
+    #[prost(uint32, repeated, tag = "12")]
+    pub context_terminals: ::prost::alloc::vec::Vec<u32>,
+    /// input + 8 * output + 64 * error, each the code of a StreamKind.
+    #[prost(uint32, repeated, tag = "13")]
+    pub context_streams: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "14")]
+    pub context_ancestors: ::prost::alloc::vec::Vec<u32>,
+    /// Connections.
+    /// Difference of the socket cookie from the entry before, modulo 2^64.
+    #[prost(sint64, repeated, tag = "15")]
+    pub connection_cookies: ::prost::alloc::vec::Vec<i64>,
+    /// Protocol + 8 * direction.
+    #[prost(uint32, repeated, tag = "16")]
+    pub connection_kinds: ::prost::alloc::vec::Vec<u32>,
+    /// String references: 4 bytes IPv4, 16 bytes IPv6, 24 bytes IPv6 with flow information and scope id, big endian.
+    #[prost(uint32, repeated, tag = "17")]
+    pub connection_local_addresses: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "18")]
+    pub connection_local_ports: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "19")]
+    pub connection_remote_addresses: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "20")]
+    pub connection_remote_ports: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "21")]
+    pub connection_processes: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "22")]
+    pub connection_executables: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint64, repeated, tag = "23")]
+    pub connection_user_ids: ::prost::alloc::vec::Vec<u64>,
+    /// Every event.
+    #[prost(uint32, repeated, tag = "24")]
+    pub event_kinds: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "25")]
+    pub event_origins: ::prost::alloc::vec::Vec<u32>,
+    /// Delta column: the unit in nanoseconds, the first value, then each difference from the value before, in units.
+    #[prost(sint64, repeated, tag = "26")]
+    pub event_times: ::prost::alloc::vec::Vec<i64>,
+    /// Process starts.
+    #[prost(uint32, repeated, tag = "27")]
+    pub start_processes: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "28")]
+    pub start_parents: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "29")]
+    pub start_executables: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "30")]
+    pub start_arguments: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "31")]
+    pub start_contexts: ::prost::alloc::vec::Vec<u32>,
+    /// 1: arguments were cut. 2: seeded. 4 or 8: the executable is not, or is, deleted.
+    #[prost(uint32, repeated, tag = "32")]
+    pub start_flags: ::prost::alloc::vec::Vec<u32>,
+    /// Process exits.
+    #[prost(uint32, repeated, tag = "33")]
+    pub exit_processes: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "34")]
+    pub exit_executables: ::prost::alloc::vec::Vec<u32>,
+    /// 1: has a code. 2: has a signal. 4: has a duration.
+    #[prost(uint32, repeated, tag = "35")]
+    pub exit_flags: ::prost::alloc::vec::Vec<u32>,
+    #[prost(sint32, repeated, tag = "36")]
+    pub exit_codes: ::prost::alloc::vec::Vec<i32>,
+    #[prost(uint32, repeated, tag = "37")]
+    pub exit_signals: ::prost::alloc::vec::Vec<u32>,
+    /// Difference from (time of the event - start time of the process), modulo 2^64.
+    #[prost(sint64, repeated, tag = "38")]
+    pub exit_durations: ::prost::alloc::vec::Vec<i64>,
+    /// Connections opened.
+    #[prost(uint32, repeated, tag = "39")]
+    pub open_connections: ::prost::alloc::vec::Vec<u32>,
+    /// Connections closed.
+    #[prost(uint32, repeated, tag = "40")]
+    pub close_connections: ::prost::alloc::vec::Vec<u32>,
+    /// Outcome + 8 if it has bytes sent, 16 bytes received, 32 segments sent, 64 segments received, 128 a duration.
+    #[prost(uint32, repeated, tag = "41")]
+    pub close_flags: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint64, repeated, tag = "42")]
+    pub close_bytes_sent: ::prost::alloc::vec::Vec<u64>,
+    #[prost(uint64, repeated, tag = "43")]
+    pub close_bytes_received: ::prost::alloc::vec::Vec<u64>,
+    #[prost(uint32, repeated, tag = "44")]
+    pub close_segments_sent: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "45")]
+    pub close_segments_received: ::prost::alloc::vec::Vec<u32>,
+    /// Difference from the time since this batch first mentioned the connection, modulo 2^64.
+    #[prost(sint64, repeated, tag = "46")]
+    pub close_durations: ::prost::alloc::vec::Vec<i64>,
+    /// Authentications.
+    #[prost(uint32, repeated, tag = "47")]
+    pub authentication_user_names: ::prost::alloc::vec::Vec<u32>,
+    /// 1: let in. 2: has a source.
+    #[prost(uint32, repeated, tag = "48")]
+    pub authentication_flags: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "49")]
+    pub authentication_services: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "50")]
+    pub authentication_sources: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "51")]
+    pub authentication_processes: ::prost::alloc::vec::Vec<u32>,
+    /// Losses.
+    /// Stage + 8 * reason.
+    #[prost(uint32, repeated, tag = "52")]
+    pub loss_kinds: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint64, repeated, tag = "53")]
+    pub loss_counts: ::prost::alloc::vec::Vec<u64>,
+    /// Difference from the epoch of the batch, modulo 2^64.
+    #[prost(sint64, repeated, tag = "54")]
+    pub loss_epochs: ::prost::alloc::vec::Vec<i64>,
+    /// Agent starts.
+    #[prost(uint32, repeated, tag = "55")]
+    pub agent_versions: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "56")]
+    pub agent_boot_ids: ::prost::alloc::vec::Vec<u32>,
+    /// How many sensors; the next three columns hold one value for each.
+    #[prost(uint32, repeated, tag = "57")]
+    pub agent_sensor_counts: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "58")]
+    pub agent_sensor_names: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "59")]
+    pub agent_sensor_origins: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "60")]
+    pub agent_sensor_reasons: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeliverRequest {

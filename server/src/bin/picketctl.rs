@@ -1,1 +1,3 @@
+//! The operators' command line of Picket.
+
 fn main() {}

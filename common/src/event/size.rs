@@ -1,0 +1,77 @@
+//! How large an event is, and whether that is within the limits.
+
+use super::{ByteString, Event, EventBody, limits};
+
+/// What the strings of one event amount to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventSize {
+    /// Number of strings, empty ones too.
+    pub strings: usize,
+    /// Bytes of all strings together.
+    pub string_bytes: usize,
+}
+
+/// An event that exceeds [`limits`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("event has {value} {what}, the limit is {limit}")]
+pub struct LimitError {
+    /// What there is too much of.
+    pub what: &'static str,
+    /// How much of it.
+    pub value: usize,
+    /// How much is allowed.
+    pub limit: usize,
+}
+
+impl Event {
+    /// Checks the event against [`limits`] and measures it.
+    ///
+    /// # Errors
+    /// The first limit that is exceeded.
+    pub fn size(&self) -> Result<EventSize, LimitError> {
+        let mut size = EventSize::default();
+        match &self.body {
+            EventBody::ProcessStart(start) => {
+                within("arguments", start.arguments.len(), limits::ARGUMENTS_MAX)?;
+                within("ancestors", start.ancestors.len(), limits::ANCESTORS_MAX)?;
+                start.arguments.iter().for_each(|argument| size.add(argument));
+                within("bytes of arguments", size.string_bytes, limits::ARGUMENTS_BYTES_MAX)?;
+                start.ancestors.iter().for_each(|ancestor| size.add(ancestor));
+                size.add(&start.executable);
+                size.add(&start.working_directory);
+                size.add(&start.user_name);
+            }
+            EventBody::ProcessExit(exit) => size.add(&exit.executable),
+            EventBody::ConnectionOpen(connection) => size.add(&connection.executable),
+            EventBody::ConnectionClose(close) => size.add(&close.connection.executable),
+            EventBody::Authentication(authentication) => {
+                size.add(&authentication.user_name);
+                size.add(&authentication.service);
+            }
+            EventBody::SensorLoss(_) => {}
+            EventBody::AgentStart(start) => {
+                within("sensors", start.sensors.len(), limits::SENSORS_MAX)?;
+                let sensors = start.sensors.iter().flat_map(|sensor| [&sensor.name, &sensor.reason]);
+                for text in [&start.agent_version, &start.boot_id].into_iter().chain(sensors) {
+                    within("bytes of agent text", text.len(), limits::AGENT_TEXT_BYTES_MAX)?;
+                    size.add(text);
+                }
+            }
+        }
+        Ok(size)
+    }
+}
+
+impl EventSize {
+    fn add(&mut self, text: &ByteString) {
+        self.strings += 1;
+        self.string_bytes += text.len();
+    }
+}
+
+fn within(what: &'static str, value: usize, limit: usize) -> Result<(), LimitError> {
+    if value > limit {
+        return Err(LimitError { what, value, limit });
+    }
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! What an executable's path says.
+
+/// Where a file lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PathClass {
+    /// Where packages and administrators install programs.
+    System,
+    /// Below somebody's home.
+    Home,
+    /// Where everybody may write.
+    Temporary,
+    /// Where everybody may write and nothing reaches a disk; also memory files without a name.
+    SharedMemory,
+    /// Anywhere else.
+    Other,
+}
+
+/// Published so that a reader of an alert can look up what "system directory" means; the first match counts.
+const PREFIXES: [(&[u8], PathClass); 22] = [
+    (b"/dev/shm/", PathClass::SharedMemory),
+    (b"/run/shm/", PathClass::SharedMemory),
+    (b"/memfd:", PathClass::SharedMemory),
+    (b"memfd:", PathClass::SharedMemory),
+    (b"/tmp/", PathClass::Temporary),
+    (b"/var/tmp/", PathClass::Temporary),
+    (b"/run/user/", PathClass::Temporary),
+    (b"/run/lock/", PathClass::Temporary),
+    (b"/var/crash/", PathClass::Temporary),
+    (b"/private/tmp/", PathClass::Temporary),
+    (b"/usr/", PathClass::System),
+    (b"/bin/", PathClass::System),
+    (b"/sbin/", PathClass::System),
+    (b"/lib/", PathClass::System),
+    (b"/lib64/", PathClass::System),
+    (b"/opt/", PathClass::System),
+    (b"/snap/", PathClass::System),
+    (b"/nix/store/", PathClass::System),
+    (b"/gnu/store/", PathClass::System),
+    (b"/home/", PathClass::Home),
+    (b"/root/", PathClass::Home),
+    (b"/Users/", PathClass::Home),
+];
+
+impl PathClass {
+    /// Of an absolute path.
+    pub(super) fn of(path: &[u8]) -> Self {
+        PREFIXES.iter().find(|(prefix, _)| path.starts_with(prefix)).map_or(Self::Other, |(_, class)| *class)
+    }
+
+    /// Whether everybody may write there.
+    pub(super) fn is_world_writable(self) -> bool {
+        matches!(self, Self::Temporary | Self::SharedMemory)
+    }
+}
+
+/// The part after the last slash.
+pub(super) fn file_name(path: &[u8]) -> &[u8] {
+    path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
+}
+
+/// How many names a path consists of.
+pub(super) fn depth(path: &[u8]) -> usize {
+    path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()).count()
+}
+
+/// Whether a name in it begins with a dot (other than `.` and `..`).
+pub(super) fn has_hidden_component(path: &[u8]) -> bool {
+    path.split(|byte| *byte == b'/').any(|name| name.starts_with(b".") && name != b"." && name != b"..")
+}

@@ -1,0 +1,6 @@
+//! Tests of what the agent and the server share, through its public interface.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod batch;
+mod json;
+mod support;

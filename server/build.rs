@@ -1,0 +1,5 @@
+//! Makes Cargo look again at the migrations that `sqlx::migrate!` embeds.
+
+fn main() {
+    println!("cargo::rerun-if-changed=migrations");
+}

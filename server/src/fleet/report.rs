@@ -1,0 +1,81 @@
+//! What agents report about their hosts and themselves. For people and for planning, never for identity.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Facts about a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostInventory {
+    /// Its own name for itself.
+    pub hostname: String,
+    /// `Debian GNU/Linux 12` …
+    pub operating_system: String,
+    /// Version of its kernel.
+    pub kernel_release: String,
+    /// `x86_64` …
+    pub architecture: String,
+    /// Logical processors.
+    pub logical_cpus: u32,
+    /// Memory, bytes.
+    pub memory_bytes: u64,
+    /// Version of the agent.
+    pub agent_version: String,
+    /// When it booted.
+    pub boot_time_unix_s: u64,
+}
+
+/// What an agent reports about itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AgentStatus {
+    /// The running agent's epoch.
+    pub epoch: u64,
+    /// Events its sensors handed to the pipeline in this epoch.
+    pub events_accepted: u64,
+    /// Bytes waiting in its buffer.
+    pub buffer_bytes: u64,
+    /// The buffer's ceiling.
+    pub buffer_bytes_max: u64,
+    /// Events lost so far in this epoch, by `stage/reason`.
+    pub events_lost: BTreeMap<String, u64>,
+    /// The models it predicts with.
+    pub active_models: Vec<ActiveModel>,
+    /// Alerts so far in this epoch.
+    pub alerts_total: u64,
+    /// Processor time it took.
+    pub cpu_seconds: f64,
+    /// Memory it holds.
+    pub resident_bytes: u64,
+    /// The most it ever held.
+    pub resident_bytes_peak: u64,
+    /// Its sensors.
+    pub sensors: Vec<SensorStatus>,
+}
+
+/// A model an agent predicts with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ActiveModel {
+    /// What it judges.
+    pub subject: String,
+    /// SHA-256 of its file, hex.
+    pub model_digest: String,
+    /// Why the last model that was offered is not active. Empty when it is.
+    pub last_error: String,
+}
+
+/// A sensor of an agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SensorStatus {
+    /// `process`, `connection` …
+    pub name: String,
+    /// How it sees: `netlink`, `polling` …
+    pub mode: String,
+    /// Why this way.
+    pub reason: String,
+    /// Events so far.
+    pub events_total: u64,
+}
