@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn places_of_persistence_are_found_wherever_they_lie() {
         for text in
-            ["echo x >> /work/box/etc/cron.d/job", "/home/u/.config/systemd/user/a.service", "~/.bashrc", "a.timer"]
+            ["echo x >> /data/box/etc/cron.d/job", "/home/u/.config/systemd/user/a.service", "~/.bashrc", "a.timer"]
         {
             assert!(shape(&["sh", "-c", text], ProgramKinds::SHELL).persistence_location, "{text}");
         }
