@@ -1,1 +1,309 @@
-//! Models.
+//! The compact model: a file of data, never code.
+//!
+//! The server's trainers fill a [`ModelDraft`] and [`ModelDraft::encode`] signs it; agents read it back with
+//! [`Model::verify`]. The reader proves the structure before anything is used: whatever the bytes are, it neither
+//! panics, nor loops, nor allocates more than the file's own size allows. [`Model::score`] allocates nothing and gives
+//! the same bits on every machine: every sum has a fixed order, and the one function that is not exactly rounded
+//! (the exponential) comes from `libm`, not from the platform.
+//!
+//! # Format, version 1
+//!
+//! All numbers are little-endian. There is no padding and no free choice: one model has one encoding.
+//!
+//! | offset | bytes | field |
+//! |---|---|---|
+//! | 0 | 8 | magic `PKTMODEL` |
+//! | 8 | 2 | format version, 1 |
+//! | 10 | 1 | algorithm: 1 decision tree, 2 random forest, 3 logistic regression |
+//! | 11 | 1 | subject: 1 process start, 2 connection |
+//! | 12 | 4 | feature count *F* |
+//! | 16 | 32 | hash of the feature specification |
+//! | 48 | 8 | threshold, `f64`: a score at or above it is an alert |
+//! | 56 | 32 | SHA-256 of the data set it was trained on |
+//! | 88 | 8 | created, nanoseconds since 1970, `i64` |
+//! | 96 | 1 | length *L* of the training run's name |
+//! | 97 | 64 | that name, UTF-8, zero after *L* bytes |
+//! | 161 | … | sections, in this order, each: `u32` tag, `u32` length of what follows, content |
+//! | end − 128 | 32 | SHA-256 of everything before it |
+//! | end − 96 | 32 | key id: SHA-256 of the Ed25519 public key |
+//! | end − 64 | 64 | Ed25519 signature of everything before it |
+//!
+//! Sections:
+//!
+//! * 1, imputation (optional): *F* × `f32`; what stands in for a missing value, the canonical NaN for "nothing".
+//! * 2, trees (decision tree: exactly one; random forest): `u32` tree count, for each tree `u32` node count, then all
+//!   nodes, 16 bytes each: threshold `f32`, value `f32`, left child `u32`, feature `u16`, flags `u16` (bit 0: a missing
+//!   value goes left). A child index counts within its tree. The right child is the left child + 1, and children are
+//!   numbered in the order in which their parents stand (breadth first), so that the left child of the *k*-th inner
+//!   node is 2*k* + 1: a tree is a tree by arithmetic, without cycles, sharing or unreachable nodes. A leaf has left
+//!   child, feature, threshold and flags zero. A node's value is the mean label of the training rows that reached it.
+//! * 3, linear (logistic regression): bias `f64`, then *F* × (weight, mean, inverse scale), each `f64`.
+//! * 4, self-test: `u32` row count, then for each row *F* × `f32` and the expected score, `f64`. A reader computes each
+//!   score and refuses the file unless all bits are equal: a processor that calculates otherwise must not run the model.
+//!
+//! A missing value is first replaced by its imputation value, if there is one. What is still missing follows the node's
+//! flag in a tree, and adds nothing to a linear model. Values that are not finite count as missing.
+
+use ed25519_dalek::VerifyingKey;
+
+use crate::event::Timestamp;
+use crate::feature::{FeatureSpec, Subject};
+use crate::id::Digest;
+pub use crate::model::draft::{ModelBody, ModelDraft, NodeDraft, TreeDraft};
+pub use crate::model::error::{ModelError, Section};
+use crate::model::forest::Forest;
+use crate::model::linear::Linear;
+
+mod draft;
+mod error;
+mod forest;
+mod linear;
+mod read;
+#[cfg(test)]
+mod tests;
+mod write;
+
+/// Limits of a model file. The writer refuses what exceeds them, and so does the reader before it allocates.
+pub mod limits {
+    /// Largest file, in bytes.
+    pub const MODEL_BYTES_MAX: usize = 12 << 20;
+    /// Most features of a vector.
+    pub const FEATURES_MAX: usize = 4096;
+    /// Most trees of a forest.
+    pub const TREES_MAX: usize = 4096;
+    /// Most nodes of all trees together.
+    pub const NODES_MAX: usize = 500_000;
+    /// Longest path from a root to a leaf, in edges.
+    pub const DEPTH_MAX: usize = 64;
+    /// Most self-test rows; there is at least one.
+    pub const SELF_TEST_ROWS_MAX: usize = 64;
+    /// Longest name of a training run, in bytes.
+    pub const TRAINING_RUN_BYTES_MAX: usize = 64;
+    /// Largest magnitude of a linear model's weight, mean, inverse scale and bias: no sum of such terms overflows.
+    pub const COEFFICIENT_MAX: f64 = 1e39;
+}
+
+/// How a model came to its scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Algorithm {
+    /// One classification tree.
+    DecisionTree,
+    /// The mean of many trees.
+    RandomForest,
+    /// A weighted sum through the logistic function.
+    LogisticRegression,
+}
+
+impl Algorithm {
+    /// Every algorithm.
+    pub const ALL: [Self; 3] = [Self::DecisionTree, Self::RandomForest, Self::LogisticRegression];
+
+    /// Its name in commands, reports and the registry.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DecisionTree => "decision_tree",
+            Self::RandomForest => "random_forest",
+            Self::LogisticRegression => "logistic_regression",
+        }
+    }
+}
+
+impl std::fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::str::FromStr for Algorithm {
+    type Err = UnknownAlgorithm;
+
+    fn from_str(text: &str) -> Result<Self, UnknownAlgorithm> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == text).ok_or(UnknownAlgorithm)
+    }
+}
+
+/// A name that is no [`Algorithm`]'s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown algorithm: expected decision_tree, random_forest or logistic_regression")]
+pub struct UnknownAlgorithm;
+
+/// What a model is and where it comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelMetadata {
+    /// What it judges.
+    pub subject: Subject,
+    /// How.
+    pub algorithm: Algorithm,
+    /// Hash of the feature specification its vectors follow.
+    pub feature_spec_hash: Digest,
+    /// Length of its vectors.
+    pub feature_count: usize,
+    /// A score at or above it is an alert; 0 to 1.
+    pub threshold: f64,
+    /// SHA-256 of the manifest of the data set it was trained on.
+    pub dataset_digest: Digest,
+    /// Name of the training run, at most [`limits::TRAINING_RUN_BYTES_MAX`] bytes.
+    pub training_run: String,
+    /// When it was trained.
+    pub created: Timestamp,
+}
+
+/// What one feature did to one score.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Contribution {
+    /// Place of the feature in its specification.
+    pub feature: usize,
+    /// The value that was scored; the canonical NaN when it was missing.
+    pub value: f32,
+    /// How far it moved the score: a share of the probability (trees) or of the log-odds (linear). Positive is towards
+    /// an alert.
+    pub contribution: f64,
+}
+
+/// A model that is ready to score: its structure is proven and its self-test has passed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    metadata: ModelMetadata,
+    id: Digest,
+    key_id: Digest,
+    /// Empty, or one value per feature.
+    imputation: Vec<f32>,
+    body: Body,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Body {
+    Forest(Forest),
+    Linear(Linear),
+}
+
+impl Model {
+    /// Reads a model without asking who signed it: for tools that look at a file. Agents use [`Model::verify`].
+    ///
+    /// # Errors
+    /// [`ModelError`] when the checksum, a limit, the structure or the self-test does not hold.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ModelError> {
+        read::parse(bytes)
+    }
+
+    /// Checks that one of the `trusted` keys signed exactly these bytes, then reads them as [`Model::parse`] does.
+    ///
+    /// # Errors
+    /// [`ModelError::UntrustedKey`] or [`ModelError::Signature`], before any content is looked at; then as for
+    /// [`Model::parse`].
+    pub fn verify(bytes: &[u8], trusted: &[VerifyingKey]) -> Result<Self, ModelError> {
+        read::check_signature(bytes, trusted)?;
+        read::parse(bytes)
+    }
+
+    /// What the model is and where it comes from.
+    pub fn metadata(&self) -> &ModelMetadata {
+        &self.metadata
+    }
+
+    /// The model's name everywhere: SHA-256 of the whole file.
+    pub fn id(&self) -> Digest {
+        self.id
+    }
+
+    /// SHA-256 of the public key the file says it was signed with; proven only by [`Model::verify`].
+    pub fn key_id(&self) -> Digest {
+        self.key_id
+    }
+
+    /// Checks that vectors of `spec` are what this model was trained on.
+    ///
+    /// # Errors
+    /// [`ModelError::SpecMismatch`] when not.
+    pub fn check_spec(&self, spec: &FeatureSpec) -> Result<(), ModelError> {
+        let found = self.metadata.feature_spec_hash;
+        let expected = spec.hash();
+        if found != expected
+            || self.metadata.subject != spec.subject
+            || self.metadata.feature_count != spec.features.len()
+        {
+            return Err(ModelError::SpecMismatch { expected, found });
+        }
+        Ok(())
+    }
+
+    /// The score of a vector, 0 (benign) to 1. Values beyond the vector's end count as missing.
+    pub fn score(&self, values: &[f32]) -> f64 {
+        let vector = Vector { values, imputation: &self.imputation };
+        match &self.body {
+            Body::Forest(forest) => forest.score(vector),
+            Body::Linear(linear) => linear.score(vector),
+        }
+    }
+
+    /// Whether a score is at or above the model's threshold.
+    pub fn is_alert(&self, score: f64) -> bool {
+        score >= self.metadata.threshold
+    }
+
+    /// What a vector without any information would score: where the contributions start from (a probability for
+    /// trees, log-odds for linear models).
+    pub fn baseline(&self) -> f64 {
+        match &self.body {
+            Body::Forest(forest) => forest.baseline(),
+            Body::Linear(linear) => linear.baseline(),
+        }
+    }
+
+    /// Replaces the content of `into` by the features that moved the score of `values`, strongest first.
+    ///
+    /// Trees: the change of the node's value at each step from the root to the leaf, added up by feature. Linear:
+    /// weight × (value − mean) × inverse scale. The contributions and [`Model::baseline`] add up to the probability
+    /// (trees) or log-odds (linear), but for rounding.
+    pub fn explain(&self, values: &[f32], into: &mut Vec<Contribution>) {
+        let vector = Vector { values, imputation: &self.imputation };
+        into.clear();
+        into.extend((0..self.metadata.feature_count).map(|feature| Contribution {
+            feature,
+            value: vector.raw(feature).unwrap_or(crate::feature::MISSING),
+            contribution: 0.0,
+        }));
+        match &self.body {
+            Body::Forest(forest) => forest.explain(vector, into),
+            Body::Linear(linear) => linear.explain(vector, into),
+        }
+        into.retain(|entry| entry.contribution != 0.0);
+        into.sort_by(|a, b| {
+            b.contribution.abs().total_cmp(&a.contribution.abs()).then_with(|| a.feature.cmp(&b.feature))
+        });
+    }
+
+    /// Memory the model takes, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>()
+            + size_of_val(self.imputation.as_slice())
+            + match &self.body {
+                Body::Forest(forest) => forest.memory_bytes(),
+                Body::Linear(linear) => linear.memory_bytes(),
+            }
+    }
+}
+
+/// A vector as a model sees it.
+#[derive(Clone, Copy)]
+struct Vector<'a> {
+    values: &'a [f32],
+    imputation: &'a [f32],
+}
+
+impl Vector<'_> {
+    /// The value as it came, if it is not missing.
+    #[inline]
+    fn raw(self, feature: usize) -> Option<f32> {
+        self.values.get(feature).copied().filter(|value| value.is_finite())
+    }
+
+    /// The value, or its stand-in.
+    #[inline]
+    fn get(self, feature: usize) -> Option<f32> {
+        match self.raw(feature) {
+            Some(value) => Some(value),
+            None => self.imputation.get(feature).copied().filter(|value| value.is_finite()),
+        }
+    }
+}

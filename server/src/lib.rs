@@ -24,6 +24,7 @@ pub mod lake;
 pub mod listener;
 pub mod metastore;
 pub mod pki;
+pub mod rate;
 pub mod registry;
 pub mod secret;
 pub mod train;

@@ -59,7 +59,6 @@ fn low_byte(value: u64) -> u8 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -7,7 +7,8 @@ use crate::event::limits::STRING_BYTES_MAX;
 /// Opaque bytes from a host (a path, an argument, a name), at most [`STRING_BYTES_MAX`] long.
 ///
 /// Shown escaped, so that control bytes, terminal sequences and invalid UTF-8 never reach a terminal or a page; the
-/// escape is reversible: a backslash becomes `\\`, a control character or invalid byte `\xNN`.
+/// escape is reversible: a backslash becomes `\\`, each byte of an invalid, control, reordering or invisible character
+/// becomes `\xNN`.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteString(Box<[u8]>);
 
@@ -76,30 +77,39 @@ impl From<&[u8]> for ByteString {
     }
 }
 
+/// Controls (C0, DEL, C1), line separators, marks that reorder text on a screen, and characters that show nothing.
+fn is_escaped(character: char) -> bool {
+    character == '\\'
+        || character.is_control()
+        || matches!(
+            character,
+            '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}'
+                | '\u{feff}' | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
 impl fmt::Display for ByteString {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
-            for character in chunk.valid().chars() {
-                match character {
-                    '\\' => f.write_str("\\\\")?,
-                    // Controls (C0, DEL, C1) and the marks that reorder text on a screen.
-                    c if c.is_control()
-                        || matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
-                    {
-                        let mut buffer = [0; 4];
-                        for byte in c.encode_utf8(&mut buffer).bytes() {
-                            write!(f, "\\x{byte:02x}")?;
-                        }
-                    }
-                    c => fmt::Write::write_char(f, c)?,
+            let mut rest = chunk.valid();
+            while let Some((index, character)) = rest.char_indices().find(|&(_, character)| is_escaped(character)) {
+                f.write_str(&rest[..index])?;
+                rest = &rest[index + character.len_utf8()..];
+                if character == '\\' {
+                    f.write_str("\\\\")?;
+                } else {
+                    write_hex(f, character.encode_utf8(&mut [0; 4]).as_bytes())?;
                 }
             }
-            for byte in chunk.invalid() {
-                write!(f, "\\x{byte:02x}")?;
-            }
+            f.write_str(rest)?;
+            write_hex(f, chunk.invalid())?;
         }
         Ok(())
     }
+}
+
+fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))
 }
 
 impl fmt::Debug for ByteString {

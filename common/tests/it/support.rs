@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
+use picket_common::event::json::from_json;
 use picket_common::event::{
     AgentStart, Authentication, ByteString, Connection, ConnectionClose, ConnectionOutcome, Direction, Event,
     EventBody, LossReason, LossStage, Origin, ProcessExit, ProcessId, ProcessStart, Protocol, SensorLoss, SensorMode,
@@ -189,4 +190,10 @@ fn agent_start() -> impl Strategy<Value = AgentStart> {
         boot_id,
         sensors,
     })
+}
+
+/// The events of a golden file.
+pub(crate) fn golden_events(lines: &str) -> Vec<Event> {
+    let event = |line| from_json(&serde_json::from_str(line).unwrap()).unwrap();
+    lines.lines().map(event).collect()
 }

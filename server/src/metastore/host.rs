@@ -12,6 +12,8 @@ use crate::metastore::{Metastore, MetastoreError, host_column};
 
 /// Most hosts one listing returns.
 const LISTED_MAX: i64 = 100_000;
+/// Newest certificates of a host that stay on record, besides the one in use.
+const CERTIFICATES_KEPT: i64 = 8;
 
 /// A host that enrols.
 #[derive(Clone, Debug)]
@@ -253,6 +255,17 @@ async fn insert_certificate(
     .execute(&mut **transaction)
     .await
     .map_err(MetastoreError::during("record a certificate"))?;
+    // A host that renews without end must not fill the table: the one in use and the newest stay.
+    sqlx::query(
+        "DELETE FROM host_certificates WHERE host_id = ?1 \
+         AND issue <= (SELECT max(issue) FROM host_certificates WHERE host_id = ?1) - ?2 \
+         AND issue <> (SELECT min(issue) FROM host_certificates WHERE host_id = ?1 AND superseded_unix_s IS NULL)",
+    )
+    .bind(host.as_bytes().as_slice())
+    .bind(CERTIFICATES_KEPT)
+    .execute(&mut **transaction)
+    .await
+    .map_err(MetastoreError::during("forget old certificates"))?;
     Ok(())
 }
 

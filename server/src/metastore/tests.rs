@@ -114,6 +114,22 @@ async fn a_certificate_is_superseded_when_a_later_one_is_used() {
 }
 
 #[tokio::test]
+async fn certificates_of_a_host_that_renews_without_end_are_forgotten() {
+    let (_directory, store) = store().await;
+    store.create_join_token(&join_token("a", 1)).await.unwrap();
+    let id = host(1, "a").host;
+    store.enroll(&host(1, "a"), NOW).await.unwrap();
+    for serial in 2..=100 {
+        store.record_certificate(id, &certificate(serial)).await.unwrap();
+    }
+    let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM host_certificates").fetch_one(store.read()).await.unwrap();
+    assert_eq!(kept, 9);
+    assert_eq!(store.admit(id, &[1; 16], NOW).await.unwrap(), Admission::Admitted, "the one in use stays");
+    assert_eq!(store.admit(id, &[50; 16], NOW).await.unwrap(), Admission::Unknown);
+    assert_eq!(store.admit(id, &[100; 16], NOW).await.unwrap(), Admission::Admitted);
+}
+
+#[tokio::test]
 async fn a_revoked_host_is_not_admitted() {
     let (_directory, store) = store().await;
     store.create_join_token(&join_token("a", 1)).await.unwrap();

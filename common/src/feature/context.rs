@@ -1,0 +1,337 @@
+//! What happened lately on one host, in bounded memory.
+
+use std::net::IpAddr;
+
+use crate::event::{Connection, ConnectionClose, ConnectionOutcome, Direction, ProcessId, Timestamp};
+use crate::feature::bounded_map::{BoundedMap, Segment};
+use crate::feature::limits::{DISTINCT_MAX, HOST_DISTINCT_MAX, LATENESS_MAX_NS};
+use crate::feature::path::PathClass;
+use crate::feature::program::ProgramKinds;
+use crate::feature::series::Series;
+use crate::feature::sketch::Sketch;
+use crate::feature::text::{hash, hash_pair};
+use crate::feature::window::{Amount, Count, Distinct};
+
+/// Ancestors whose lineage a discovery command is counted for.
+pub(super) const LINEAGE_DEPTH: usize = 3;
+/// Connections of a process that are known to be open; more are not remembered.
+const OPEN_CONNECTIONS_MAX: usize = 32;
+
+/// How many things a [`FeaturePipeline`](super::FeaturePipeline) remembers. What exceeds a limit is evicted (seen once
+/// before seen often, long ago before lately) and counted. With the defaults all tables together stay below 8 MiB
+/// even when full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContextLimits {
+    /// Processes, running or ended lately.
+    pub processes: usize,
+    /// Processes that started others.
+    pub parents: usize,
+    /// Processes that had connections.
+    pub connection_owners: usize,
+    /// Executables that had connections.
+    pub connection_executables: usize,
+    /// POSIX sessions.
+    pub sessions: usize,
+    /// Destinations: direction, remote address and service port.
+    pub destinations: usize,
+    /// Pairs of a process and a destination.
+    pub series: usize,
+}
+
+impl Default for ContextLimits {
+    fn default() -> Self {
+        Self {
+            processes: 4096,
+            parents: 1024,
+            connection_owners: 1024,
+            connection_executables: 512,
+            sessions: 256,
+            destinations: 2048,
+            series: 2048,
+        }
+    }
+}
+
+/// A process as others refer to it.
+#[derive(Clone, Debug)]
+pub(super) struct ProcessEntry {
+    pub(super) parent: Option<ProcessId>,
+    /// Hash of the executable's path; `None` when unknown.
+    pub(super) executable: Option<u64>,
+    pub(super) kinds: ProgramKinds,
+    pub(super) path_class: Option<PathClass>,
+    pub(super) user_id: Option<u32>,
+    pub(super) socket_streams: bool,
+    pub(super) parent_kinds: Option<ProgramKinds>,
+}
+
+/// What a process started.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ParentEntry {
+    pub(super) starts_1s: Count<1_000>,
+    pub(super) starts_10s: Count<10_000>,
+    pub(super) executables: Distinct<DISTINCT_MAX>,
+    /// Discovery commands of its children and theirs.
+    pub(super) discovery: Distinct<DISTINCT_MAX>,
+    pub(super) exits_60s: Count<60_000>,
+    pub(super) failed_exits_60s: Count<60_000>,
+    /// Kinds of all children so far.
+    pub(super) child_kinds: ProgramKinds,
+    /// When it started its latest child.
+    pub(super) latest_start: Option<i64>,
+}
+
+/// What a POSIX session started.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SessionEntry {
+    pub(super) starts_10s: Count<10_000>,
+    pub(super) discovery: Distinct<DISTINCT_MAX>,
+}
+
+/// The connections of one process.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OwnerEntry {
+    pub(super) connections_1s: Count<1_000>,
+    pub(super) connections_10s: Count<10_000>,
+    pub(super) connections_60s: Count<60_000>,
+    pub(super) failed_60s: Count<60_000>,
+    pub(super) bytes_sent_60s: Amount<60_000>,
+    pub(super) ports: Distinct<DISTINCT_MAX>,
+    pub(super) failed_ports: Distinct<DISTINCT_MAX>,
+    pub(super) addresses: Distinct<DISTINCT_MAX>,
+    /// Socket cookies of connections that are known to be open.
+    open: Vec<u64>,
+}
+
+impl OwnerEntry {
+    fn note_close(&mut self, now: i64, key: DestinationKey, close: &ConnectionClose) {
+        self.connections_1s.add(now, 1);
+        self.connections_10s.add(now, 1);
+        self.connections_60s.add(now, 1);
+        self.bytes_sent_60s.add(now, close.bytes_sent.unwrap_or(0));
+        self.ports.add(now, u64::from(key.port));
+        self.addresses.add(now, key.address_hash());
+        if close.outcome == ConnectionOutcome::Failed {
+            self.failed_60s.add(now, 1);
+            self.failed_ports.add(now, u64::from(key.port));
+        }
+        self.open.retain(|cookie| *cookie != close.connection.cookie);
+    }
+
+    pub(super) fn open_connections(&self) -> usize {
+        self.open.len()
+    }
+}
+
+/// The connections of one executable.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ExecutableEntry {
+    pub(super) connections_10s: Count<10_000>,
+}
+
+/// The whole host.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HostEntry {
+    pub(super) starts_1s: Count<1_000>,
+    pub(super) starts_10s: Count<10_000>,
+    pub(super) connections_1s: Count<1_000>,
+    pub(super) connections_10s: Count<10_000>,
+    pub(super) failed_10s: Count<10_000>,
+    pub(super) ports: Distinct<HOST_DISTINCT_MAX>,
+    pub(super) failed_ports: Distinct<HOST_DISTINCT_MAX>,
+    pub(super) failed_logins_60s: Count<60_000>,
+    /// Whether anything on this host reports logins at all.
+    pub(super) sees_logins: bool,
+}
+
+impl HostEntry {
+    fn note_close(&mut self, now: i64, key: DestinationKey, failed: bool) {
+        self.connections_1s.add(now, 1);
+        self.connections_10s.add(now, 1);
+        self.ports.add(now, u64::from(key.port));
+        if failed {
+            self.failed_10s.add(now, 1);
+            self.failed_ports.add(now, u64::from(key.port));
+        }
+    }
+}
+
+/// Who is talked to, about what: several connections to one service are one destination, whichever end began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct DestinationKey {
+    pub(super) inbound: bool,
+    pub(super) address: IpAddr,
+    pub(super) port: u16,
+}
+
+impl DestinationKey {
+    pub(super) fn of(connection: &Connection) -> Self {
+        let inbound = match connection.direction {
+            Direction::Inbound => true,
+            Direction::Outbound => false,
+            // Services listen on lower ports than the ones clients are given.
+            Direction::Unknown => connection.local.port() < connection.remote.port(),
+        };
+        let port = if inbound { connection.local.port() } else { connection.remote.port() };
+        Self { inbound, address: connection.remote.ip(), port }
+    }
+
+    pub(super) fn hash(&self) -> u64 {
+        hash_pair(self.address_hash(), u64::from(self.port) << 1 | u64::from(self.inbound))
+    }
+
+    /// The same for an IPv4 address and its IPv6 notation.
+    fn address_hash(&self) -> u64 {
+        match self.address {
+            IpAddr::V4(address) => hash(&address.to_ipv6_mapped().octets()),
+            IpAddr::V6(address) => hash(&address.octets()),
+        }
+    }
+}
+
+/// The connections with one destination.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DestinationEntry {
+    pub(super) connections_1s: Count<1_000>,
+    pub(super) connections_10s: Count<10_000>,
+    pub(super) connections_60s: Count<60_000>,
+    pub(super) connections_600s: Count<600_000>,
+    pub(super) failed_60s: Count<60_000>,
+    pub(super) bytes_sent_60s: Amount<60_000>,
+    pub(super) bytes_sent_600s: Amount<600_000>,
+    pub(super) bytes_received_600s: Amount<600_000>,
+    pub(super) series: Series,
+}
+
+/// Everything that is remembered of one host.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) processes: BoundedMap<ProcessId, ProcessEntry>,
+    pub(super) parents: BoundedMap<ProcessId, ParentEntry>,
+    pub(super) owners: BoundedMap<ProcessId, OwnerEntry>,
+    pub(super) executables: BoundedMap<u64, ExecutableEntry>,
+    pub(super) sessions: BoundedMap<u32, SessionEntry>,
+    /// Boxed: entries move within the map, and these are large.
+    pub(super) destinations: BoundedMap<DestinationKey, Box<DestinationEntry>>,
+    /// The contacts of a process, or of a process's children together, with one destination.
+    pub(super) series: BoundedMap<(ProcessId, DestinationKey), Box<Series>>,
+    pub(super) host: HostEntry,
+    pub(super) seen: Sketch,
+    now: i64,
+    clock_resets: u64,
+}
+
+impl Context {
+    pub(super) fn new(limits: ContextLimits) -> Self {
+        Self {
+            processes: BoundedMap::new(limits.processes),
+            parents: BoundedMap::new(limits.parents),
+            owners: BoundedMap::new(limits.connection_owners),
+            executables: BoundedMap::new(limits.connection_executables),
+            sessions: BoundedMap::new(limits.sessions),
+            destinations: BoundedMap::new(limits.destinations),
+            series: BoundedMap::new(limits.series),
+            host: HostEntry::default(),
+            seen: Sketch::new(),
+            now: i64::MIN,
+            clock_resets: 0,
+        }
+    }
+
+    pub(super) fn evictions(&self) -> u64 {
+        self.processes.evictions()
+            + self.parents.evictions()
+            + self.owners.evictions()
+            + self.executables.evictions()
+            + self.sessions.evictions()
+            + self.destinations.evictions()
+            + self.series.evictions()
+    }
+
+    pub(super) fn clock_resets(&self) -> u64 {
+        self.clock_resets
+    }
+
+    /// Moves event time on to an event and returns it in nanoseconds.
+    pub(super) fn advance(&mut self, time: Timestamp) -> i64 {
+        if time.0 < self.now.saturating_sub(LATENESS_MAX_NS) {
+            self.parents.clear();
+            self.owners.clear();
+            self.executables.clear();
+            self.sessions.clear();
+            self.destinations.clear();
+            self.series.clear();
+            self.host = HostEntry { sees_logins: self.host.sees_logins, ..HostEntry::default() };
+            self.clock_resets += 1;
+            self.now = time.0;
+        }
+        self.now = self.now.max(time.0);
+        self.now
+    }
+
+    /// The ancestors that are known, nearest first, beginning with `parent` itself.
+    pub(super) fn lineage(&self, parent: ProcessId) -> impl Iterator<Item = ProcessId> + '_ {
+        std::iter::successors(Some(parent), |process| self.processes.peek(process).and_then(|entry| entry.parent))
+            .take(LINEAGE_DEPTH)
+    }
+
+    /// A process ended: its parent's record of failures, and its own place among those that may go.
+    pub(super) fn note_exit(&mut self, now: i64, process: ProcessId, failed: Option<bool>) {
+        let parent = self.processes.peek(&process).and_then(|entry| entry.parent);
+        self.processes.demote(&process);
+        self.parents.demote(&process);
+        self.owners.demote(&process);
+        let (Some(parent), Some(failed)) = (parent, failed) else { return };
+        if let Some(entry) = self.parents.peek_mut(&parent) {
+            entry.exits_60s.add(now, 1);
+            entry.failed_exits_60s.add(now, u64::from(failed));
+        }
+    }
+
+    pub(super) fn note_open(&mut self, connection: &Connection) {
+        let Some(process) = connection.process else { return };
+        let open = &mut self.owners.touch(process, OwnerEntry::default).open;
+        if open.len() < OPEN_CONNECTIONS_MAX && !open.contains(&connection.cookie) {
+            open.push(connection.cookie);
+        }
+    }
+
+    pub(super) fn note_login(&mut self, now: i64, success: bool) {
+        self.host.sees_logins = true;
+        self.host.failed_logins_60s.add(now, u64::from(!success));
+    }
+
+    /// Adds an ended connection to every window it belongs to.
+    pub(super) fn note_close(&mut self, now: i64, close: &ConnectionClose, executable: Option<u64>) -> DestinationKey {
+        let key = DestinationKey::of(&close.connection);
+        let failed = close.outcome == ConnectionOutcome::Failed;
+        let bytes = close.bytes_sent.zip(close.bytes_received).map(|(sent, received)| sent.saturating_add(received));
+        self.host.note_close(now, key, failed);
+        if let Some(process) = close.connection.process {
+            self.owners.touch(process, OwnerEntry::default).note_close(now, key, close);
+            self.series.touch((process, key), Box::default).add(now, bytes);
+            if let Some(parent) = self.processes.peek(&process).and_then(|entry| entry.parent) {
+                self.series.touch((parent, key), Box::default).add(now, bytes);
+            }
+        }
+        if let Some(executable) = executable {
+            self.executables.touch(executable, ExecutableEntry::default).connections_10s.add(now, 1);
+        }
+        let entry = self.destinations.touch(key, Box::default);
+        entry.connections_1s.add(now, 1);
+        entry.connections_10s.add(now, 1);
+        entry.connections_60s.add(now, 1);
+        entry.connections_600s.add(now, 1);
+        entry.failed_60s.add(now, u64::from(failed));
+        entry.bytes_sent_60s.add(now, close.bytes_sent.unwrap_or(0));
+        entry.bytes_sent_600s.add(now, close.bytes_sent.unwrap_or(0));
+        entry.bytes_received_600s.add(now, close.bytes_received.unwrap_or(0));
+        entry.series.add(now, bytes);
+        key
+    }
+
+    /// A process as it starts, or starts another program.
+    pub(super) fn note_process(&mut self, process: ProcessId, entry: ProcessEntry) {
+        self.processes.insert(process, entry, Segment::Protected);
+    }
+}

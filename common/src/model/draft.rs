@@ -1,0 +1,66 @@
+//! What trainers fill in.
+
+use crate::model::ModelMetadata;
+
+/// A model that is not encoded yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelDraft {
+    /// What it is and where it comes from.
+    pub metadata: ModelMetadata,
+    /// Empty, or one value per feature: what stands in for a missing value, NaN for "nothing".
+    pub imputation: Vec<f32>,
+    /// The model proper.
+    pub body: ModelBody,
+    /// Rows whose scores every reader must reproduce: 1 to [`limits::SELF_TEST_ROWS_MAX`](super::limits), each with one
+    /// value per feature. Their expected scores are computed when the draft is encoded.
+    pub self_test: Vec<Vec<f32>>,
+}
+
+/// The model proper.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ModelBody {
+    /// Trees whose leaf values are averaged; exactly one for a decision tree.
+    Forest(Vec<TreeDraft>),
+    /// `logistic(bias + Σ weight · (value − mean) · inverse_scale)`; one entry per feature in each list.
+    Linear {
+        /// Weights of the standardised values.
+        weights: Vec<f64>,
+        /// Added to the sum.
+        bias: f64,
+        /// Means of the training rows.
+        mean: Vec<f64>,
+        /// 1 / standard deviation of the training rows; 0 for a constant feature.
+        inverse_scale: Vec<f64>,
+    },
+}
+
+/// A tree; its root is node 0.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TreeDraft {
+    /// The nodes, every child after its parent. The encoder renumbers them.
+    pub nodes: Vec<NodeDraft>,
+}
+
+/// A node of a tree; a leaf when `left` is 0 (then only `value` counts).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NodeDraft {
+    /// Which feature it tests.
+    pub feature: u16,
+    /// A value less than or equal to it goes left.
+    pub threshold: f32,
+    /// Where a missing value goes.
+    pub missing_left: bool,
+    /// Index of the left child; 0 for a leaf.
+    pub left: u32,
+    /// Index of the right child; 0 for a leaf.
+    pub right: u32,
+    /// Mean label of the training rows that reached this node, 0 to 1.
+    pub value: f32,
+}
+
+impl NodeDraft {
+    /// A leaf.
+    pub fn leaf(value: f32) -> Self {
+        Self { feature: 0, threshold: 0.0, missing_left: false, left: 0, right: 0, value }
+    }
+}

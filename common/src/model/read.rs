@@ -1,0 +1,489 @@
+//! From bytes to a proven model.
+
+use ed25519_dalek::{Signature, VerifyingKey};
+
+use crate::event::Timestamp;
+use crate::feature::{MISSING, Subject};
+use crate::id::Digest;
+use crate::model::error::NodeProblem;
+use crate::model::forest::{Forest, Node};
+use crate::model::linear::{Linear, Term};
+use crate::model::write::{algorithm_code, subject_code};
+use crate::model::{Algorithm, Body, Model, ModelError, ModelMetadata, Section, limits};
+
+pub(super) const MAGIC: [u8; 8] = *b"PKTMODEL";
+pub(super) const FORMAT_VERSION: u16 = 1;
+const SIGNATURE_BYTES: usize = 64;
+const DIGEST_BYTES: usize = 32;
+const NODE_BYTES: usize = 16;
+const FLAG_MISSING_LEFT: u16 = 1;
+
+/// The sections in their order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tag {
+    Imputation,
+    Trees,
+    Linear,
+    SelfTest,
+}
+
+impl Tag {
+    pub(super) fn code(self) -> u32 {
+        match self {
+            Self::Imputation => 1,
+            Self::Trees => 2,
+            Self::Linear => 3,
+            Self::SelfTest => 4,
+        }
+    }
+
+    pub(super) fn section(self) -> Section {
+        match self {
+            Self::Imputation => Section::Imputation,
+            Self::Trees => Section::Trees,
+            Self::Linear => Section::Linear,
+            Self::SelfTest => Section::SelfTest,
+        }
+    }
+}
+
+/// The file cut into what is signed, its key id and its signature.
+struct Envelope<'a> {
+    content: &'a [u8],
+    checksum: Digest,
+    key_id: Digest,
+    signed: &'a [u8],
+    signature: Signature,
+}
+
+fn envelope(bytes: &[u8]) -> Result<Envelope<'_>, ModelError> {
+    if bytes.len() > limits::MODEL_BYTES_MAX {
+        return Err(limit("bytes", bytes.len(), limits::MODEL_BYTES_MAX, Section::Header));
+    }
+    if bytes.len() >= MAGIC.len() && !bytes.starts_with(&MAGIC) {
+        return Err(ModelError::NotAModel);
+    }
+    let truncated = ModelError::Truncated { section: Section::Trailer, offset: bytes.len() };
+    let (signed, signature) = bytes.split_last_chunk::<SIGNATURE_BYTES>().ok_or_else(|| truncated.clone())?;
+    let (rest, key_id) = signed.split_last_chunk::<DIGEST_BYTES>().ok_or_else(|| truncated.clone())?;
+    let (content, checksum) = rest.split_last_chunk::<DIGEST_BYTES>().ok_or(truncated)?;
+    Ok(Envelope {
+        content,
+        checksum: Digest::from_bytes(*checksum),
+        key_id: Digest::from_bytes(*key_id),
+        signed,
+        signature: Signature::from_bytes(signature),
+    })
+}
+
+/// Checks that a trusted key signed these bytes.
+pub(super) fn check_signature(bytes: &[u8], trusted: &[VerifyingKey]) -> Result<(), ModelError> {
+    let envelope = envelope(bytes)?;
+    let key = trusted
+        .iter()
+        .find(|key| Digest::of(key.as_bytes()) == envelope.key_id)
+        .ok_or(ModelError::UntrustedKey(envelope.key_id))?;
+    key.verify_strict(envelope.signed, &envelope.signature).map_err(|_| ModelError::Signature(envelope.key_id))
+}
+
+/// Checksum, structure, self-test.
+pub(super) fn parse(bytes: &[u8]) -> Result<Model, ModelError> {
+    let envelope = envelope(bytes)?;
+    // Said before the checksum is judged: a newer version may seal its files otherwise.
+    if let Some(version) = envelope.content.get(MAGIC.len()..MAGIC.len() + 2) {
+        check_version(u16::from_le_bytes([version[0], version[1]]))?;
+    }
+    if Digest::of(envelope.content) != envelope.checksum {
+        return Err(ModelError::Checksum);
+    }
+    let mut model = parse_content(envelope.content)?;
+    model.id = Digest::of(bytes);
+    model.key_id = envelope.key_id;
+    Ok(model)
+}
+
+/// What the checksum covers; proven from the first to the last byte.
+pub(super) fn parse_content(content: &[u8]) -> Result<Model, ModelError> {
+    let mut reader = Reader::new(content);
+    let model = read_model(&mut reader)?;
+    read_self_test(&mut reader, &model)?;
+    reader.finish(Section::SelfTest)?;
+    Ok(model)
+}
+
+/// A model before its self-test section is written. Its id and key are not known yet.
+pub(super) fn parse_untested(content: &[u8]) -> Result<Model, ModelError> {
+    let mut reader = Reader::new(content);
+    let model = read_model(&mut reader)?;
+    reader.finish(Section::SelfTest)?;
+    Ok(model)
+}
+
+fn check_version(version: u16) -> Result<(), ModelError> {
+    if version == FORMAT_VERSION { Ok(()) } else { Err(ModelError::UnsupportedVersion(version)) }
+}
+
+fn read_model(reader: &mut Reader<'_>) -> Result<Model, ModelError> {
+    let metadata = read_header(reader)?;
+    let features = metadata.feature_count;
+    let imputation = if reader.peek_tag() == Some(Tag::Imputation.code()) {
+        read_imputation(&mut reader.section(Tag::Imputation)?, features)?
+    } else {
+        Vec::new()
+    };
+    let body = match metadata.algorithm {
+        Algorithm::DecisionTree | Algorithm::RandomForest => {
+            Body::Forest(read_forest(&mut reader.section(Tag::Trees)?, &metadata)?)
+        }
+        Algorithm::LogisticRegression => Body::Linear(read_linear(&mut reader.section(Tag::Linear)?, features)?),
+    };
+    let unknown = Digest::from_bytes([0; DIGEST_BYTES]);
+    Ok(Model { metadata, id: unknown, key_id: unknown, imputation, body })
+}
+
+fn read_header(reader: &mut Reader<'_>) -> Result<ModelMetadata, ModelError> {
+    if reader.array::<8>()? != MAGIC {
+        return Err(ModelError::NotAModel);
+    }
+    check_version(reader.u16()?)?;
+    let code = reader.u8()?;
+    let algorithm = Algorithm::ALL
+        .into_iter()
+        .find(|algorithm| algorithm_code(*algorithm) == code)
+        .ok_or_else(|| reader.malformed("unknown algorithm"))?;
+    let code = reader.u8()?;
+    let subject = Subject::ALL
+        .into_iter()
+        .find(|subject| subject_code(*subject) == code)
+        .ok_or_else(|| reader.malformed("unknown subject"))?;
+    let feature_count = reader.count("features", 1, limits::FEATURES_MAX)?;
+    let feature_spec_hash = Digest::from_bytes(reader.array()?);
+    let threshold = reader.f64()?;
+    if !(0.0..=1.0).contains(&threshold) {
+        return Err(reader.malformed("threshold is not between 0 and 1"));
+    }
+    let dataset_digest = Digest::from_bytes(reader.array()?);
+    let created = Timestamp(i64::from_le_bytes(reader.array()?));
+    let length = usize::from(reader.u8()?);
+    let name: [u8; limits::TRAINING_RUN_BYTES_MAX] = reader.array()?;
+    let (name, rest) =
+        name.split_at_checked(length).ok_or_else(|| reader.malformed("the training run's name is too long"))?;
+    if rest.iter().any(|byte| *byte != 0) {
+        return Err(reader.malformed("bytes after the training run's name are not zero"));
+    }
+    let training_run =
+        str::from_utf8(name).map_err(|_| reader.malformed("the training run's name is not UTF-8"))?.to_owned();
+    Ok(ModelMetadata {
+        subject,
+        algorithm,
+        feature_spec_hash,
+        feature_count,
+        threshold,
+        dataset_digest,
+        training_run,
+        created,
+    })
+}
+
+fn read_imputation(reader: &mut Reader<'_>, features: usize) -> Result<Vec<f32>, ModelError> {
+    reader.expect_remaining(features * size_of::<f32>())?;
+    let values = (0..features).map(|_| reader.value()).collect::<Result<_, _>>()?;
+    reader.finish(Section::Imputation)?;
+    Ok(values)
+}
+
+fn read_linear(reader: &mut Reader<'_>, features: usize) -> Result<Linear, ModelError> {
+    reader.expect_remaining((1 + 3 * features) * size_of::<f64>())?;
+    let bias = reader.coefficient()?;
+    let mut terms = Vec::with_capacity(features);
+    for _ in 0..features {
+        let term =
+            Term { weight: reader.coefficient()?, mean: reader.coefficient()?, inverse_scale: reader.coefficient()? };
+        if term.inverse_scale < 0.0 {
+            return Err(reader.malformed("an inverse scale is negative"));
+        }
+        terms.push(term);
+    }
+    reader.finish(Section::Linear)?;
+    Ok(Linear { bias, terms })
+}
+
+fn read_forest(reader: &mut Reader<'_>, metadata: &ModelMetadata) -> Result<Forest, ModelError> {
+    let trees = reader.count("trees", 1, limits::TREES_MAX)?;
+    if metadata.algorithm == Algorithm::DecisionTree && trees != 1 {
+        return Err(reader.malformed("a decision tree is exactly one tree"));
+    }
+    reader.need(trees * size_of::<u32>())?;
+    let mut sizes = Vec::with_capacity(trees);
+    let mut total = 0;
+    for _ in 0..trees {
+        let size = reader.count("nodes in a tree", 1, limits::NODES_MAX)?;
+        total += size;
+        if total > limits::NODES_MAX {
+            return Err(limit("nodes", total, limits::NODES_MAX, Section::Trees));
+        }
+        sizes.push(size);
+    }
+    reader.expect_remaining(total * NODE_BYTES)?;
+    let mut forest = Forest { roots: Vec::with_capacity(trees), nodes: Vec::with_capacity(total) };
+    for (tree, size) in sizes.into_iter().enumerate() {
+        read_tree(reader, &mut forest, size, metadata.feature_count)?.map_err(|(node, problem)| ModelError::Node {
+            tree,
+            node,
+            problem,
+        })?;
+    }
+    reader.finish(Section::Trees)?;
+    Ok(forest)
+}
+
+/// Reads one tree and proves it. The outer error is the reader's, the inner one says which node breaks the tree.
+///
+/// `claimed` counts the nodes that have a parent (and the root). In canonical order the children of the node at hand
+/// are the next two unclaimed ones, and the node itself must have been claimed: no cycle, no sharing, no orphan.
+fn read_tree(
+    reader: &mut Reader<'_>,
+    forest: &mut Forest,
+    size: usize,
+    features: usize,
+) -> Result<Result<(), (usize, NodeProblem)>, ModelError> {
+    let base = forest.nodes.len();
+    forest.roots.push(index(base));
+    let mut claimed = 1;
+    let mut depth = 0;
+    let mut level_end = 1;
+    for position in 0..size {
+        if position == level_end {
+            depth += 1;
+            level_end = claimed;
+        }
+        let raw = reader.node()?;
+        match check_node(&raw, position, claimed, size, features) {
+            Err(problem) => return Ok(Err((position, problem))),
+            Ok(()) if depth > limits::DEPTH_MAX => return Ok(Err((position, NodeProblem::Depth))),
+            Ok(()) => {}
+        }
+        let left = if raw.left == 0 {
+            0
+        } else {
+            claimed += 2;
+            index(base) + raw.left
+        };
+        forest.nodes.push(Node {
+            threshold: raw.threshold,
+            value: raw.value,
+            left,
+            feature: raw.feature,
+            missing_left: raw.flags & FLAG_MISSING_LEFT != 0,
+        });
+    }
+    Ok(Ok(()))
+}
+
+fn check_node(
+    node: &RawNode,
+    position: usize,
+    claimed: usize,
+    size: usize,
+    features: usize,
+) -> Result<(), NodeProblem> {
+    if position >= claimed {
+        return Err(NodeProblem::Unreachable);
+    }
+    if !(0.0..=1.0).contains(&node.value) {
+        return Err(NodeProblem::Value);
+    }
+    if node.left == 0 {
+        let unused = node.threshold.to_bits() == 0 && node.feature == 0 && node.flags == 0;
+        return if unused { Ok(()) } else { Err(NodeProblem::Unused) };
+    }
+    let left = node.left as usize;
+    if left <= position {
+        return Err(NodeProblem::Cycle);
+    }
+    if left >= size - 1 {
+        return Err(NodeProblem::OutOfRange);
+    }
+    if left < claimed {
+        return Err(NodeProblem::Shared);
+    }
+    if left > claimed {
+        return Err(NodeProblem::Order);
+    }
+    if !node.threshold.is_finite() {
+        return Err(NodeProblem::Threshold);
+    }
+    if usize::from(node.feature) >= features {
+        return Err(NodeProblem::Feature);
+    }
+    if node.flags & !FLAG_MISSING_LEFT != 0 {
+        return Err(NodeProblem::Unused);
+    }
+    Ok(())
+}
+
+/// Node counts are at most [`limits::NODES_MAX`], far below `u32::MAX`.
+fn index(position: usize) -> u32 {
+    const { assert!(limits::NODES_MAX < u32::MAX as usize) };
+    u32::try_from(position).unwrap_or(u32::MAX)
+}
+
+fn read_self_test(reader: &mut Reader<'_>, model: &Model) -> Result<(), ModelError> {
+    let mut reader = reader.section(Tag::SelfTest)?;
+    let features = model.metadata.feature_count;
+    let rows = reader.count("self-test rows", 1, limits::SELF_TEST_ROWS_MAX)?;
+    reader.expect_remaining(rows * (features * size_of::<f32>() + size_of::<f64>()))?;
+    let mut values = Vec::with_capacity(features);
+    for row in 0..rows {
+        values.clear();
+        for _ in 0..features {
+            values.push(reader.value()?);
+        }
+        let expected = u64::from_le_bytes(reader.array()?);
+        let computed = model.score(&values).to_bits();
+        if expected != computed {
+            return Err(ModelError::SelfTest { row, expected, computed });
+        }
+    }
+    reader.finish(Section::SelfTest)
+}
+
+struct RawNode {
+    threshold: f32,
+    value: f32,
+    left: u32,
+    feature: u16,
+    flags: u16,
+}
+
+/// Takes fields from the front of one part of the file.
+struct Reader<'a> {
+    rest: &'a [u8],
+    /// Where `rest` begins in the file.
+    offset: usize,
+    section: Section,
+}
+
+impl<'a> Reader<'a> {
+    fn new(content: &'a [u8]) -> Self {
+        Self { rest: content, offset: 0, section: Section::Header }
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], ModelError> {
+        let (head, tail) = self
+            .rest
+            .split_first_chunk::<N>()
+            .ok_or(ModelError::Truncated { section: self.section, offset: self.offset + self.rest.len() })?;
+        self.rest = tail;
+        self.offset += N;
+        Ok(*head)
+    }
+
+    fn u8(&mut self) -> Result<u8, ModelError> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    fn u16(&mut self) -> Result<u16, ModelError> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, ModelError> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn f32(&mut self) -> Result<f32, ModelError> {
+        self.array().map(f32::from_le_bytes)
+    }
+
+    fn f64(&mut self) -> Result<f64, ModelError> {
+        self.array().map(f64::from_le_bytes)
+    }
+
+    /// A feature value: finite, or missing in its one bit pattern.
+    fn value(&mut self) -> Result<f32, ModelError> {
+        let value = self.f32()?;
+        if value.is_finite() || value.to_bits() == MISSING.to_bits() {
+            Ok(value)
+        } else {
+            Err(self.malformed("a value is neither finite nor the canonical NaN"))
+        }
+    }
+
+    fn coefficient(&mut self) -> Result<f64, ModelError> {
+        let value = self.f64()?;
+        if value.abs() <= limits::COEFFICIENT_MAX {
+            Ok(value)
+        } else {
+            Err(self.malformed("a coefficient is not a number or too large"))
+        }
+    }
+
+    fn node(&mut self) -> Result<RawNode, ModelError> {
+        Ok(RawNode {
+            threshold: self.f32()?,
+            value: self.f32()?,
+            left: self.u32()?,
+            feature: self.u16()?,
+            flags: self.u16()?,
+        })
+    }
+
+    fn count(&mut self, what: &'static str, min: usize, max: usize) -> Result<usize, ModelError> {
+        let count = self.u32()? as usize;
+        if count < min {
+            return Err(self.malformed("a count is zero"));
+        }
+        if count > max {
+            return Err(limit(what, count, max, self.section));
+        }
+        Ok(count)
+    }
+
+    fn peek_tag(&self) -> Option<u32> {
+        self.rest.first_chunk::<4>().map(|tag| u32::from_le_bytes(*tag))
+    }
+
+    /// The next section, which must be this one.
+    fn section(&mut self, tag: Tag) -> Result<Reader<'a>, ModelError> {
+        self.section = tag.section();
+        if self.u32()? != tag.code() {
+            return Err(self.malformed("another section was expected here"));
+        }
+        let length = self.u32()? as usize;
+        self.need(length)?;
+        let (content, tail) = self.rest.split_at(length);
+        let section = Reader { rest: content, offset: self.offset, section: self.section };
+        self.rest = tail;
+        self.offset += length;
+        Ok(section)
+    }
+
+    fn need(&self, bytes: usize) -> Result<(), ModelError> {
+        if self.rest.len() >= bytes {
+            Ok(())
+        } else {
+            Err(ModelError::Truncated { section: self.section, offset: self.offset + self.rest.len() })
+        }
+    }
+
+    fn expect_remaining(&self, bytes: usize) -> Result<(), ModelError> {
+        self.need(bytes)?;
+        if self.rest.len() == bytes { Ok(()) } else { Err(self.malformed("the section is longer than its content")) }
+    }
+
+    fn finish(&self, section: Section) -> Result<(), ModelError> {
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(ModelError::Malformed { section, offset: self.offset, what: "bytes are left over" })
+        }
+    }
+
+    fn malformed(&self, what: &'static str) -> ModelError {
+        ModelError::Malformed { section: self.section, offset: self.offset, what }
+    }
+}
+
+fn limit(what: &'static str, count: usize, limit: usize, section: Section) -> ModelError {
+    ModelError::Limit { what, count: count as u64, limit: limit as u64, section }
+}

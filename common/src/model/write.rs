@@ -1,0 +1,213 @@
+//! From a draft to signed bytes.
+
+use ed25519_dalek::{Signer as _, SigningKey};
+
+use crate::feature::{MISSING, Subject};
+use crate::id::Digest;
+use crate::model::error::NodeProblem;
+use crate::model::read::{self, FORMAT_VERSION, MAGIC, Tag};
+use crate::model::{Algorithm, Model, ModelBody, ModelDraft, ModelError, NodeDraft, Section, TreeDraft, limits};
+
+impl ModelDraft {
+    /// Encodes and signs the model. What comes out is read back before it is returned, so that nothing leaves here
+    /// that an agent would refuse.
+    ///
+    /// # Errors
+    /// [`ModelError`] when the draft contradicts itself or breaks a limit or rule of the format.
+    pub fn encode(&self, key: &SigningKey) -> Result<Vec<u8>, ModelError> {
+        self.check_shape()?;
+        let mut bytes = Vec::new();
+        self.write_header(&mut bytes)?;
+        if !self.imputation.is_empty() {
+            write_section(&mut bytes, Tag::Imputation, |out| {
+                self.imputation.iter().for_each(|value| write_value(out, *value));
+                Ok(())
+            })?;
+        }
+        match &self.body {
+            ModelBody::Forest(trees) => write_section(&mut bytes, Tag::Trees, |out| write_trees(out, trees))?,
+            ModelBody::Linear { weights, bias, mean, inverse_scale } => {
+                write_section(&mut bytes, Tag::Linear, |out| {
+                    out.extend(bias.to_le_bytes());
+                    for ((weight, mean), inverse_scale) in weights.iter().zip(mean).zip(inverse_scale) {
+                        out.extend([*weight, *mean, *inverse_scale].iter().flat_map(|number| number.to_le_bytes()));
+                    }
+                    Ok(())
+                })?;
+            }
+        }
+        let untested = read::parse_untested(&bytes)?;
+        write_section(&mut bytes, Tag::SelfTest, |out| self.write_self_test(out, &untested))?;
+        let signed = seal(bytes, key);
+        Model::verify(&signed, &[key.verifying_key()])?;
+        Ok(signed)
+    }
+
+    /// Lengths that must agree before anything is written.
+    fn check_shape(&self) -> Result<(), ModelError> {
+        let features = self.metadata.feature_count;
+        if !self.imputation.is_empty() && self.imputation.len() != features {
+            return Err(draft("imputation needs one value per feature, or none at all"));
+        }
+        if self.self_test.iter().any(|row| row.len() != features) {
+            return Err(draft("a self-test row needs one value per feature"));
+        }
+        match (&self.body, self.metadata.algorithm) {
+            (ModelBody::Forest(trees), Algorithm::DecisionTree) if trees.len() != 1 => {
+                Err(draft("a decision tree is exactly one tree"))
+            }
+            (ModelBody::Forest(_), Algorithm::DecisionTree | Algorithm::RandomForest) => Ok(()),
+            (ModelBody::Linear { weights, mean, inverse_scale, .. }, Algorithm::LogisticRegression) => {
+                if [weights, mean, inverse_scale].iter().any(|list| list.len() != features) {
+                    return Err(draft("a linear model needs one weight, mean and inverse scale per feature"));
+                }
+                Ok(())
+            }
+            _ => Err(draft("the body does not belong to the algorithm")),
+        }
+    }
+
+    fn write_header(&self, out: &mut Vec<u8>) -> Result<(), ModelError> {
+        let metadata = &self.metadata;
+        let name = metadata.training_run.as_bytes();
+        let limit = limits::TRAINING_RUN_BYTES_MAX;
+        if name.len() > limit {
+            return Err(ModelError::Limit {
+                what: "bytes in the training run's name",
+                count: name.len() as u64,
+                limit: limit as u64,
+                section: Section::Header,
+            });
+        }
+        out.extend(MAGIC);
+        out.extend(FORMAT_VERSION.to_le_bytes());
+        out.push(algorithm_code(metadata.algorithm));
+        out.push(subject_code(metadata.subject));
+        out.extend(length(metadata.feature_count, "features", Section::Header)?);
+        out.extend(metadata.feature_spec_hash.as_bytes());
+        out.extend(metadata.threshold.to_le_bytes());
+        out.extend(metadata.dataset_digest.as_bytes());
+        out.extend(metadata.created.0.to_le_bytes());
+        out.push(u8::try_from(name.len()).map_err(|_| draft("the training run's name is too long"))?);
+        out.extend(name);
+        out.extend(std::iter::repeat_n(0, limit - name.len()));
+        Ok(())
+    }
+
+    fn write_self_test(&self, out: &mut Vec<u8>, model: &Model) -> Result<(), ModelError> {
+        out.extend(length(self.self_test.len(), "self-test rows", Section::SelfTest)?);
+        for row in &self.self_test {
+            row.iter().for_each(|value| write_value(out, *value));
+            out.extend(model.score(row).to_le_bytes());
+        }
+        Ok(())
+    }
+}
+
+/// Appends checksum, key id and signature.
+pub(super) fn seal(mut content: Vec<u8>, key: &SigningKey) -> Vec<u8> {
+    let checksum = Digest::of(&content);
+    content.extend(checksum.as_bytes());
+    content.extend(Digest::of(key.verifying_key().as_bytes()).as_bytes());
+    let signature = key.sign(&content);
+    content.extend(signature.to_bytes());
+    content
+}
+
+pub(super) fn algorithm_code(algorithm: Algorithm) -> u8 {
+    match algorithm {
+        Algorithm::DecisionTree => 1,
+        Algorithm::RandomForest => 2,
+        Algorithm::LogisticRegression => 3,
+    }
+}
+
+pub(super) fn subject_code(subject: Subject) -> u8 {
+    match subject {
+        Subject::ProcessStart => 1,
+        Subject::Connection => 2,
+    }
+}
+
+fn write_section(
+    bytes: &mut Vec<u8>,
+    tag: Tag,
+    content: impl FnOnce(&mut Vec<u8>) -> Result<(), ModelError>,
+) -> Result<(), ModelError> {
+    bytes.extend(tag.code().to_le_bytes());
+    let length_at = bytes.len();
+    bytes.extend([0; 4]);
+    content(bytes)?;
+    let written = length(bytes.len() - length_at - 4, "bytes in a section", tag.section())?;
+    bytes[length_at..length_at + 4].copy_from_slice(&written);
+    Ok(())
+}
+
+/// Missing has one bit pattern in files too.
+fn write_value(out: &mut Vec<u8>, value: f32) {
+    let value = if value.is_nan() { MISSING } else { value };
+    out.extend(value.to_le_bytes());
+}
+
+fn write_trees(out: &mut Vec<u8>, trees: &[TreeDraft]) -> Result<(), ModelError> {
+    out.extend(length(trees.len(), "trees", Section::Trees)?);
+    for tree in trees {
+        out.extend(length(tree.nodes.len(), "nodes", Section::Trees)?);
+    }
+    for (index, tree) in trees.iter().enumerate() {
+        write_nodes(out, tree).map_err(|(node, problem)| ModelError::Node { tree: index, node, problem })?;
+    }
+    Ok(())
+}
+
+/// Writes the nodes breadth first. Every child comes after its parent in the draft, so this ends.
+fn write_nodes(out: &mut Vec<u8>, tree: &TreeDraft) -> Result<(), (usize, NodeProblem)> {
+    let mut order = vec![0usize];
+    let mut reached = vec![false; tree.nodes.len()];
+    let mut next = 0;
+    while let Some(&index) = order.get(next) {
+        next += 1;
+        let node = tree.nodes.get(index).ok_or((index, NodeProblem::OutOfRange))?;
+        if node.left == 0 && node.right == 0 {
+            write_node(out, &NodeDraft::leaf(node.value), 0);
+            continue;
+        }
+        let left = u32::try_from(order.len()).map_err(|_| (index, NodeProblem::OutOfRange))?;
+        write_node(out, node, left);
+        for child in [node.left as usize, node.right as usize] {
+            if child <= index {
+                return Err((index, NodeProblem::Cycle));
+            }
+            let reached = reached.get_mut(child).ok_or((index, NodeProblem::OutOfRange))?;
+            if std::mem::replace(reached, true) {
+                return Err((index, NodeProblem::Shared));
+            }
+            order.push(child);
+        }
+    }
+    match reached.iter().skip(1).position(|reached| !reached) {
+        Some(before) => Err((before + 1, NodeProblem::Unreachable)),
+        None => Ok(()),
+    }
+}
+
+fn write_node(out: &mut Vec<u8>, node: &NodeDraft, left: u32) {
+    out.extend(node.threshold.to_le_bytes());
+    out.extend(node.value.to_le_bytes());
+    out.extend(left.to_le_bytes());
+    out.extend(node.feature.to_le_bytes());
+    out.extend(u16::from(node.missing_left).to_le_bytes());
+}
+
+fn length(count: usize, what: &'static str, section: Section) -> Result<[u8; 4], ModelError> {
+    u32::try_from(count).map(u32::to_le_bytes).map_err(|_| ModelError::Limit {
+        what,
+        count: count as u64,
+        limit: u64::from(u32::MAX),
+        section,
+    })
+}
+
+fn draft(what: &'static str) -> ModelError {
+    ModelError::Draft { what }
+}

@@ -1,0 +1,87 @@
+//! One binary, every part: `picket-demo --role <role> …` is a server, an agent, picketctl or a helper of the range.
+//!
+//! `cargo run --bin picket-demo` builds only what this package needs, so the demo (and every end-to-end test) starts
+//! itself again in each role, as a separate process.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use crate::range::helper;
+
+/// The flag that selects a role. It must be the first argument.
+pub const ROLE_FLAG: &str = "--role";
+
+/// Exit code for a role that does not exist: bad input.
+const EXIT_BAD_INPUT: u8 = 2;
+
+/// What a process can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// `picket-server`.
+    Server,
+    /// `picket-agent`.
+    Agent,
+    /// `picketctl`.
+    Control,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 3] = [Self::Server, Self::Agent, Self::Control];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Agent => "agent",
+            Self::Control => "ctl",
+        }
+    }
+
+    /// The binary a user would call for it.
+    pub fn binary(self) -> &'static str {
+        match self {
+            Self::Server => "picket-server",
+            Self::Agent => "picket-agent",
+            Self::Control => "picketctl",
+        }
+    }
+
+    /// A command that runs `executable` (a `picket-demo`) in this role; add the part's own arguments.
+    pub fn command(self, executable: &Path) -> Command {
+        let mut command = Command::new(executable);
+        command.arg(ROLE_FLAG).arg(self.name());
+        command
+    }
+
+    fn run(self, arguments: impl Iterator<Item = OsString>) -> ExitCode {
+        let arguments = std::iter::once(OsString::from(self.binary())).chain(arguments);
+        match self {
+            Self::Server | Self::Agent | Self::Control => {
+                drop(arguments);
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// Runs the role this process was started for. `None` when it was started for none: then it is the demo itself.
+pub fn dispatch() -> Option<ExitCode> {
+    if let Some(plan) = std::env::var_os(helper::PLAN_VARIABLE) {
+        return Some(helper::main(&PathBuf::from(plan)));
+    }
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next()?.to_str() != Some(ROLE_FLAG) {
+        return None;
+    }
+    let name = arguments.next().unwrap_or_default();
+    match Role::ALL.into_iter().find(|role| name == role.name()) {
+        Some(role) => Some(role.run(arguments)),
+        None => {
+            let known: Vec<&str> = Role::ALL.into_iter().map(Role::name).collect();
+            eprintln!("error: unknown role {}: one of {}", name.to_string_lossy(), known.join(", "));
+            Some(ExitCode::from(EXIT_BAD_INPUT))
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The sample configurations are ones the programs take.
