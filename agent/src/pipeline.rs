@@ -281,7 +281,12 @@ impl<D: FnMut(Event)> Worker<D> {
             frame: Vec::new(),
             priority: if alerted { Priority::Highest } else { open.priority.unwrap_or(Priority::Low) },
             event_count,
-            tag: BatchTag { epoch: self.parts.epoch, sensor_events: open.sensor_events, losses: open.losses },
+            tag: BatchTag {
+                epoch: self.parts.epoch,
+                sensor_events: open.sensor_events,
+                closed_unix_ns: now().0.unsigned_abs(),
+                losses: open.losses,
+            },
             sequence,
         };
         match self.builder.finish(self.parts.epoch, BatchSequence(sequence)) {

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use crate::buffer::{
     Buffer, BufferConfig, BufferError, BufferStats, Damage, LeasedRecord, NewRecord, Priority, RecordNumber,
 };
+use crate::error_text;
 use crate::pipeline::account::EpochAccount;
 use crate::pipeline::accounts::{self, Accounts, Draft};
 use crate::pipeline::history::History;
@@ -123,8 +124,8 @@ pub struct SpoolStatus {
     pub buffer: BufferStats,
     /// The buffer's ceiling.
     pub buffer_bytes_max: u64,
-    /// Epoch of the oldest batch that waits.
-    pub oldest_epoch: Option<Epoch>,
+    /// When the oldest batch that waits was closed, nanoseconds since 1970.
+    pub oldest_unix_ns: Option<u64>,
     /// All accounts, oldest first.
     pub accounts: Vec<EpochAccount>,
     /// Stores set aside since the start.
@@ -368,7 +369,7 @@ impl Spool {
         SpoolStatus {
             buffer: inner.buffer.stats(),
             buffer_bytes_max: self.config.bytes_max,
-            oldest_epoch: oldest.and_then(|info| BatchTag::decode(&info.tag)).map(|tag| tag.epoch),
+            oldest_unix_ns: oldest.and_then(|info| BatchTag::decode(&info.tag)).map(|tag| tag.closed_unix_ns),
             accounts,
             stores_set_aside: inner.stores_set_aside,
             records_unreadable: inner.records_unreadable,
@@ -474,7 +475,7 @@ impl Inner {
 
     fn note(&mut self, error: &BufferError) {
         self.errors += 1;
-        let text = describe(error);
+        let text = error_text::chain(error);
         if self.last_error.as_ref() != Some(&text) {
             tracing::warn!(error = text, "the buffer has a problem");
         }
@@ -507,7 +508,7 @@ impl Inner {
         if damage.is_none() {
             let stored = load(&self.buffer)?;
             if matches!(cause, BufferError::Damaged { .. }) || self.accounts.is_ahead_of(&stored) {
-                damage = Some(self.buffer.set_aside(&describe(cause))?);
+                damage = Some(self.buffer.set_aside(&error_text::chain(cause))?);
             } else {
                 self.accounts = stored;
                 self.resolve_doubt();
@@ -550,16 +551,4 @@ impl Inner {
 fn load(buffer: &Buffer) -> Result<Accounts, BufferError> {
     let stored = buffer.metadata_with_prefix(accounts::KEY_PREFIX)?;
     Ok(Accounts::from_stored(stored.iter().map(|(_, value)| value.as_slice())))
-}
-
-/// An error with its causes, on one line.
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

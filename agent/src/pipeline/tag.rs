@@ -1,6 +1,6 @@
 //! What the accounts need to know about a batch, kept beside it in the buffer as its tag.
 //!
-//! Layout, little-endian: version u8, epoch u64, sensor events u32, then for each announced loss epoch u64, stage u8,
+//! Layout, little-endian: version u8, epoch u64, sensor events u32, time u64, then for each announced loss epoch u64, stage u8,
 //! reason u8, count u64. The buffer's checksum covers it.
 
 use picket_common::event::{LossReason, LossStage, SensorLoss};
@@ -9,7 +9,7 @@ use picket_common::id::Epoch;
 use crate::pipeline::loss::{reason_index, stage_index};
 
 const VERSION: u8 = 1;
-const HEADER_BYTES: usize = 13;
+const HEADER_BYTES: usize = 21;
 const LOSS_BYTES: usize = 18;
 
 /// Most `SensorLoss` events in one batch, so that a tag stays small; the rest waits for the next one.
@@ -23,6 +23,8 @@ pub struct BatchTag {
     pub epoch: Epoch,
     /// How many of its events came from sensors.
     pub sensor_events: u32,
+    /// When it was closed, nanoseconds since 1970.
+    pub closed_unix_ns: u64,
     /// The losses its `SensorLoss` events announce.
     pub losses: Vec<SensorLoss>,
 }
@@ -33,6 +35,7 @@ impl BatchTag {
         bytes.push(VERSION);
         bytes.extend(self.epoch.0.to_le_bytes());
         bytes.extend(self.sensor_events.to_le_bytes());
+        bytes.extend(self.closed_unix_ns.to_le_bytes());
         for loss in &self.losses {
             bytes.extend(loss.epoch.0.to_le_bytes());
             bytes.extend([code(stage_index(loss.stage)), code(reason_index(loss.reason))]);
@@ -50,6 +53,7 @@ impl BatchTag {
         Some(Self {
             epoch: Epoch(u64::from_le_bytes(header[1..9].try_into().ok()?)),
             sensor_events: u32::from_le_bytes(header[9..13].try_into().ok()?),
+            closed_unix_ns: u64::from_le_bytes(header[13..21].try_into().ok()?),
             losses: losses.chunks_exact(LOSS_BYTES).map(decode_loss).collect::<Option<_>>()?,
         })
     }
@@ -81,7 +85,7 @@ mod tests {
                 losses.push(SensorLoss { stage, reason, count: losses.len() as u64 + 1, epoch: Epoch(99) });
             }
         }
-        let tag = BatchTag { epoch: Epoch(100), sensor_events: 4_000, losses };
+        let tag = BatchTag { epoch: Epoch(100), sensor_events: 4_000, closed_unix_ns: 7, losses };
         assert_eq!(BatchTag::decode(&tag.encode()), Some(tag.clone()));
         assert_eq!(BatchTag::decode(&tag.encode()[..20]), None);
         assert_eq!(BatchTag::decode(b""), None);
