@@ -1,8 +1,10 @@
 //! Child processes that never outlive their owner.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Command, ExitStatus, Output};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
@@ -27,10 +29,16 @@ impl ManagedProcess {
     /// The command could not be started.
     pub fn spawn(name: impl Into<String>, command: &mut Command) -> io::Result<Self> {
         let name = name.into();
+        // Started and noted in one step, so that `end_all` misses none.
+        let mut living = LIVING.lock().unwrap_or_else(PoisonError::into_inner);
+        if living.ended {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, format!("{name} is not started any more")));
+        }
         let child = command
             .process_group(0)
             .spawn()
             .map_err(|error| io::Error::new(error.kind(), format!("cannot start {name}: {error}")))?;
+        living.leaders.insert(child.id());
         Ok(Self { name, child, status: None })
     }
 
@@ -50,7 +58,12 @@ impl ManagedProcess {
     /// It could not be waited for.
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         if self.status.is_none() {
+            // While it is noted its id must stay its own: waiting gives the id free.
+            let mut living = LIVING.lock().unwrap_or_else(PoisonError::into_inner);
             self.status = self.child.try_wait()?;
+            if self.status.is_some() {
+                living.leaders.remove(&self.child.id());
+            }
         }
         Ok(self.status)
     }
@@ -116,6 +129,25 @@ impl Drop for ManagedProcess {
             self.kill_group();
             self.wait(KILL_DEADLINE).ok();
         }
+    }
+}
+
+/// The processes of this program that have not been waited for.
+static LIVING: Mutex<Living> = Mutex::new(Living { leaders: BTreeSet::new(), ended: false });
+
+struct Living {
+    leaders: BTreeSet<u32>,
+    /// Nothing is started any more.
+    ended: bool,
+}
+
+/// Kills every process that was started here, with its group, and lets no further one be started: for a program that
+/// is about to end early.
+pub fn end_all() {
+    let mut living = LIVING.lock().unwrap_or_else(PoisonError::into_inner);
+    living.ended = true;
+    for pid in living.leaders.iter().filter_map(|pid| as_pid(*pid)) {
+        rustix::process::kill_process_group(pid, Signal::KILL).ok();
     }
 }
 

@@ -2441,8 +2441,8 @@ pub mod admin_service_server {
 /// n + 2  entry n of the table, for strings, lists and contexts (strings and lists: entry 0 is the empty one)
 /// n + 2  the entry added n entries before the newest, for processes and connections
 /// "Option" columns hold 0 for an unknown value and value + 1 otherwise. Every column is used up exactly.
-/// Writers write fields in ascending order, once, packed, and leave out empty ones; readers refuse anything else:
-/// a change of these columns is a new version of the frame.
+/// Writers write fields in ascending order, once, packed, and leave out empty ones; readers refuse anything else: a
+/// change of these columns, be it a new value of an enumeration, is a new version of the frame.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BatchColumns {
     /// Strings: all bytes of all entries, in order, and the length of each.

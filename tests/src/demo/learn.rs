@@ -1,0 +1,175 @@
+//! From ground truth to models in force: label, build, train, compare, choose.
+
+use std::fmt::Write as _;
+
+use picket_proto::v1;
+use serde_json::Value;
+
+use super::console::Console;
+use super::summary::ModelSummary;
+use crate::admin::{AdminClient, AdminError};
+use crate::range::label::{Attribution, Belonging};
+use crate::range::truth::GroundTruth;
+
+/// The subjects that get a model.
+pub const SUBJECTS: [&str; 2] = ["process_start", "connection"];
+
+/// The algorithms compared.
+pub const ALGORITHMS: [&str; 3] = ["decision_tree", "random_forest", "logistic_regression"];
+
+/// Who says so, in the labels.
+const LABEL_SOURCE: &str = "script";
+
+/// The labels that follow from the truth about a round.
+pub fn labels(truth: &GroundTruth, attribution: &Attribution, host_id: &str) -> Vec<v1::Label> {
+    let all = attribution.processes.iter().chain(&attribution.connections);
+    let label = |event: &picket_common::id::EventKey, belonging: &Belonging| {
+        let instance = truth.instances.get(belonging.instance()?)?;
+        let verdict = if instance.is_malicious() { v1::Verdict::Malicious } else { v1::Verdict::Benign };
+        Some(v1::Label {
+            event: Some(v1::EventReference {
+                host_id: host_id.to_owned(),
+                epoch: event.epoch.0,
+                sequence: event.sequence.0,
+            }),
+            verdict: verdict.into(),
+            technique: instance.technique.map_or_else(String::new, |technique| technique.id().to_owned()),
+            source: LABEL_SOURCE.to_owned(),
+            group: instance.id.clone(),
+            ..v1::Label::default()
+        })
+    };
+    all.filter_map(|(event, belonging)| label(event, belonging)).collect()
+}
+
+/// A trained model and what its evaluation says.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Its digest, hex.
+    pub digest: String,
+    /// The figures.
+    pub summary: ModelSummary,
+}
+
+/// Builds the data set of one subject and trains every algorithm on it.
+///
+/// # Errors
+/// The server refused.
+pub fn train(
+    admin: &mut AdminClient,
+    console: &Console,
+    subject: &str,
+    seed: u64,
+) -> Result<Vec<Candidate>, AdminError> {
+    let mut show = |step: &v1::Progress| {
+        let of = if step.total > 0 { format!(" of {}", step.total) } else { String::new() };
+        console.now(&format!("{subject}: {} {}{of}", step.stage, step.done));
+    };
+    let dataset = admin.build_dataset(subject, 0.0, &mut show)?;
+    console.line(&format!(
+        "{subject}: {} rows to learn from ({} malicious), {} held out ({} malicious); manifest {}",
+        dataset.rows_train,
+        dataset.malicious_train,
+        dataset.rows_test,
+        dataset.malicious_test,
+        dataset.manifest_digest.get(..12).unwrap_or_default()
+    ));
+    let models = admin.train(&dataset.dataset_id, &ALGORITHMS, seed, &mut show)?;
+    Ok(models.into_iter().map(candidate).collect())
+}
+
+fn candidate(model: v1::Model) -> Candidate {
+    // An evaluation that cannot be read has no figures and is never the best.
+    let report: Value = serde_json::from_str(&model.evaluation_json).unwrap_or_default();
+    let figure = |key: &str| report.get(key).and_then(Value::as_f64);
+    let group = |key: &str| report.pointer(&format!("/groups/{key}")).and_then(Value::as_u64).unwrap_or_default();
+    Candidate {
+        digest: model.model_digest,
+        summary: ModelSummary {
+            subject: model.subject,
+            algorithm: model.algorithm,
+            roc_auc: figure("roc_auc"),
+            pr_auc: figure("pr_auc"),
+            recall_at_1pct_fpr: figure("recall_at_1pct_fpr"),
+            recall: figure("recall"),
+            false_positive_rate: figure("false_positive_rate"),
+            held_out_attacks: group("malicious"),
+            held_out_attacks_found: group("malicious_found"),
+            threshold: model.threshold,
+            bytes: model.model_bytes,
+            training_seconds: model.training_seconds,
+            pushed: false,
+        },
+    }
+}
+
+/// The best of some candidates: by recall at 1 % false positives, then by average precision, both on held-out rows;
+/// of equals the smaller one.
+pub fn best(candidates: &mut [Candidate]) -> Option<&mut Candidate> {
+    let rank = |candidate: &Candidate| {
+        let figure = |value: Option<f64>| value.unwrap_or(f64::NEG_INFINITY);
+        (figure(candidate.summary.recall_at_1pct_fpr), figure(candidate.summary.pr_auc), candidate.summary.bytes)
+    };
+    candidates.iter_mut().max_by(|a, b| {
+        let (a, b) = (rank(a), rank(b));
+        a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)).then(b.2.cmp(&a.2))
+    })
+}
+
+/// The evaluations side by side.
+pub fn table(candidates: &[Candidate]) -> String {
+    let mut text = String::new();
+    let mut write = |line: std::fmt::Arguments<'_>| {
+        // Writing to a String cannot fail.
+        writeln!(text, "{line}").ok();
+    };
+    write(format_args!(
+        "{:<14} {:<20} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>7}",
+        "subject", "algorithm", "rec@1%", "PR-AUC", "ROC-AUC", "recall", "FPR", "attacks", "bytes", "seconds"
+    ));
+    for candidate in candidates {
+        let summary = &candidate.summary;
+        let figure = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
+        write(format_args!(
+            "{:<14} {:<20} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>7.1}{}",
+            summary.subject,
+            summary.algorithm,
+            figure(summary.recall_at_1pct_fpr),
+            figure(summary.pr_auc),
+            figure(summary.roc_auc),
+            figure(summary.recall),
+            figure(summary.false_positive_rate),
+            format!("{}/{}", summary.held_out_attacks_found, summary.held_out_attacks),
+            summary.bytes,
+            summary.training_seconds,
+            if summary.pushed { "  ◀ pushed" } else { "" }
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(recall: Option<f64>, pr_auc: f64, bytes: u64) -> Candidate {
+        let summary =
+            ModelSummary { recall_at_1pct_fpr: recall, pr_auc: Some(pr_auc), bytes, ..ModelSummary::default() };
+        Candidate { digest: format!("{recall:?}/{pr_auc}/{bytes}"), summary }
+    }
+
+    #[test]
+    fn recall_at_the_budget_decides_then_average_precision_then_size() {
+        let cases = [
+            (vec![candidate(Some(0.5), 0.9, 1), candidate(Some(0.6), 0.1, 9)], 1),
+            (vec![candidate(Some(0.5), 0.9, 9), candidate(Some(0.5), 0.8, 1)], 0),
+            (vec![candidate(Some(0.5), 0.9, 9), candidate(Some(0.5), 0.9, 1)], 1),
+            (vec![candidate(None, 0.9, 1), candidate(Some(0.0), 0.1, 9)], 1),
+        ];
+        for (mut candidates, expected) in cases {
+            let expected = candidates[expected].digest.clone();
+            assert_eq!(best(&mut candidates).map(|best| best.digest.clone()), Some(expected));
+        }
+        assert!(best(&mut []).is_none());
+    }
+}
