@@ -8,9 +8,9 @@
 //! Without a model nothing is scored, but the features are computed: their context must be warm when a model comes.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -127,8 +127,8 @@ impl Weigh for Event {
 pub struct Detector {
     /// See there.
     pub config: DetectorConfig,
-    /// Whose alerts these are, if that is known.
-    pub host: Option<HostId>,
+    /// Whose alerts these are, once that is known.
+    pub host: Arc<OnceLock<HostId>>,
     /// Where alerts go.
     pub alert_path: PathBuf,
     /// The models in force.
@@ -195,7 +195,8 @@ impl Worker {
     fn new(parts: Detector) -> Self {
         let alerts = AlertFile::new(&parts.alert_path, parts.config.alert_file_bytes_max);
         let repeats = Repeats::new(parts.config.alert_repeats_max);
-        let trace = (!parts.config.trace_vectors.as_os_str().is_empty()).then(|| Trace::new(&parts.config.trace_vectors));
+        let trace =
+            (!parts.config.trace_vectors.as_os_str().is_empty()).then(|| Trace::new(&parts.config.trace_vectors));
         Self {
             parts,
             features: FeaturePipeline::new(ContextLimits::default()),
@@ -263,7 +264,7 @@ impl Worker {
     /// Says how many alerts were suppressed, for what has been quiet long enough.
     fn write_summaries(&mut self, is_end: bool) {
         for summary in self.repeats.take_over(now(), is_end) {
-            if self.alerts.append(&summary.to_json(self.parts.host)).is_err() {
+            if self.alerts.append(&summary.to_json(self.parts.host.get().copied())).is_err() {
                 self.parts.counters.write_failures.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -289,5 +290,5 @@ fn alert_of<'a>(
     contributions: &mut Vec<Contribution>,
 ) -> Alert<'a> {
     model.explain(vector.values, contributions);
-    Alert::new(parts.host, event, vector, model, score, contributions, parts.config.alert_reasons_max)
+    Alert::new(parts.host.get().copied(), event, vector, model, score, contributions, parts.config.alert_reasons_max)
 }

@@ -1,3 +1,7 @@
-//! The Picket agent.
+//! The Picket agent; see `picket_agent::cli`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    picket_agent::cli::main(std::env::args_os())
+}

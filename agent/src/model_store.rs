@@ -22,7 +22,7 @@ use picket_common::id::Digest;
 use picket_common::model::limits::MODEL_BYTES_MAX;
 use picket_common::model::{Model, ModelError};
 
-pub use crate::model_store::active::ActiveModels;
+pub use crate::model_store::active::{ActiveModel, ActiveModels};
 use crate::model_store::record::{Record, StoredModel};
 use crate::state_file;
 

@@ -22,6 +22,7 @@ pub(crate) mod print;
 mod tests;
 
 pub(crate) use crate::status::collect::Sources;
+pub(crate) use crate::status::cost::OwnCost;
 pub(crate) use crate::status::file::{AgentLock, ReadError, StatusFile, read};
 
 /// How often the status is taken.

@@ -11,10 +11,11 @@
 //! The server can name models to fetch, and nothing else.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
+use picket_common::id::HostId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -81,6 +82,8 @@ pub(crate) struct Uplink {
     pub(crate) models: Option<Arc<Mutex<ModelStore>>>,
     pub(crate) status: watch::Receiver<Arc<Snapshot>>,
     pub(crate) state: Arc<UplinkState>,
+    /// Set as soon as the host has an identity.
+    pub(crate) host: Arc<OnceLock<HostId>>,
     /// Deliver what there is, then end.
     pub(crate) finish: CancellationToken,
     /// End now.
@@ -149,6 +152,7 @@ impl Uplink {
         if !self.config.server.is_empty() {
             identity.server.clone_from(&self.config.server);
         }
+        self.host.get_or_init(|| identity.host_id);
         if let Some(models) = &self.models {
             models.lock().set_trusted(identity.model_verifying_keys.clone());
         }
@@ -205,9 +209,7 @@ impl Uplink {
 }
 
 /// Runs what blocks on the disk where that harms nobody.
-pub(crate) async fn blocking<T: Send + 'static>(
-    run: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, UplinkError> {
+pub(crate) async fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> Result<T, UplinkError> {
     tokio::task::spawn_blocking(run).await.map_err(|_| UplinkError::Internal("a blocking task failed"))
 }
 

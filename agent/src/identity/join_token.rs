@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         let digest = Digest::of(b"certificate").to_string();
-        for text in ["", "a.b", "a.b.c", &format!("a..{digest}"), &format!("{digest}"), &format!("a.b c.{digest}")] {
+        for text in ["", "a.b", "a.b.c", &format!("a..{digest}"), &digest, &format!("a.b c.{digest}")] {
             assert_eq!(text.parse::<JoinToken>().unwrap_err(), JoinTokenError, "{text}");
         }
     }

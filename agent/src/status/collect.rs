@@ -15,9 +15,7 @@ use crate::pipeline::spool::Spool;
 use crate::pipeline::{PipelineCounters, now};
 use crate::sensor::{SensorSet, SensorStatus};
 use crate::status::cost::OwnCost;
-use crate::status::{
-    BufferReport, DetectorReport, EpochReport, ModelReport, PipelineReport, SensorReport, Snapshot,
-};
+use crate::status::{BufferReport, DetectorReport, EpochReport, ModelReport, PipelineReport, SensorReport, Snapshot};
 use crate::uplink::{UplinkPhase, UplinkState};
 
 /// Not being connected is nothing to worry about for so long.
@@ -179,7 +177,8 @@ pub(crate) fn degraded(snapshot: &Snapshot, now: SystemTime) -> Vec<String> {
     for model in snapshot.active_models.iter().filter(|model| !model.last_error.is_empty()) {
         reasons.push(format!("model for {}: {}", model.subject, model.last_error));
     }
-    for sensor in snapshot.sensors.iter().filter(|sensor| sensor.mode != "off" && !sensor.running && !snapshot.stopped) {
+    for sensor in snapshot.sensors.iter().filter(|sensor| sensor.mode != "off" && !sensor.running && !snapshot.stopped)
+    {
         if sensor.mode != "replay" {
             reasons.push(format!("the {} sensor has ended", sensor.name));
         }

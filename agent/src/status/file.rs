@@ -24,12 +24,8 @@ pub(crate) struct AgentLock {
 impl AgentLock {
     /// Takes the lock; `None` when another agent has it. It ends with the process, however that ends.
     pub(crate) fn take(state_dir: &Path) -> io::Result<Option<Self>> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(lock_path(state_dir))?;
+        let file =
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(lock_path(state_dir))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Self { _file: file })),
             Err(TryLockError::WouldBlock) => Ok(None),

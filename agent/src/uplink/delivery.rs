@@ -107,7 +107,11 @@ impl Delivery<'_> {
     }
 
     /// Sends what fits into the window. `true`: nothing is left to send.
-    async fn fill(&self, window: &mut Window, requests: &mpsc::Sender<v1::DeliverRequest>) -> Result<bool, UplinkError> {
+    async fn fill(
+        &self,
+        window: &mut Window,
+        requests: &mpsc::Sender<v1::DeliverRequest>,
+    ) -> Result<bool, UplinkError> {
         while window.has_room() {
             let spool = Arc::clone(self.spool);
             let batches_max = LEASE_BATCHES.min(WINDOW_BATCHES - window.batches.len());
@@ -156,7 +160,8 @@ impl Delivery<'_> {
     ) -> Result<(PendingBatch, Settlement), UplinkError> {
         let id = answer.delivery_id;
         let protocol = |what: String| UplinkError::Protocol { call: CALL, what };
-        let batch = window.remove(id).ok_or_else(|| protocol(format!("an answer to delivery {id}, which is not open")))?;
+        let batch =
+            window.remove(id).ok_or_else(|| protocol(format!("an answer to delivery {id}, which is not open")))?;
         let counters = self.state.counters();
         let (counter, settlement) = match answer.verdict() {
             v1::BatchVerdict::Accepted => (&counters.accepted, Settlement::Delivered),
@@ -164,7 +169,11 @@ impl Delivery<'_> {
             v1::BatchVerdict::Rejected => {
                 let reason: String = answer.reason.chars().take(REASON_CHARS_MAX).collect();
                 let kind = answer.reject_reason().as_str_name();
-                tracing::warn!(kind, reason = reason.escape_debug().to_string(), "the server rejected a batch for good");
+                tracing::warn!(
+                    kind,
+                    reason = reason.escape_debug().to_string(),
+                    "the server rejected a batch for good"
+                );
                 (&counters.rejected, Settlement::Rejected)
             }
             v1::BatchVerdict::Unspecified => return Err(protocol(format!("no verdict about delivery {id}"))),

@@ -43,7 +43,9 @@ pub enum UplinkError {
         seconds: u64,
     },
     /// The certificate has expired.
-    #[error("this host's certificate has expired: enrol it again with a new join token (`picket-agent enroll --force`)")]
+    #[error(
+        "this host's certificate has expired: enrol it again with a new join token (`picket-agent enroll --force`)"
+    )]
     Expired,
     /// The identity cannot be used.
     #[error(transparent)]
