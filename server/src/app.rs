@@ -25,7 +25,7 @@ use crate::clock::UnixSeconds;
 use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::ingest::{AgentRate, Ingest};
-use crate::listener::{BindError, HostConnections, Listener, ListenerConfig, TlsError, admin_tls, agent_tls};
+use crate::listener::{BindError, HostConnections, Listener, ListenerConfig, Timeouts, TlsError, admin_tls, agent_tls};
 use crate::metastore::{Metastore, MetastoreError};
 use crate::pki::{CertificateAuthority, Enrollment, EnrollmentConfig, PkiError, ServerCertificate};
 use crate::registry::{Registry, RegistryError};
@@ -150,12 +150,13 @@ impl Server {
 impl Sockets {
     async fn bind(config: &Config) -> Result<Self, BindError> {
         let hosts = Arc::new(HostConnections::default());
+        let timeouts = Timeouts { drain: config.server.stop_timeout(), ..Timeouts::default() };
         let agent = ListenerConfig {
             name: "agents",
             connections_max: config.agent_listener.connections_max.get() as usize,
             streams_max: AGENT_STREAMS_MAX,
             connection_age: Some(config.agent_listener.connection_age()),
-            drain_timeout: config.server.stop_timeout(),
+            timeouts,
             hosts: Some(Arc::clone(&hosts)),
         };
         let admin = ListenerConfig {
@@ -163,7 +164,7 @@ impl Sockets {
             connections_max: config.admin_listener.connections_max.get() as usize,
             streams_max: ADMIN_STREAMS_MAX,
             connection_age: None,
-            drain_timeout: config.server.stop_timeout(),
+            timeouts,
             hosts: None,
         };
         Ok(Self {

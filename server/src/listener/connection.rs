@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tower::Service as _;
 
-use crate::listener::{ANONYMOUS_CONNECTION_AGE, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, ListenerConfig};
+use crate::listener::ListenerConfig;
 use crate::pki::PeerIdentity;
 
 /// Largest header list of a request, bytes.
@@ -114,7 +114,7 @@ impl Template {
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(listener, %address, %error, "cannot set TCP_NODELAY");
         }
-        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.tls.accept(socket));
+        let handshake = tokio::time::timeout(self.config.timeouts.handshake, self.tls.accept(socket));
         let tls = match draining.run_until_cancelled(handshake).await {
             Some(Ok(Ok(tls))) => tls,
             Some(Ok(Err(error))) => return tracing::debug!(listener, %address, %error, "TLS handshake failed"),
@@ -131,7 +131,7 @@ impl Template {
         };
         let cut = slot.as_ref().map_or_else(CancellationToken::new, |slot| slot.cut().clone());
         let age = match (&self.config.hosts, &peer) {
-            (Some(_), None) => Some(ANONYMOUS_CONNECTION_AGE),
+            (Some(_), None) => Some(self.config.timeouts.anonymous),
             _ => self.config.connection_age.map(with_jitter),
         };
         let connection = Connection { address, peer, draining };
@@ -146,7 +146,7 @@ impl Template {
             routes.clone().call(request)
         });
         let running = watch::Sender::new(0);
-        let idle = idle(running.subscribe());
+        let idle = idle(running.subscribe(), self.config.timeouts.idle);
         let executor = Executor { tasks: self.tasks.clone(), running };
         let mut serving = pin!(http(executor, &self.config).serve_connection(TokioIo::new(tls), service));
         let old = async {
@@ -162,7 +162,7 @@ impl Template {
             () = draining.cancelled() => {}
         }
         serving.as_mut().graceful_shutdown();
-        match tokio::time::timeout(self.config.drain_timeout, serving).await {
+        match tokio::time::timeout(self.config.timeouts.drain, serving).await {
             Ok(ended) => report(ended),
             Err(_) => tracing::debug!("a connection was cut: it did not end in time"),
         }
@@ -184,14 +184,14 @@ fn http(executor: Executor, config: &ListenerConfig) -> http2::Builder<Executor>
     http
 }
 
-/// Ends when no stream has run for [`IDLE_TIMEOUT`].
-async fn idle(mut running: watch::Receiver<usize>) {
+/// Ends when no stream has run for this long.
+async fn idle(mut running: watch::Receiver<usize>, limit: Duration) {
     loop {
         // Fails only when the connection has ended, and this with it.
         if running.wait_for(|running| *running == 0).await.is_err() {
             return std::future::pending().await;
         }
-        if tokio::time::timeout(IDLE_TIMEOUT, running.wait_for(|running| *running > 0)).await.is_err() {
+        if tokio::time::timeout(limit, running.wait_for(|running| *running > 0)).await.is_err() {
             return;
         }
     }
