@@ -4,12 +4,13 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -22,6 +23,7 @@ use tower::Service as _;
 
 use crate::listener::ListenerConfig;
 use crate::pki::PeerIdentity;
+use crate::rate::TokenBucket;
 
 /// Largest header list of a request, bytes.
 const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
@@ -38,6 +40,9 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const PENDING_RESETS_MAX: usize = 20;
 /// Streams that may be reset for the peer's errors before the connection is closed.
 const ERROR_RESETS_MAX: usize = 128;
+/// Failed handshakes that are logged, a second and at once.
+const HANDSHAKE_FAILURES_LOGGED_PER_SECOND: u64 = 1;
+const HANDSHAKE_FAILURES_LOGGED_BURST: u64 = 10;
 
 /// The connection behind a request, as an extension of it.
 #[derive(Clone, Debug)]
@@ -57,6 +62,7 @@ pub(super) struct Template {
     tls: TlsAcceptor,
     routes: Routes,
     tasks: TaskTracker,
+    failures_logged: Arc<Mutex<TokenBucket>>,
 }
 
 /// Runs the streams of one connection where the listener can wait for them, and counts them.
@@ -91,7 +97,15 @@ where
 
 impl Template {
     pub(super) fn new(config: ListenerConfig, tls: Arc<ServerConfig>, routes: Routes, tasks: TaskTracker) -> Self {
-        Self { config: Arc::new(config), tls: TlsAcceptor::from(tls), routes, tasks }
+        let failures_logged =
+            TokenBucket::new(HANDSHAKE_FAILURES_LOGGED_PER_SECOND, HANDSHAKE_FAILURES_LOGGED_BURST, Instant::now());
+        Self {
+            config: Arc::new(config),
+            tls: TlsAcceptor::from(tls),
+            routes,
+            tasks,
+            failures_logged: Arc::new(Mutex::new(failures_logged)),
+        }
     }
 
     /// Takes a connection over. `slot` is given back when it ends; `draining` asks it to.
@@ -117,8 +131,8 @@ impl Template {
         let handshake = tokio::time::timeout(self.config.timeouts.handshake, self.tls.accept(socket));
         let tls = match draining.run_until_cancelled(handshake).await {
             Some(Ok(Ok(tls))) => tls,
-            Some(Ok(Err(error))) => return tracing::debug!(listener, %address, %error, "TLS handshake failed"),
-            Some(Err(_)) => return tracing::debug!(listener, %address, "TLS handshake took too long"),
+            Some(Ok(Err(error))) => return self.log_failure(address, &error),
+            Some(Err(late)) => return self.log_failure(address, &late),
             None => return,
         };
         let peer = peer_identity(&tls);
@@ -136,6 +150,13 @@ impl Template {
         };
         let connection = Connection { address, peer, draining };
         cut.run_until_cancelled(self.serve(tls, connection, age)).await;
+    }
+
+    /// Anybody can make handshakes fail, so not each of them is logged.
+    fn log_failure(&self, address: SocketAddr, error: &dyn std::error::Error) {
+        if self.failures_logged.lock().try_take(1, Instant::now()) {
+            tracing::info!(listener = self.config.name, %address, %error, "TLS handshake failed");
+        }
     }
 
     async fn serve(&self, tls: TlsStream<TcpStream>, connection: Connection, age: Option<Duration>) {
