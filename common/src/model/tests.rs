@@ -392,62 +392,6 @@ fn extreme_values_give_scores_between_0_and_1() {
     }
 }
 
-/// A forest whose trees are complete down to `depth`, with thresholds spread by a fixed pattern.
-fn complete_forest(trees: u32, depth: u32, features: u16) -> ModelDraft {
-    let tree = |seed: u32| {
-        let inner_nodes = (1u32 << depth) - 1;
-        let pattern = |node: u32| node.wrapping_mul(2_654_435_761).wrapping_add(seed.wrapping_mul(40_503)) >> 8;
-        let nodes = (0..2 * inner_nodes + 1)
-            .map(|node| {
-                let value = (pattern(node) % 1000) as f32 / 1000.0;
-                if node >= inner_nodes {
-                    return NodeDraft::leaf(value);
-                }
-                let feature = (pattern(node) % u32::from(features)) as u16;
-                inner(feature, value, node % 2 == 0, 2 * node + 1, 2 * node + 2, value)
-            })
-            .collect();
-        TreeDraft { nodes }
-    };
-    ModelDraft {
-        metadata: metadata(Algorithm::RandomForest, usize::from(features)),
-        imputation: Vec::new(),
-        body: ModelBody::Forest((0..trees).map(tree).collect()),
-        self_test: vec![vec![0.5; usize::from(features)]],
-    }
-}
-
-/// `cargo test -p picket-common -- --ignored --nocapture speed`
-#[test]
-#[ignore = "measures; says nothing about right or wrong"]
-fn scoring_speed() {
-    let draft = complete_forest(100, 5, 60);
-    let bytes = encode(&draft);
-    let model = model(&draft);
-    let rows: Vec<Vec<f32>> = (0..1000u32)
-        .map(|row| (0..60).map(|column| ((row * 7919 + column * 104_729) % 1009) as f32 / 1009.0).collect())
-        .collect();
-    let begin = std::time::Instant::now();
-    let mut sum = 0.0;
-    for _ in 0..20 {
-        sum += rows.iter().map(|row| model.score(row)).sum::<f64>();
-    }
-    let per_score = begin.elapsed() / 20_000;
-    let mut into = Vec::new();
-    let begin = std::time::Instant::now();
-    rows.iter().for_each(|row| model.explain(row, &mut into));
-    let per_explanation = begin.elapsed() / 1000;
-    let begin = std::time::Instant::now();
-    assert!(Model::verify(&bytes, &[key().verifying_key()]).is_ok());
-    println!(
-        "100 trees of 32 leaves: {per_score:?} per score (sum {sum}), {per_explanation:?} per explanation, \
-         {:?} to verify {} bytes, {} bytes in memory",
-        begin.elapsed(),
-        bytes.len(),
-        model.memory_bytes()
-    );
-}
-
 proptest! {
     #[test]
     fn rubbish_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
