@@ -27,8 +27,6 @@ pub mod replay;
 pub mod split;
 
 mod service;
-#[cfg(test)]
-mod tests;
 
 /// Most labels a data set is made of.
 pub const LABELS_MAX: u32 = 1_000_000;

@@ -39,7 +39,7 @@ mod work;
 /// Largest request.
 const REQUEST_BYTES_MAX: usize = 4 << 20;
 /// Calls at a time in all.
-pub const CALLS_MAX: usize = 64;
+const CALLS_MAX: usize = 64;
 /// Longest call.
 const CALL_TIME_MAX: Duration = Duration::from_secs(600);
 /// Labels of a page when nobody says.

@@ -55,7 +55,7 @@ pub(super) async fn send(mut rows: QueryStream, answers: Answers<v1::QueryEvents
             let part = batch.slice(first, ROWS_AT_A_TIME.min(batch.num_rows() - first));
             write_lines(&part, &mut lines).map_err(|error| internal(&error))?;
             if lines.len() >= ANSWER_BYTES {
-                answer.rows_ndjson = std::mem::take(&mut lines).into();
+                answer.rows_ndjson = std::mem::take(&mut lines);
                 let full = std::mem::take(&mut answer);
                 if answers.send(Ok(full)).await.is_err() {
                     return Ok(());
@@ -63,7 +63,7 @@ pub(super) async fn send(mut rows: QueryStream, answers: Answers<v1::QueryEvents
             }
         }
     }
-    answer.rows_ndjson = lines.into();
+    answer.rows_ndjson = lines;
     answer.truncated = rows.truncated();
     // The caller may have gone.
     answers.send(Ok(answer)).await.ok();
