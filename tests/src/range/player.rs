@@ -40,19 +40,24 @@ impl Range {
     /// # Errors
     /// A folder or file cannot be written.
     pub fn build(executable: &Path, root: &Path) -> io::Result<Self> {
-        let shm = Path::new("/dev/shm");
         let folders = Folders {
             home: root.join("home"),
             source: root.join("src"),
             etc: root.join("etc"),
             spool: root.join("spool"),
             tmp: root.join("tmp"),
-            shm: shm.is_dir().then(|| shm.join(format!("picket-range-{}", std::process::id()))),
+            shm: Self::memory_folder(),
             scaffold: root.join("scaffold"),
         };
         let range = Self { executable: executable.to_owned(), folders, tools: Tools::detect() };
         range.write_folders()?;
         Ok(range)
+    }
+
+    /// This process's folder in memory, outside of the range's root; none where there is no such place.
+    pub fn memory_folder() -> Option<PathBuf> {
+        let shm = Path::new("/dev/shm");
+        shm.is_dir().then(|| shm.join(format!("picket-range-{}", std::process::id())))
     }
 
     /// Programs of this machine.
