@@ -6,17 +6,26 @@
 //!
 //! Platform code sits in its own files; what remains compiles everywhere.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use picket_common::event::{EventBody, LossReason, LossStage, Origin, SensorMode, Timestamp};
 use tokio_util::sync::CancellationToken;
 
+use crate::enrich::SharedProcessTable;
+use crate::enrich::process_table::ProcessTable;
 pub use crate::sensor::config::SensorConfig;
+use crate::sensor::reporter::{Reporter, SensorCounters};
 
 pub mod config;
+#[cfg(target_os = "linux")]
+mod netlink;
+mod process;
+mod reporter;
+#[cfg(all(test, target_os = "linux"))]
+mod test_sink;
 
 /// How often, at least, a sensor looks whether it shall stop.
 pub const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
@@ -47,6 +56,9 @@ pub struct SensorContext<S> {
     pub sender: S,
     /// Stops every sensor.
     pub stop: CancellationToken,
+    /// Where the agent itself connects to. A failed attempt there that was over before its owner could be found is
+    /// taken for the agent's own, which is not reported. May be empty.
+    pub own_remotes: Vec<SocketAddr>,
 }
 
 /// Why sensors could not be started.
@@ -94,6 +106,7 @@ pub struct SensorSet {
     pub modes: Vec<SensorMode>,
     stop: CancellationToken,
     sensors: Vec<RunningSensor>,
+    processes: SharedProcessTable,
 }
 
 #[derive(Debug)]
@@ -103,16 +116,87 @@ struct RunningSensor {
     thread: JoinHandle<()>,
 }
 
-#[derive(Debug, Default)]
-struct SensorCounters {
-    events: AtomicU64,
-    lost: AtomicU64,
+/// What every sensor gets.
+#[derive(Clone, Debug)]
+struct SensorEnvironment<S> {
+    sender: S,
+    stop: CancellationToken,
+    processes: SharedProcessTable,
+    /// The agent's own process, which is not reported.
+    own_pid: Option<u32>,
+    own_remotes: Vec<SocketAddr>,
+}
+
+/// A sensor that was started, or the reason why it cannot run here.
+struct StartedSensor {
+    mode: SensorMode,
+    running: Option<RunningSensor>,
 }
 
 /// Starts the sensors that `config` asks for.
 pub fn start<S: ObservationSink>(config: &SensorConfig, context: SensorContext<S>) -> Result<SensorSet, SensorError> {
+    start_seeing(config, context, Some(std::process::id()))
+}
+
+/// As [`start`], without the given process.
+fn start_seeing<S: ObservationSink>(
+    config: &SensorConfig,
+    context: SensorContext<S>,
+    own_pid: Option<u32>,
+) -> Result<SensorSet, SensorError> {
     config.check()?;
-    Ok(SensorSet { modes: Vec::new(), stop: context.stop.child_token(), sensors: Vec::new() })
+    let environment = SensorEnvironment {
+        sender: context.sender,
+        stop: context.stop.child_token(),
+        processes: Arc::new(parking_lot::Mutex::new(ProcessTable::default())),
+        own_pid,
+        own_remotes: context.own_remotes,
+    };
+    let mut set = SensorSet {
+        modes: Vec::new(),
+        stop: environment.stop.clone(),
+        sensors: Vec::new(),
+        processes: Arc::clone(&environment.processes),
+    };
+    let started = [process::start(&config.process, &environment)];
+    for sensor in started {
+        match sensor {
+            Ok(None) => {}
+            Ok(Some(StartedSensor { mode, running })) => {
+                set.modes.push(mode);
+                set.sensors.extend(running);
+            }
+            Err(error) => {
+                // What was started already must not go on behind the caller's back.
+                set.stop_and_join(STOP_CHECK_INTERVAL * 5);
+                return Err(error);
+            }
+        }
+    }
+    Ok(set)
+}
+
+impl<S: ObservationSink> SensorEnvironment<S> {
+    /// Runs a sensor on its own thread.
+    fn spawn(
+        &self,
+        mode: SensorMode,
+        name: &'static str,
+        run: impl FnOnce(Reporter<S>) -> std::io::Result<()> + Send + 'static,
+    ) -> Result<StartedSensor, SensorError> {
+        let counters = Arc::new(SensorCounters::default());
+        let reporter = Reporter::new(self.sender.clone(), Arc::clone(&counters), mode.origin);
+        let body = move || {
+            if let Err(error) = run(reporter) {
+                tracing::error!(sensor = name, %error, "sensor stopped");
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("sensor-{name}"))
+            .spawn(body)
+            .map_err(|source| SensorError::Thread { sensor: name, source })?;
+        Ok(StartedSensor { mode, running: Some(RunningSensor { name, counters, thread }) })
+    }
 }
 
 impl SensorSet {
@@ -120,15 +204,20 @@ impl SensorSet {
     pub fn status(&self) -> Vec<SensorStatus> {
         let status = |sensor: &RunningSensor| SensorStatus {
             name: sensor.name,
-            events_total: sensor.counters.events.load(Ordering::Relaxed),
-            lost_total: sensor.counters.lost.load(Ordering::Relaxed),
+            events_total: sensor.counters.events(),
+            lost_total: sensor.counters.lost(),
             running: !sensor.thread.is_finished(),
         };
         self.sensors.iter().map(status).collect()
     }
 
+    /// The processes known, for other parts that name a process.
+    pub fn processes(&self) -> SharedProcessTable {
+        Arc::clone(&self.processes)
+    }
+
     /// Stops all sensors and waits for them, at most `timeout` for all together. Gives back the names of those that
-    /// did not end in time (their threads are left to themselves).
+    /// did not end in time (their threads are left to themselves) or had failed.
     pub fn stop_and_join(self, timeout: Duration) -> Vec<&'static str> {
         self.stop.cancel();
         let deadline = Instant::now() + timeout;

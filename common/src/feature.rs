@@ -32,6 +32,7 @@ mod pipeline;
 mod process_start;
 mod program;
 mod row;
+mod series;
 mod sketch;
 #[cfg(test)]
 mod tests;
@@ -47,6 +48,13 @@ pub mod limits {
     pub const DISTINCT_MAX: usize = 64;
     /// Distinct things counted for the whole host; more are reported as this many.
     pub const HOST_DISTINCT_MAX: usize = 256;
+    /// Earlier sightings of a program or destination that are told apart; more are reported as this many.
+    pub const SEEN_MAX: u64 = 100;
+    /// Ages of processes beyond this are reported as this; milliseconds. What an old process does, it does not do
+    /// because of its age, and ages in full would date every event of a recording.
+    pub const AGE_MAX_MS: u64 = 10_000;
+    /// Ports this near to each other are neighbours.
+    pub const NEIGHBOUR_DISTANCE: u64 = 64;
     /// Contacts with one destination whose intervals and sizes are compared.
     pub const CONTACTS_MAX: usize = 16;
 }

@@ -41,6 +41,10 @@ pub(super) struct ArgumentShape {
     pub(super) system_information: Option<u64>,
     /// A directory where everybody may write.
     pub(super) temporary_path: bool,
+    /// A name that begins with a dot.
+    pub(super) hidden_file: bool,
+    /// Discovery tools and files of system information named in an inline script.
+    pub(super) discovery_names: usize,
 }
 
 /// Options that may come before a script; more are not looked at.
@@ -66,6 +70,9 @@ impl ArgumentShape {
         shape.specials = histogram.count(|byte| byte.is_ascii_punctuation());
         shape.non_ascii = histogram.count(|byte| !byte.is_ascii());
         shape.scan_options(arguments, kinds);
+        if !shape.inline_script {
+            shape.discovery_names = 0;
+        }
         shape
     }
 
@@ -136,10 +143,13 @@ impl ArgumentShape {
             self.persistence_location |= is_persistence_name(name);
             self.network_address |= name == b"localhost";
             self.temporary_path |= matches!(name, b"tmp" | b"shm");
+            self.hidden_file |= name.len() > 1 && name.starts_with(b".") && name != b"..";
+            self.discovery_names += usize::from(ProgramKinds::of(name).has(ProgramKinds::DISCOVERY));
             self.remote_shell |= matches!((before, name), (b"dev", b"tcp" | b"udp"))
                 || matches!(name, b"mkfifo" | b"pty.spawn" | b"os.dup2" | b"EXEC" | b"exec:");
             if SYSTEM_INFORMATION.contains(&(before, name)) {
                 self.system_information = Some(hash(name));
+                self.discovery_names += 1;
             }
             before = name;
         }

@@ -4,11 +4,12 @@ use std::net::IpAddr;
 
 use crate::event::{Connection, ConnectionClose, ConnectionOutcome, Direction, ProcessId, Timestamp};
 use crate::feature::bounded_map::{BoundedMap, Segment};
-use crate::feature::limits::{CONTACTS_MAX, DISTINCT_MAX, HOST_DISTINCT_MAX, LATENESS_MAX_NS};
+use crate::feature::limits::{DISTINCT_MAX, HOST_DISTINCT_MAX, LATENESS_MAX_NS};
 use crate::feature::path::PathClass;
 use crate::feature::program::ProgramKinds;
+use crate::feature::series::Series;
 use crate::feature::sketch::Sketch;
-use crate::feature::text::hash;
+use crate::feature::text::{hash, hash_pair};
 use crate::feature::window::{Amount, Count, Distinct};
 
 /// Ancestors whose lineage a discovery command is counted for.
@@ -33,6 +34,8 @@ pub struct ContextLimits {
     pub sessions: usize,
     /// Destinations: direction, remote address and service port.
     pub destinations: usize,
+    /// Pairs of a process and a destination.
+    pub series: usize,
 }
 
 impl Default for ContextLimits {
@@ -44,6 +47,7 @@ impl Default for ContextLimits {
             connection_executables: 512,
             sessions: 256,
             destinations: 2048,
+            series: 2048,
         }
     }
 }
@@ -66,7 +70,6 @@ pub(super) struct ProcessEntry {
 pub(super) struct ParentEntry {
     pub(super) starts_1s: Count<1_000>,
     pub(super) starts_10s: Count<10_000>,
-    pub(super) starts_60s: Count<60_000>,
     pub(super) executables: Distinct<DISTINCT_MAX>,
     /// Discovery commands of its children and theirs.
     pub(super) discovery: Distinct<DISTINCT_MAX>,
@@ -81,7 +84,7 @@ pub(super) struct ParentEntry {
 /// What a POSIX session started.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SessionEntry {
-    pub(super) starts_60s: Count<60_000>,
+    pub(super) starts_10s: Count<10_000>,
     pub(super) discovery: Distinct<DISTINCT_MAX>,
 }
 
@@ -92,13 +95,29 @@ pub(super) struct OwnerEntry {
     pub(super) connections_10s: Count<10_000>,
     pub(super) connections_60s: Count<60_000>,
     pub(super) failed_60s: Count<60_000>,
+    pub(super) bytes_sent_60s: Amount<60_000>,
     pub(super) ports: Distinct<DISTINCT_MAX>,
+    pub(super) failed_ports: Distinct<DISTINCT_MAX>,
     pub(super) addresses: Distinct<DISTINCT_MAX>,
     /// Socket cookies of connections that are known to be open.
     open: Vec<u64>,
 }
 
 impl OwnerEntry {
+    fn note_close(&mut self, now: i64, key: DestinationKey, close: &ConnectionClose) {
+        self.connections_1s.add(now, 1);
+        self.connections_10s.add(now, 1);
+        self.connections_60s.add(now, 1);
+        self.bytes_sent_60s.add(now, close.bytes_sent.unwrap_or(0));
+        self.ports.add(now, u64::from(key.port));
+        self.addresses.add(now, key.address_hash());
+        if close.outcome == ConnectionOutcome::Failed {
+            self.failed_60s.add(now, 1);
+            self.failed_ports.add(now, u64::from(key.port));
+        }
+        self.open.retain(|cookie| *cookie != close.connection.cookie);
+    }
+
     pub(super) fn open_connections(&self) -> usize {
         self.open.len()
     }
@@ -107,23 +126,34 @@ impl OwnerEntry {
 /// The connections of one executable.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ExecutableEntry {
-    pub(super) connections_60s: Count<60_000>,
-    pub(super) connections_600s: Count<600_000>,
+    pub(super) connections_10s: Count<10_000>,
 }
 
-/// The connections of the whole host.
+/// The whole host.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HostEntry {
     pub(super) starts_1s: Count<1_000>,
-    pub(super) starts_60s: Count<60_000>,
+    pub(super) starts_10s: Count<10_000>,
     pub(super) connections_1s: Count<1_000>,
     pub(super) connections_10s: Count<10_000>,
-    pub(super) connections_60s: Count<60_000>,
-    pub(super) failed_60s: Count<60_000>,
+    pub(super) failed_10s: Count<10_000>,
     pub(super) ports: Distinct<HOST_DISTINCT_MAX>,
+    pub(super) failed_ports: Distinct<HOST_DISTINCT_MAX>,
     pub(super) failed_logins_60s: Count<60_000>,
     /// Whether anything on this host reports logins at all.
     pub(super) sees_logins: bool,
+}
+
+impl HostEntry {
+    fn note_close(&mut self, now: i64, key: DestinationKey, failed: bool) {
+        self.connections_1s.add(now, 1);
+        self.connections_10s.add(now, 1);
+        self.ports.add(now, u64::from(key.port));
+        if failed {
+            self.failed_10s.add(now, 1);
+            self.failed_ports.add(now, u64::from(key.port));
+        }
+    }
 }
 
 /// Who is talked to, about what: several connections to one service are one destination, whichever end began.
@@ -147,24 +177,16 @@ impl DestinationKey {
     }
 
     pub(super) fn hash(&self) -> u64 {
-        let mut bytes = [0; 19];
-        let address = match self.address {
-            IpAddr::V4(address) => address.to_ipv6_mapped(),
-            IpAddr::V6(address) => address,
-        };
-        bytes[..16].copy_from_slice(&address.octets());
-        bytes[16..18].copy_from_slice(&self.port.to_le_bytes());
-        bytes[18] = u8::from(self.inbound);
-        hash(&bytes)
+        hash_pair(self.address_hash(), u64::from(self.port) << 1 | u64::from(self.inbound))
     }
-}
 
-/// One contact with a destination.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Contact {
-    pub(super) time: i64,
-    /// Bytes both ways; `None` when not known.
-    pub(super) bytes: Option<u64>,
+    /// The same for an IPv4 address and its IPv6 notation.
+    fn address_hash(&self) -> u64 {
+        match self.address {
+            IpAddr::V4(address) => hash(&address.to_ipv6_mapped().octets()),
+            IpAddr::V6(address) => hash(&address.octets()),
+        }
+    }
 }
 
 /// The connections with one destination.
@@ -178,24 +200,7 @@ pub(super) struct DestinationEntry {
     pub(super) bytes_sent_60s: Amount<60_000>,
     pub(super) bytes_sent_600s: Amount<600_000>,
     pub(super) bytes_received_600s: Amount<600_000>,
-    /// The latest contacts, as a ring.
-    contacts: [Contact; CONTACTS_MAX],
-    /// All contacts so far.
-    contact_count: u64,
-}
-
-impl DestinationEntry {
-    pub(super) fn note_contact(&mut self, contact: Contact) {
-        self.contacts[(self.contact_count % CONTACTS_MAX as u64) as usize] = contact;
-        self.contact_count = self.contact_count.saturating_add(1);
-    }
-
-    /// The latest contacts, oldest first.
-    pub(super) fn contacts(&self) -> impl Iterator<Item = Contact> + '_ {
-        let kept = self.contact_count.min(CONTACTS_MAX as u64);
-        (self.contact_count - kept..self.contact_count)
-            .map(|number| self.contacts[(number % CONTACTS_MAX as u64) as usize])
-    }
+    pub(super) series: Series,
 }
 
 /// Everything that is remembered of one host.
@@ -208,6 +213,8 @@ pub(super) struct Context {
     pub(super) sessions: BoundedMap<u32, SessionEntry>,
     /// Boxed: entries move within the map, and these are large.
     pub(super) destinations: BoundedMap<DestinationKey, Box<DestinationEntry>>,
+    /// The contacts of a process, or of a process's children together, with one destination.
+    pub(super) series: BoundedMap<(ProcessId, DestinationKey), Box<Series>>,
     pub(super) host: HostEntry,
     pub(super) seen: Sketch,
     now: i64,
@@ -223,6 +230,7 @@ impl Context {
             executables: BoundedMap::new(limits.connection_executables),
             sessions: BoundedMap::new(limits.sessions),
             destinations: BoundedMap::new(limits.destinations),
+            series: BoundedMap::new(limits.series),
             host: HostEntry::default(),
             seen: Sketch::new(),
             now: i64::MIN,
@@ -237,6 +245,7 @@ impl Context {
             + self.executables.evictions()
             + self.sessions.evictions()
             + self.destinations.evictions()
+            + self.series.evictions()
     }
 
     pub(super) fn clock_resets(&self) -> u64 {
@@ -251,6 +260,7 @@ impl Context {
             self.executables.clear();
             self.sessions.clear();
             self.destinations.clear();
+            self.series.clear();
             self.host = HostEntry { sees_logins: self.host.sees_logins, ..HostEntry::default() };
             self.clock_resets += 1;
             self.now = time.0;
@@ -293,42 +303,30 @@ impl Context {
 
     /// Adds an ended connection to every window it belongs to.
     pub(super) fn note_close(&mut self, now: i64, close: &ConnectionClose, executable: Option<u64>) -> DestinationKey {
-        let connection = &close.connection;
-        let key = DestinationKey::of(connection);
-        let failed = u64::from(close.outcome == ConnectionOutcome::Failed);
-        let port = u64::from(key.port);
-        let host = &mut self.host;
-        host.connections_1s.add(now, 1);
-        host.connections_10s.add(now, 1);
-        host.connections_60s.add(now, 1);
-        host.failed_60s.add(now, failed);
-        host.ports.add(now, port);
-        if let Some(process) = connection.process {
-            let owner = self.owners.touch(process, OwnerEntry::default);
-            owner.connections_1s.add(now, 1);
-            owner.connections_10s.add(now, 1);
-            owner.connections_60s.add(now, 1);
-            owner.failed_60s.add(now, failed);
-            owner.ports.add(now, port);
-            owner.addresses.add(now, DestinationKey { port: 0, inbound: false, ..key }.hash());
-            owner.open.retain(|cookie| *cookie != connection.cookie);
+        let key = DestinationKey::of(&close.connection);
+        let failed = close.outcome == ConnectionOutcome::Failed;
+        let bytes = close.bytes_sent.zip(close.bytes_received).map(|(sent, received)| sent.saturating_add(received));
+        self.host.note_close(now, key, failed);
+        if let Some(process) = close.connection.process {
+            self.owners.touch(process, OwnerEntry::default).note_close(now, key, close);
+            self.series.touch((process, key), Box::default).add(now, bytes);
+            if let Some(parent) = self.processes.peek(&process).and_then(|entry| entry.parent) {
+                self.series.touch((parent, key), Box::default).add(now, bytes);
+            }
         }
         if let Some(executable) = executable {
-            let entry = self.executables.touch(executable, ExecutableEntry::default);
-            entry.connections_60s.add(now, 1);
-            entry.connections_600s.add(now, 1);
+            self.executables.touch(executable, ExecutableEntry::default).connections_10s.add(now, 1);
         }
         let entry = self.destinations.touch(key, Box::default);
         entry.connections_1s.add(now, 1);
         entry.connections_10s.add(now, 1);
         entry.connections_60s.add(now, 1);
         entry.connections_600s.add(now, 1);
-        entry.failed_60s.add(now, failed);
+        entry.failed_60s.add(now, u64::from(failed));
         entry.bytes_sent_60s.add(now, close.bytes_sent.unwrap_or(0));
         entry.bytes_sent_600s.add(now, close.bytes_sent.unwrap_or(0));
         entry.bytes_received_600s.add(now, close.bytes_received.unwrap_or(0));
-        let bytes = close.bytes_sent.zip(close.bytes_received).map(|(sent, received)| sent.saturating_add(received));
-        entry.note_contact(Contact { time: now, bytes });
+        entry.series.add(now, bytes);
         key
     }
 

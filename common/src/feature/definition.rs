@@ -16,7 +16,7 @@ macro_rules! features {
     ($($variant:ident = $definition:expr,)*) => {
         /// The places of the features in a vector.
         #[derive(Clone, Copy, Debug)]
-        pub(super) enum Feature {
+        pub(in crate::feature) enum Feature {
             $($variant,)*
         }
 
@@ -27,7 +27,7 @@ macro_rules! features {
         }
 
         /// The features, in the order of the vector.
-        pub(super) static DEFINITIONS: &[crate::feature::FeatureDefinition] = &[$($definition,)*];
+        pub(in crate::feature) static DEFINITIONS: &[crate::feature::FeatureDefinition] = &[$($definition,)*];
     };
 }
 pub(super) use features;

@@ -42,15 +42,27 @@ const PREFIXES: [(&[u8], PathClass); 22] = [
 ];
 
 impl PathClass {
-    /// Of an absolute path.
+    /// Of an absolute path. A directory named `tmp` anywhere counts: containers and build trees have their own.
     pub(super) fn of(path: &[u8]) -> Self {
-        PREFIXES.iter().find(|(prefix, _)| path.starts_with(prefix)).map_or(Self::Other, |(_, class)| *class)
+        const TEMPORARY: &[u8] = b"/tmp/";
+        let listed = PREFIXES.iter().find(|(prefix, _)| path.starts_with(prefix)).map(|(_, class)| *class);
+        match listed {
+            None | Some(Self::Home) if path.windows(TEMPORARY.len()).any(|window| window == TEMPORARY) => {
+                Self::Temporary
+            }
+            listed => listed.unwrap_or(Self::Other),
+        }
     }
 
     /// Whether everybody may write there.
     pub(super) fn is_world_writable(self) -> bool {
         matches!(self, Self::Temporary | Self::SharedMemory)
     }
+}
+
+/// A path as the kernel shows it, without what it appends to the name of a file that is gone.
+pub(super) fn without_deleted_mark(path: &[u8]) -> &[u8] {
+    path.strip_suffix(b" (deleted)").unwrap_or(path)
 }
 
 /// The part after the last slash.
@@ -66,4 +78,36 @@ pub(super) fn depth(path: &[u8]) -> usize {
 /// Whether a name in it begins with a dot (other than `.` and `..`).
 pub(super) fn has_hidden_component(path: &[u8]) -> bool {
     path.split(|byte| *byte == b'/').any(|name| name.starts_with(b".") && name != b"." && name != b"..")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_told_apart() {
+        for (path, class) in [
+            ("/usr/bin/ls", PathClass::System),
+            ("/usr/local/bin/x", PathClass::System),
+            ("/home/u/x", PathClass::Home),
+            ("/home/u/build/tmp/x", PathClass::Temporary),
+            ("/var/lib/containers/7/tmp/x", PathClass::Temporary),
+            ("/tmp/x", PathClass::Temporary),
+            ("/tmpx/x", PathClass::Other),
+            ("/srv/tmp", PathClass::Other),
+            ("/dev/shm/x", PathClass::SharedMemory),
+            ("/memfd:x", PathClass::SharedMemory),
+            ("", PathClass::Other),
+        ] {
+            assert_eq!(PathClass::of(path.as_bytes()), class, "{path}");
+        }
+    }
+
+    #[test]
+    fn names_and_depths_are_counted_without_empty_parts() {
+        assert_eq!((file_name(b"/a/b"), file_name(b"b"), file_name(b"/a/")), (&b"b"[..], &b"b"[..], &b""[..]));
+        assert_eq!((depth(b"/a//b/"), depth(b"/"), depth(b"")), (2, 0, 0));
+        assert!(has_hidden_component(b"/a/.b/c") && !has_hidden_component(b"/a/../c/./d"));
+        assert_eq!(without_deleted_mark(b"/tmp/x (deleted)"), b"/tmp/x");
+    }
 }

@@ -160,7 +160,7 @@ fn what_nobody_could_learn_is_missing_and_not_zero() {
         .filter(|(_, value)| value.to_bits() != MISSING.to_bits())
         .map(|(feature, _)| feature.name)
         .collect();
-    assert_eq!(known, ["host_starts_1s", "host_starts_60s"]);
+    assert_eq!(known, ["host_starts_1s", "host_starts_10s"]);
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn seeded_processes_only_add_to_the_picture() {
     assert!(!host.observe(T0, EventBody::ProcessStart(Box::new(parent))));
     host.start(T0 + SECOND, process(3, 2, "/usr/bin/id", &["id"]));
     assert_eq!(host.value("user_differs_from_parent"), 1.0);
-    assert_eq!(host.quantity("host_starts_60s"), 1.0, "the seeded one did not start now");
+    assert_eq!(host.quantity("host_starts_10s"), 1.0, "the seeded one did not start now");
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn a_burst_of_discovery_commands_is_counted_below_their_common_ancestor() {
         host.start(time, process(shell + 1, shell, &format!("/usr/bin/{command}"), &[command]));
     }
     assert_eq!(host.quantity("parent_discovery_30s"), 1.0);
-    assert_eq!(host.quantity("grandparent_discovery_30s"), 5.0);
+    assert_eq!(host.quantity("grandparent_discovery_3s"), 3.0, "one a second");
     assert_eq!(host.quantity("session_discovery_30s"), 5.0);
     host.start(T0 + 5 * SECOND, process(40, 2, "/usr/bin/cat", &["cat", "/etc/passwd"]));
     assert_eq!(host.quantity("parent_discovery_30s"), 6.0);
@@ -232,7 +232,9 @@ fn a_port_scan_shows_in_distinct_ports_and_failures_even_without_an_owner() {
         host.close(T0 + i64::from(port) * 1_000_000, attempt);
     }
     assert_eq!(host.quantity("host_distinct_ports_10s"), 40.0);
-    assert_eq!(host.value("host_failures_60s"), 1.0);
+    assert_eq!(host.value("host_failures_10s"), 1.0);
+    assert_eq!(host.quantity("host_failed_ports_10s"), 40.0);
+    assert_eq!(host.quantity("neighbouring_ports_60s"), 39.0);
     assert_eq!(host.quantity("destination_connections_60s"), 1.0);
     assert!(host.value("owner_connections_1s").is_nan());
     assert_eq!(host.value("owner_known"), 0.0);

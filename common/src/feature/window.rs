@@ -119,7 +119,12 @@ impl<const MAX: usize> Distinct<MAX> {
 
     /// How many things were seen within the last `milliseconds`; [`MAX`](Self) means that many or more.
     pub(super) fn count(&self, now: i64, milliseconds: i64) -> u64 {
+        self.count_if(now, milliseconds, |_| true)
+    }
+
+    /// How many things that satisfy the condition were seen within the last `milliseconds`.
+    pub(super) fn count_if(&self, now: i64, milliseconds: i64, condition: impl Fn(u64) -> bool) -> u64 {
         let since = now.saturating_sub(milliseconds * NANOSECONDS_PER_MILLISECOND);
-        self.entries.iter().filter(|entry| entry.1 > since).count() as u64
+        self.entries.iter().filter(|entry| entry.1 > since && condition(entry.0)).count() as u64
     }
 }

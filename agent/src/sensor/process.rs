@@ -1,0 +1,99 @@
+//! The process sensor: program starts and ends.
+//!
+//! A `ProcessStart` is an `execve`; a process that only forks is known to the table (as parent and ancestor) but not
+//! reported, and a `ProcessExit` is sent for exactly those processes of which a start was sent.
+
+use picket_common::event::{EventBody, Origin, ProcessExit, ProcessStart, SensorMode, Timestamp};
+
+use crate::enrich::process_details::ProcessDetails;
+use crate::enrich::process_table::{EndedProcess, Lineage};
+use crate::enrich::user_names::UserNames;
+use crate::sensor::config::{ModeChoice, ProcessSensorConfig};
+use crate::sensor::{ObservationSink, SensorEnvironment, SensorError, StartedSensor};
+
+#[cfg(target_os = "linux")]
+mod event_clock;
+#[cfg(target_os = "linux")]
+mod netlink;
+mod polling;
+#[cfg(target_os = "linux")]
+mod proc_event;
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
+
+const NAME: &str = "process";
+/// Most processes reported of those that run already when the agent starts.
+const SEEDED_PROCESSES_MAX: usize = 8192;
+
+/// Starts the sensor in the best way that `config` and the host permit.
+pub(super) fn start<S: ObservationSink>(
+    config: &ProcessSensorConfig,
+    environment: &SensorEnvironment<S>,
+) -> Result<Option<StartedSensor>, SensorError> {
+    let reason = match config.mode {
+        ModeChoice::Off => return Ok(None),
+        ModeChoice::Polling => "asked for by sensor.process.mode".to_owned(),
+        ModeChoice::Auto | ModeChoice::Netlink => match start_netlink(environment)? {
+            Ok(started) => return Ok(Some(started)),
+            Err(reason) if config.mode == ModeChoice::Netlink => {
+                return Err(SensorError::ModeUnavailable { sensor: NAME, reason });
+            }
+            Err(reason) => reason,
+        },
+    };
+    polling::start(config, environment, &reason).map(Some)
+}
+
+/// The inner error says why this host does not permit it.
+#[cfg(target_os = "linux")]
+fn start_netlink<S: ObservationSink>(
+    environment: &SensorEnvironment<S>,
+) -> Result<Result<StartedSensor, String>, SensorError> {
+    match netlink::Subscription::open() {
+        Ok(subscription) => netlink::start(subscription, environment).map(Ok),
+        Err(error) => Ok(Err(error.to_string())),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn start_netlink<S: ObservationSink>(
+    _environment: &SensorEnvironment<S>,
+) -> Result<Result<StartedSensor, String>, SensorError> {
+    Ok(Err("the netlink process connector exists only on Linux".to_owned()))
+}
+
+fn mode(origin: Origin, reason: &str) -> SensorMode {
+    SensorMode { name: NAME.into(), origin, reason: reason.into() }
+}
+
+/// The event of a program start.
+fn start_event(details: ProcessDetails, lineage: Lineage, user_names: &mut UserNames, seeded: bool) -> EventBody {
+    EventBody::ProcessStart(Box::new(ProcessStart {
+        process: lineage.id,
+        parent: lineage.parent,
+        executable: details.executable.as_slice().into(),
+        arguments: details.arguments.values,
+        arguments_truncated: details.arguments.truncated,
+        working_directory: details.working_directory,
+        user_id: lineage.user_id,
+        group_id: lineage.group_id,
+        user_name: lineage.user_id.map(|user_id| user_names.name(user_id)).unwrap_or_default(),
+        session_id: lineage.session_id,
+        has_terminal: details.has_terminal,
+        standard_streams: details.standard_streams,
+        ancestors: lineage.ancestors,
+        executable_deleted: details.executable_deleted,
+        seeded,
+    }))
+}
+
+/// The event of a process's end.
+fn exit_event(ended: &EndedProcess, time: Timestamp, exit_code: Option<i32>, signal: Option<u32>) -> EventBody {
+    EventBody::ProcessExit(ProcessExit {
+        process: ended.id,
+        executable: ended.executable[..].into(),
+        exit_code,
+        signal,
+        duration_ns: u64::try_from(time.0.saturating_sub(ended.created.0)).ok(),
+    })
+}

@@ -1,0 +1,273 @@
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use picket_common::event::{ByteString, EventBody, Origin, StreamKind};
+
+use crate::sensor::config::{ModeChoice, SensorConfig};
+use crate::sensor::test_sink::{DEADLINE, TestSink};
+use crate::sensor::{SensorError, SensorSet};
+
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+fn config(mode: ModeChoice) -> SensorConfig {
+    let mut config = SensorConfig::default();
+    config.process.mode = mode;
+    config.process.poll_interval_ms = 20;
+    config.connection.mode = ModeChoice::Off;
+    config
+}
+
+/// The sensor on the process connector, where that is permitted.
+fn netlink(sink: &TestSink) -> Option<SensorSet> {
+    match crate::sensor::start(&config(ModeChoice::Netlink), sink.context()) {
+        Ok(set) => {
+            // What is there already is taken in first; until that is done, also a new process can be found in it.
+            let mut marker = sleeper();
+            while sink.wait_for_start(marker.id()).1.seeded {
+                end(std::mem::replace(&mut marker, sleeper()));
+            }
+            end(marker);
+            Some(set)
+        }
+        Err(SensorError::ModeUnavailable { reason, .. }) => {
+            eprintln!("skipped: {reason}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn sleeper() -> Child {
+    Command::new("/bin/sleep").arg("60").stdin(Stdio::null()).spawn().unwrap()
+}
+
+fn end(mut child: Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn each_of_many_short_processes_is_seen_once_with_its_end() {
+    const COUNT: usize = 300;
+    let sink = TestSink::default();
+    let Some(set) = netlink(&sink) else { return };
+    let mut pids = BTreeSet::new();
+    for _ in 0..COUNT {
+        let mut child = Command::new("/bin/true").spawn().unwrap();
+        assert!(pids.insert(child.id()), "the test cannot tell processes with one pid apart");
+        child.wait().unwrap();
+    }
+    for &pid in &pids {
+        sink.wait_for_exit(pid);
+    }
+    assert_eq!(sink.lost(), 0);
+    let mut starts = BTreeMap::<_, u32>::new();
+    let mut exits = BTreeMap::<_, u32>::new();
+    let mut described = 0;
+    for observation in sink.observations() {
+        match observation.body {
+            EventBody::ProcessStart(start) if pids.contains(&start.process.pid) => {
+                assert_eq!((observation.origin, start.seeded), (Origin::AgentNetlink, false));
+                assert_eq!(start.parent.unwrap().pid, std::process::id());
+                assert!(start.process.start_time <= observation.time);
+                assert!(!start.user_name.is_empty() || start.user_id != Some(0));
+                described += usize::from(!start.executable.is_empty());
+                *starts.entry(start.process).or_default() += 1;
+            }
+            EventBody::ProcessExit(exit) if pids.contains(&exit.process.pid) => {
+                assert_eq!((exit.exit_code, exit.signal), (Some(0), None));
+                assert!(exit.duration_ns.unwrap() < DEADLINE.as_nanos() as u64);
+                *exits.entry(exit.process).or_default() += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(starts.len(), COUNT);
+    assert!(starts.values().all(|&count| count == 1));
+    assert_eq!(starts, exits, "every event of a process carries one identity");
+    // They live for a millisecond: on a busy machine some are gone before they can be looked at.
+    assert!(described > 0, "not one of {COUNT} was described");
+    eprintln!("{described} of {COUNT} processes of a millisecond were described");
+    assert_eq!(set.stop_and_join(STOP_TIMEOUT), Vec::<&str>::new());
+}
+
+#[test]
+fn a_start_says_who_and_how_and_an_end_says_why() {
+    let sink = TestSink::default();
+    let Some(set) = netlink(&sink) else { return };
+    assert_eq!(set.modes.len(), 1);
+    assert_eq!((set.modes[0].name.as_bytes(), set.modes[0].origin), (&b"process"[..], Origin::AgentNetlink));
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", "/bin/sleep 60; exit 3"])
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (_, shell) = sink.wait_for_start(child.id());
+    let (_, sleep) = sink.wait_for("start of the shell's child", |observations| {
+        observations.iter().find_map(|observation| match &observation.body {
+            EventBody::ProcessStart(start) if start.parent == Some(shell.process) => {
+                Some((observation.time, (**start).clone()))
+            }
+            _ => None,
+        })
+    });
+    let expected = ["/bin/sh", "-c", "/bin/sleep 60; exit 3"].map(ByteString::from);
+    assert_eq!((&shell.arguments[..], shell.arguments_truncated), (&expected[..], false));
+    assert_eq!(shell.working_directory, ByteString::from("/"));
+    assert_eq!(shell.standard_streams[..2], [StreamKind::Null, StreamKind::Pipe]);
+    assert_eq!(shell.user_id, Some(rustix::process::geteuid().as_raw()));
+    assert_eq!(sleep.ancestors[0], shell.executable);
+    assert_eq!(sleep.ancestors[1].as_bytes(), std::env::current_exe().unwrap().as_os_str().as_encoded_bytes());
+    assert_eq!(sleep.session_id, shell.session_id);
+    assert_eq!(shell.executable_deleted, Some(false));
+
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(i32::try_from(sleep.process.pid).unwrap()).unwrap(),
+        rustix::process::Signal::TERM,
+    )
+    .unwrap();
+    let (_, exit) = sink.wait_for_exit(sleep.process.pid);
+    assert_eq!((exit.process, exit.exit_code, exit.signal), (sleep.process, None, Some(15)));
+    let (_, exit) = sink.wait_for_exit(child.id());
+    assert_eq!((exit.process, exit.exit_code, exit.signal), (shell.process, Some(3), None));
+    assert_eq!(exit.executable, shell.executable);
+    child.wait().unwrap();
+    assert!(set.status()[0].events_total >= 4);
+    set.stop_and_join(STOP_TIMEOUT);
+}
+
+#[test]
+fn what_runs_already_is_seeded_and_the_agent_is_not_reported() {
+    let child = sleeper();
+    let sink = TestSink::default();
+    let Some(set) = netlink(&sink) else { return end(child) };
+    let (_, start) = sink.wait_for_start(child.id());
+    assert!(start.seeded);
+    let later = sleeper();
+    let (_, start) = sink.wait_for_start(later.id());
+    assert!(!start.seeded);
+    let pids = [child.id(), later.id()];
+    end(child);
+    end(later);
+    for pid in pids {
+        assert_eq!(sink.wait_for_exit(pid).1.signal, Some(9));
+        assert_eq!(sink.starts_of(pid).len(), 1);
+    }
+    assert_eq!(sink.starts_of(std::process::id()), []);
+    set.stop_and_join(STOP_TIMEOUT);
+}
+
+/// Also run as a program of its own, by the next test.
+#[test]
+fn threads_come_and_go() {
+    let threads: Vec<_> = (0..8_u32).map(|number| std::thread::spawn(move || number)).collect();
+    assert_eq!(threads.into_iter().map(|thread| thread.join().unwrap()).sum::<u32>(), 28);
+}
+
+#[test]
+fn threads_are_not_processes() {
+    let sink = TestSink::default();
+    let Some(set) = netlink(&sink) else { return };
+    let name = "sensor::process::tests::threads_come_and_go";
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--test-threads=2"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (pid, status) = (child.id(), child.wait().unwrap());
+    assert!(status.success());
+    sink.wait_for_exit(pid);
+    assert_eq!(sink.starts_of(pid).len(), 1);
+    let ends = |observation: &&crate::sensor::Observation| match &observation.body {
+        EventBody::ProcessExit(exit) => exit.process.pid == pid,
+        _ => false,
+    };
+    assert_eq!(sink.observations().iter().filter(ends).count(), 1);
+    set.stop_and_join(STOP_TIMEOUT);
+}
+
+#[test]
+fn polling_sees_what_stays() {
+    let before = sleeper();
+    let sink = TestSink::default();
+    let set = sink.start(&config(ModeChoice::Polling));
+    assert_eq!(set.modes[0].origin, Origin::AgentPolling);
+    assert!(!set.modes[0].reason.is_empty());
+    let (observation, start) = sink.wait_for_start(before.id());
+    assert_eq!((observation.origin, start.seeded), (Origin::AgentPolling, true));
+    let child = sleeper();
+    let (_, start) = sink.wait_for_start(child.id());
+    assert!(!start.seeded);
+    assert_eq!(start.parent.unwrap().pid, std::process::id());
+    let executable = std::fs::canonicalize("/bin/sleep").unwrap();
+    assert_eq!(start.executable.as_bytes(), executable.as_os_str().as_encoded_bytes());
+    let pid = child.id();
+    child_ends_for_polling(child);
+    let (_, exit) = sink.wait_for_exit(pid);
+    assert_eq!((exit.process, exit.exit_code), (start.process, None));
+    assert!(exit.duration_ns.is_some());
+    end(before);
+    assert_eq!(sink.starts_of(std::process::id()), []);
+    assert_eq!(set.stop_and_join(STOP_TIMEOUT), Vec::<&str>::new());
+}
+
+/// A zombie has ended, also for a look at the process table.
+fn child_ends_for_polling(mut child: Child) {
+    child.kill().unwrap();
+    std::thread::spawn(move || child.wait());
+}
+
+#[test]
+fn off_is_off() {
+    let set = TestSink::default().start(&config(ModeChoice::Off));
+    assert!(set.modes.is_empty() && set.status().is_empty());
+}
+
+#[test]
+fn losses_are_counted_exactly() {
+    use crate::sensor::netlink::{NetlinkSocket, Received, TYPE_DONE, message, messages};
+    use crate::sensor::process::proc_event::{self, SequenceGaps};
+
+    let opened = NetlinkSocket::open(netlink_sys::protocols::NETLINK_CONNECTOR, proc_event::GROUPS);
+    let Ok(socket) = opened else { return eprintln!("skipped: no permission for the process connector") };
+    socket.enlarge_receive_buffer(4096);
+    socket.continue_after_overrun().unwrap();
+    socket.set_receive_timeout(Duration::from_millis(20)).unwrap();
+    socket.send(&message(TYPE_DONE, 0, 0, &proc_event::listen_request())).unwrap();
+    let mut gaps = SequenceGaps::default();
+    let mut buffer = vec![0; 4096];
+    let mut missing = 0;
+    let mut received = 0_u64;
+    let mut drain = |missing: &mut u64, received: &mut u64| {
+        while let Received::Datagram(length) = socket.receive(&mut buffer).unwrap() {
+            for message in messages(&buffer[..length]).filter_map(|message| proc_event::parse(message.payload)) {
+                *received += 1;
+                *missing += gaps.observe(&message);
+            }
+        }
+    };
+    drain(&mut missing, &mut received);
+    if received == 0 {
+        return eprintln!("skipped: the process connector does not answer");
+    }
+    for _ in 0..50 {
+        assert!(Command::new("/bin/true").status().unwrap().success());
+    }
+    // A gap shows with the first message after it, of the same processor: a few more until all have shown.
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        drain(&mut missing, &mut received);
+        let dropped = socket.drops().unwrap();
+        if dropped > 0 && missing == dropped {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{missing} missing, {dropped} dropped");
+        assert!(Command::new("/bin/true").status().unwrap().success());
+    }
+    eprintln!("{missing} of {} messages were dropped, and counted", missing + received);
+}
