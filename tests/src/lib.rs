@@ -17,6 +17,7 @@ pub mod demo;
 pub mod observed;
 pub mod process;
 pub mod range;
+pub mod recording;
 pub mod role;
 pub mod sandbox;
 pub mod wait;
