@@ -23,15 +23,21 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{Sqlite, Transaction};
 
 pub use crate::metastore::api_token::{ApiTokenRecord, ApiTokenStore, NewApiToken};
+pub use crate::metastore::dataset::{DatasetRecord, DatasetStore};
 pub use crate::metastore::host::{
     Admission, CertificateRecord, EnrollError, HostRecord, HostReport, HostStore, NewHost,
 };
 pub use crate::metastore::join_token::{JoinTokenRecord, JoinTokenStore, NewJoinToken};
+pub use crate::metastore::label::LabelStore;
+pub use crate::metastore::model::ModelStore;
 pub use crate::metastore::setting::SettingStore;
 
 mod api_token;
+mod dataset;
 mod host;
 mod join_token;
+mod label;
+mod model;
 mod setting;
 #[cfg(test)]
 mod tests;

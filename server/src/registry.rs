@@ -1,1 +1,387 @@
-//! The model registry.
+//! The model registry: signed files that never change, what is known of them, and which of them agents should use.
+//!
+//! * A model file is `<state>/models/<SHA-256>.model`, written once, on the disk before the model is on record.
+//! * Versions count up within a subject. Stages go candidate → production → retired and may come back to production (a
+//!   roll-back is the push of an older model); every change is a row that stays.
+//! * A push is one transaction: the new generation, the new production model, the retirement of the one before it. Then
+//!   the desired state is published; what was published is what was committed, in the same order, also over a restart.
+//! * The signing key is Ed25519, made at the first start, in `<state>/model-signing.key` for the server's user alone.
+//!   Agents get the verifying key at enrolment.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use bytes::Bytes;
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use picket_common::feature::Subject;
+use picket_common::id::Digest;
+use picket_common::model::limits::MODEL_BYTES_MAX;
+use picket_common::model::{Algorithm, Model, ModelDraft, ModelError};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use crate::clock::UnixSeconds;
+use crate::evaluate::Report;
+use crate::fleet::{DesiredState, ModelSource, ModelSourceError};
+use crate::metastore::{Metastore, MetastoreError, ModelStore as _};
+use crate::secret::{self, SecretError};
+use crate::train::{Params, ThresholdChoice};
+
+#[cfg(test)]
+mod tests;
+
+/// Folder of the model files, in the state folder.
+const MODELS_FOLDER: &str = "models";
+/// File of the signing key, in the state folder: 32 bytes.
+const SIGNING_KEY_FILE: &str = "model-signing.key";
+
+/// How far a model has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Trained and evaluated.
+    Candidate,
+    /// Agents should use it.
+    Production,
+    /// Another one took its place.
+    Retired,
+}
+
+impl Stage {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Candidate => "candidate",
+            Self::Production => "production",
+            Self::Retired => "retired",
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Not the name of a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("unknown stage: expected candidate, production or retired")]
+pub struct UnknownStage;
+
+impl FromStr for Stage {
+    type Err = UnknownStage;
+
+    fn from_str(text: &str) -> Result<Self, UnknownStage> {
+        [Self::Candidate, Self::Production, Self::Retired]
+            .into_iter()
+            .find(|stage| stage.name() == text)
+            .ok_or(UnknownStage)
+    }
+}
+
+/// A change of stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageChange {
+    /// The stage from then on.
+    pub stage: Stage,
+    /// When.
+    pub changed: UnixSeconds,
+    /// Whose token did it.
+    pub author: String,
+}
+
+/// How a model came to be: with this and its data set it can be made again, byte for byte.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// Its name, also in the model file.
+    pub training_run: String,
+    /// Seed.
+    pub seed: u64,
+    /// Parameters the model was fitted with.
+    pub params: Params,
+    /// Version of the server that trained it.
+    pub code_version: String,
+    /// Digest of the data set, hexadecimal.
+    pub dataset_digest: String,
+    /// Folds of the validation.
+    pub folds: usize,
+    /// Whether groups were whole in them.
+    pub folds_grouped: bool,
+    /// Parameters that were tried, with their validation scores.
+    pub tried: Vec<(Params, f64)>,
+    /// Threshold and how it did on out-of-fold scores.
+    pub threshold: ThresholdChoice,
+}
+
+/// A model to be recorded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewModel {
+    /// SHA-256 of the signed file.
+    pub digest: Digest,
+    /// What it judges.
+    pub subject: Subject,
+    /// How.
+    pub algorithm: Algorithm,
+    /// The data set it learned from.
+    pub dataset_id: String,
+    /// Length of the file, bytes.
+    pub model_bytes: u64,
+    /// A score at or above it is an alert.
+    pub threshold: f64,
+    /// How long the training took.
+    pub training_seconds: f64,
+    /// How it came to be.
+    pub run: RunRecord,
+    /// How it does on the test part of its data set.
+    pub evaluation: Report,
+}
+
+/// A model on record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelRecord {
+    /// Its version among the models of its subject, from 1.
+    pub version: u64,
+    /// Its present stage.
+    pub stage: Stage,
+    /// When it was recorded.
+    pub created: UnixSeconds,
+    /// What was recorded.
+    pub model: NewModel,
+}
+
+/// Why the registry did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// There is no such model.
+    #[error("there is no model {0}")]
+    NotFound(Digest),
+    /// A file of the registry could not be written or read.
+    #[error(transparent)]
+    File(#[from] SecretError),
+    /// The folder of the models could not be made.
+    #[error("cannot make the folder {path}: {source}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The signing key's file is not a key.
+    #[error("{path} has {found} bytes, a signing key has 32: restore it from a backup, agents trust no other")]
+    SigningKey {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        found: usize,
+    },
+    /// A model file is damaged.
+    #[error("the model file {path} is damaged: restore it from a backup, or train again")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A draft cannot be encoded.
+    #[error("cannot write the model: {0}")]
+    Model(#[from] ModelError),
+    /// The metastore failed.
+    #[error(transparent)]
+    Metastore(#[from] MetastoreError),
+}
+
+/// The registry.
+pub struct Registry {
+    metastore: Metastore,
+    folder: PathBuf,
+    key: SigningKey,
+    desired: watch::Sender<DesiredState>,
+    /// Held from before a push's transaction until its state is published.
+    push: tokio::sync::Mutex<()>,
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("folder", &self.folder).finish_non_exhaustive()
+    }
+}
+
+impl Registry {
+    /// Opens the registry in the server's state folder, making its folder and its key when there are none.
+    ///
+    /// # Errors
+    /// [`RegistryError`] when a file or the metastore cannot be used.
+    pub async fn open(state: &Path, metastore: Metastore) -> Result<Self, RegistryError> {
+        let folder = state.join(MODELS_FOLDER);
+        std::fs::create_dir_all(&folder).map_err(|source| RegistryError::Folder { path: folder.clone(), source })?;
+        let key = open_key(&state.join(SIGNING_KEY_FILE))?;
+        let desired = watch::Sender::new(metastore.desired_state().await?);
+        Ok(Self { metastore, folder, key, desired, push: tokio::sync::Mutex::default() })
+    }
+
+    /// The key that agents verify models with.
+    pub fn verifying_key(&self) -> VerifyingKey {
+        self.key.verifying_key()
+    }
+
+    /// What agents should be, now and later.
+    pub fn subscribe(&self) -> watch::Receiver<DesiredState> {
+        self.desired.subscribe()
+    }
+
+    /// What agents should be.
+    pub fn desired_state(&self) -> DesiredState {
+        self.desired.borrow().clone()
+    }
+
+    /// Encodes and signs a draft, and reads it back as an agent would. Takes processor time, not I/O.
+    ///
+    /// # Errors
+    /// [`RegistryError::Model`].
+    pub fn sign(&self, draft: &ModelDraft) -> Result<SignedModel, RegistryError> {
+        let bytes = draft.encode(&self.key)?;
+        let model = Model::verify(&bytes, &[self.key.verifying_key()])?;
+        Ok(SignedModel { digest: model.id(), model, bytes: bytes.into() })
+    }
+
+    /// Keeps a signed model as the next version of its subject, stage candidate. One that is kept already stays as it is.
+    ///
+    /// # Errors
+    /// [`RegistryError::File`], [`RegistryError::Metastore`].
+    pub async fn add(
+        &self,
+        signed: &SignedModel,
+        model: &NewModel,
+        author: &str,
+    ) -> Result<ModelRecord, RegistryError> {
+        let (path, bytes) = (self.path(signed.digest), signed.bytes.clone());
+        // The file first: a crash between the two leaves a file that nobody asks for.
+        blocking(move || {
+            if std::fs::read(&path).is_ok_and(|there| there == bytes) {
+                return Ok(());
+            }
+            secret::write_public(&path, &bytes).map_err(RegistryError::from)
+        })
+        .await?;
+        Ok(self.metastore.add_model(model, author, UnixSeconds::now()).await?)
+    }
+
+    /// Makes a model the one that every agent should use for its subject, and tells them.
+    ///
+    /// # Errors
+    /// [`RegistryError::NotFound`]; [`RegistryError::Damaged`] or [`RegistryError::File`] when its file cannot be sent.
+    pub async fn push(&self, digest: Digest, author: &str) -> Result<DesiredState, RegistryError> {
+        let _order = self.push.lock().await;
+        if self.metastore.model(digest).await?.is_none() {
+            return Err(RegistryError::NotFound(digest));
+        }
+        self.file(digest).await?;
+        let state = self
+            .metastore
+            .desire_model(digest, author, UnixSeconds::now())
+            .await?
+            .ok_or(RegistryError::NotFound(digest))?;
+        self.desired.send_replace(state.clone());
+        Ok(state)
+    }
+
+    /// One model.
+    ///
+    /// # Errors
+    /// [`RegistryError::NotFound`], [`RegistryError::Metastore`].
+    pub async fn model(&self, digest: Digest) -> Result<ModelRecord, RegistryError> {
+        self.metastore.model(digest).await?.ok_or(RegistryError::NotFound(digest))
+    }
+
+    /// All models or those of a subject, the newest first.
+    ///
+    /// # Errors
+    /// [`RegistryError::Metastore`].
+    pub async fn models(&self, subject: Option<Subject>) -> Result<Vec<ModelRecord>, RegistryError> {
+        Ok(self.metastore.models(subject).await?)
+    }
+
+    /// Every stage a model has been in.
+    ///
+    /// # Errors
+    /// [`RegistryError::Metastore`].
+    pub async fn history(&self, digest: Digest) -> Result<Vec<StageChange>, RegistryError> {
+        Ok(self.metastore.stage_history(digest).await?)
+    }
+
+    /// A model's file, checked against its digest.
+    ///
+    /// # Errors
+    /// [`RegistryError::Damaged`], [`RegistryError::File`].
+    pub async fn file(&self, digest: Digest) -> Result<Bytes, RegistryError> {
+        let path = self.path(digest);
+        blocking(move || {
+            let error = |source| SecretError::Read { path: path.clone(), source };
+            let length = std::fs::metadata(&path).map_err(error)?.len();
+            if length > MODEL_BYTES_MAX as u64 {
+                return Err(RegistryError::Damaged { path });
+            }
+            let bytes = std::fs::read(&path).map_err(error)?;
+            if Digest::of(&bytes) == digest { Ok(bytes.into()) } else { Err(RegistryError::Damaged { path }) }
+        })
+        .await
+    }
+
+    fn path(&self, digest: Digest) -> PathBuf {
+        self.folder.join(format!("{digest}.model"))
+    }
+}
+
+impl ModelSource for Registry {
+    async fn model_file(&self, digest: Digest) -> Result<Option<Bytes>, ModelSourceError> {
+        let failed = |error: &dyn fmt::Display| ModelSourceError { digest, reason: error.to_string() };
+        if self.metastore.model(digest).await.map_err(|error| failed(&error))?.is_none() {
+            return Ok(None);
+        }
+        self.file(digest).await.map(Some).map_err(|error| failed(&error))
+    }
+}
+
+/// A signed model.
+#[derive(Clone, Debug)]
+pub struct SignedModel {
+    /// SHA-256 of the file.
+    pub digest: Digest,
+    /// What the file holds.
+    pub model: Model,
+    /// The file.
+    pub bytes: Bytes,
+}
+
+fn open_key(path: &Path) -> Result<SigningKey, RegistryError> {
+    if path.exists() {
+        let bytes = Zeroizing::new(secret::read_private(path)?);
+        let key: Zeroizing<[u8; 32]> = Zeroizing::new(
+            bytes
+                .as_slice()
+                .try_into()
+                .map_err(|_| RegistryError::SigningKey { path: path.to_owned(), found: bytes.len() })?,
+        );
+        return Ok(SigningKey::from_bytes(&key));
+    }
+    let key = Zeroizing::new(secret::random::<32>()?);
+    secret::write_private(path, key.as_slice())?;
+    Ok(SigningKey::from_bytes(&key))
+}
+
+/// Files are read and written on threads that may wait.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RegistryError> + Send + 'static,
+) -> Result<T, RegistryError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is being shut down.
+            Err(_) => Err(RegistryError::File(SecretError::Read {
+                path: PathBuf::new(),
+                source: std::io::ErrorKind::Interrupted.into(),
+            })),
+        },
+    }
+}

@@ -1,1 +1,195 @@
-//! Training.
+//! Training: from the training part of a data set to a model draft.
+//!
+//! ```text
+//! TrainingSet ─▶ folds (grouped) ─▶ tuning ─▶ out-of-fold scores ─▶ threshold
+//!            └──────────────────── chosen parameters ────────────▶ fit ─▶ ModelDraft
+//! ```
+//!
+//! * **Only the training part is looked at**: parameters, threshold, imputation, standardisation, weights.
+//! * **Deterministic**: the same rows, algorithm and seed give the same model bytes, whatever the number of threads.
+//!   Work is cut into the same jobs everywhere, each with a seed of its own, and results are put together in the order
+//!   of the jobs. No decision depends on a clock.
+//! * **Missing values**: a tree learns from a stand-in below everything seen, so that "missing" is a value it can split
+//!   off, and every node records the way the stand-in goes; logistic regression leaves them out (they stand at the mean).
+//! * **Imbalance**: rows are weighted as [`weight`] says.
+//!
+//! `smartcore` grows trees and fits the regression; [`Trainer`] is the seam behind which another engine may stand.
+
+use std::collections::BTreeSet;
+
+use picket_common::model::{Algorithm, ModelBody, ModelError};
+
+pub use crate::train::params::{Params, ParamsError, ValidParams};
+pub use crate::train::run::{DraftContext, Trained, Validation, train};
+pub use crate::train::set::TrainingSet;
+pub use crate::train::threshold::ThresholdChoice;
+
+pub mod fold;
+pub mod params;
+pub mod set;
+pub mod threshold;
+pub mod weight;
+
+mod decision_tree;
+mod logistic_regression;
+mod parallel;
+mod random_forest;
+mod run;
+mod smartcore_tree;
+#[cfg(test)]
+mod tests;
+
+/// Fewest training rows of each class.
+pub const ROWS_PER_CLASS_MIN: usize = 4;
+/// Most rows of a training part.
+pub const ROWS_MAX: usize = 1_000_000;
+
+/// Learns one kind of model.
+pub trait Trainer: Sync {
+    /// Which algorithm this is.
+    fn algorithm(&self) -> Algorithm;
+
+    /// The parameter sets worth trying, the default first.
+    fn candidates(&self, feature_count: usize) -> Vec<ValidParams>;
+
+    /// Roughly how many elementary steps one fit takes; decides how much tuning a data set gets.
+    fn cost(&self, set: &TrainingSet, params: &ValidParams) -> u64;
+
+    /// Fits a model. The same arguments give the same model, whatever `control` says about threads.
+    ///
+    /// # Errors
+    /// [`TrainError::Engine`] when the algorithm fails, [`TrainError::Cancelled`].
+    fn fit(
+        &self,
+        set: &TrainingSet,
+        params: &ValidParams,
+        seed: u64,
+        control: &Control<'_>,
+    ) -> Result<FittedModel, TrainError>;
+}
+
+/// The trainer of an algorithm.
+pub fn trainer(algorithm: Algorithm) -> &'static dyn Trainer {
+    match algorithm {
+        Algorithm::DecisionTree => &decision_tree::DecisionTree,
+        Algorithm::RandomForest => &random_forest::RandomForest,
+        Algorithm::LogisticRegression => &logistic_regression::LogisticRegression,
+    }
+}
+
+/// What a fit learned. Missing values need no imputation: trees know the way, the regression leaves them out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FittedModel {
+    /// The model proper.
+    pub body: ModelBody,
+}
+
+/// Who watches a training.
+pub trait Observer: Sync {
+    /// `done` of `total` steps of a stage are done.
+    fn progress(&self, stage: &str, done: u64, total: u64);
+
+    /// Whether to give up at the next opportunity.
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+/// Nobody watches.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {
+    fn progress(&self, _stage: &str, _done: u64, _total: u64) {}
+}
+
+/// How a training may use the machine, and who watches.
+#[derive(Clone, Copy)]
+pub struct Control<'a> {
+    /// Threads to use, at least 1.
+    pub threads: usize,
+    /// Who watches.
+    pub observer: &'a dyn Observer,
+}
+
+impl<'a> Control<'a> {
+    /// All processors, nobody watching.
+    pub fn unobserved() -> Control<'static> {
+        Control { threads: all_processors(), observer: &Unobserved }
+    }
+
+    /// All processors.
+    pub fn observed(observer: &'a dyn Observer) -> Self {
+        Self { threads: all_processors(), observer }
+    }
+
+    fn single_threaded(&self) -> Self {
+        Self { threads: 1, observer: self.observer }
+    }
+
+    fn check(&self) -> Result<(), TrainError> {
+        if self.observer.cancelled() { Err(TrainError::Cancelled) } else { Ok(()) }
+    }
+}
+
+fn all_processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Why nothing was learned.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// Not enough to learn from.
+    #[error("the training part has {found} {class} rows, at least {ROWS_PER_CLASS_MIN} are needed: label more events")]
+    TooFewRows {
+        /// `benign` or `malicious`.
+        class: &'static str,
+        /// How many there are.
+        found: usize,
+    },
+    /// Too much for this machine.
+    #[error("the training part has {found} rows, at most {ROWS_MAX} are supported")]
+    TooManyRows {
+        /// How many there are.
+        found: usize,
+    },
+    /// Values, labels and groups do not belong together.
+    #[error("{values} values, {labels} labels and {groups} groups do not make rows of {feature_count} features")]
+    Shape {
+        /// Values given.
+        values: usize,
+        /// Labels given.
+        labels: usize,
+        /// Group numbers given.
+        groups: usize,
+        /// Features of a row.
+        feature_count: usize,
+    },
+    /// A value is infinite.
+    #[error("row {row}, feature {feature}: the value is infinite")]
+    Infinite {
+        /// Which row, from 0.
+        row: usize,
+        /// Which feature, from 0.
+        feature: usize,
+    },
+    /// The algorithm failed.
+    #[error("{algorithm}: {reason}")]
+    Engine {
+        /// Which.
+        algorithm: Algorithm,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A model that was learned cannot be written.
+    #[error("cannot write the learned model: {0}")]
+    Model(#[from] ModelError),
+    /// Whoever asked has gone.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// The techniques of a training part, to tell known from unseen ones later.
+pub fn techniques<'a>(names: impl IntoIterator<Item = &'a str>) -> BTreeSet<String> {
+    names.into_iter().filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}

@@ -62,7 +62,7 @@ impl ArgumentShape {
             argument.iter().for_each(|byte| histogram.add(*byte));
             shape.scan_runs(argument);
             shape.scan_operators(argument);
-            shape.scan_names(argument);
+            shape.scan_names(argument, kinds.has(ProgramKinds::SHELL.union(ProgramKinds::INTERPRETER)));
         }
         shape.entropy = histogram.entropy();
         shape.content_bytes = histogram.total();
@@ -136,18 +136,20 @@ impl ArgumentShape {
         }
     }
 
-    /// Looks up each name between separators, together with the one before it.
-    fn scan_names(&mut self, argument: &[u8]) {
+    /// Looks up each name between separators, together with the one before it; programs only where a script may be.
+    fn scan_names(&mut self, argument: &[u8], may_be_script: bool) {
         let mut before: &[u8] = b"";
         for name in argument.split(|byte| is_separator(*byte)).filter(|name| !name.is_empty()) {
             self.persistence_location |= is_persistence_name(name);
             self.network_address |= name == b"localhost";
             self.temporary_path |= matches!(name, b"tmp" | b"shm");
             self.hidden_file |= name.len() > 1 && name.starts_with(b".") && name != b"..";
-            self.discovery_names += usize::from(ProgramKinds::of(name).has(ProgramKinds::DISCOVERY));
+            if may_be_script {
+                self.discovery_names += usize::from(ProgramKinds::of(name).has(ProgramKinds::DISCOVERY));
+            }
             self.remote_shell |= matches!((before, name), (b"dev", b"tcp" | b"udp"))
                 || matches!(name, b"mkfifo" | b"pty.spawn" | b"os.dup2" | b"EXEC" | b"exec:");
-            if SYSTEM_INFORMATION.contains(&(before, name)) {
+            if matches!(before, b"etc" | b"lib" | b"proc" | b"net") && SYSTEM_INFORMATION.contains(&(before, name)) {
                 self.system_information = Some(hash(name));
                 self.discovery_names += 1;
             }
@@ -229,6 +231,11 @@ fn is_persistence_name(name: &[u8]) -> bool {
         b"sudoers.d",
         b"systemd",
     ];
+    /// The shortest of them; most words are shorter.
+    const NAME_BYTES_MIN: usize = 4;
+    if name.len() < NAME_BYTES_MIN {
+        return false;
+    }
     name.starts_with(b"cron") || name.ends_with(b".timer") || NAMES.binary_search(&name).is_ok()
 }
 

@@ -60,6 +60,12 @@ impl<K: Ord + Copy, V> BoundedMap<K, V> {
         }
     }
 
+    /// Memory of one entry, not counting what its value points to: its slot, and its share of the index, whose nodes
+    /// are at least half full.
+    pub(super) const fn entry_bytes() -> usize {
+        size_of::<Slot<K, V>>() + 2 * (size_of::<K>() + size_of::<u32>() + size_of::<usize>())
+    }
+
     /// Entries that had to make room.
     pub(super) fn evictions(&self) -> u64 {
         self.evictions

@@ -18,8 +18,7 @@ pub(super) const LINEAGE_DEPTH: usize = 3;
 const OPEN_CONNECTIONS_MAX: usize = 32;
 
 /// How many things a [`FeaturePipeline`](super::FeaturePipeline) remembers. What exceeds a limit is evicted (seen once
-/// before seen often, long ago before lately) and counted. With the defaults all tables together stay below 8 MiB
-/// even when full.
+/// before seen often, long ago before lately) and counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContextLimits {
     /// Processes, running or ended lately.
@@ -42,13 +41,36 @@ impl Default for ContextLimits {
     fn default() -> Self {
         Self {
             processes: 4096,
-            parents: 1024,
-            connection_owners: 1024,
+            parents: 768,
+            connection_owners: 512,
             connection_executables: 512,
             sessions: 256,
             destinations: 2048,
-            series: 2048,
+            series: 1024,
         }
+    }
+}
+
+impl ContextLimits {
+    /// Most memory a pipeline with these limits takes, in bytes, when every table is full of entries that are.
+    pub fn memory_bytes_max(&self) -> usize {
+        let distinct = Distinct::<DISTINCT_MAX>::HEAP_BYTES_MAX;
+        let host = 2 * Distinct::<HOST_DISTINCT_MAX>::HEAP_BYTES_MAX;
+        size_of::<Context>()
+            + Sketch::HEAP_BYTES
+            + host
+            + self.processes * BoundedMap::<ProcessId, ProcessEntry>::entry_bytes()
+            + self.parents * (BoundedMap::<ProcessId, ParentEntry>::entry_bytes() + 2 * distinct)
+            + self.connection_owners
+                * (BoundedMap::<ProcessId, OwnerEntry>::entry_bytes()
+                    + 3 * distinct
+                    + OPEN_CONNECTIONS_MAX * size_of::<u64>())
+            + self.connection_executables * BoundedMap::<u64, ExecutableEntry>::entry_bytes()
+            + self.sessions * (BoundedMap::<u32, SessionEntry>::entry_bytes() + distinct)
+            + self.destinations
+                * (BoundedMap::<DestinationKey, Box<DestinationEntry>>::entry_bytes() + size_of::<DestinationEntry>())
+            + self.series
+                * (BoundedMap::<(ProcessId, DestinationKey), Box<Series>>::entry_bytes() + size_of::<Series>())
     }
 }
 

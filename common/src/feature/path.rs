@@ -45,7 +45,12 @@ impl PathClass {
     /// Of an absolute path. A directory named `tmp` anywhere counts: containers and build trees have their own.
     pub(super) fn of(path: &[u8]) -> Self {
         const TEMPORARY: &[u8] = b"/tmp/";
-        let listed = PREFIXES.iter().find(|(prefix, _)| path.starts_with(prefix)).map(|(_, class)| *class);
+        // The second byte tells most prefixes apart without a call.
+        let second = path.get(1);
+        let listed = PREFIXES
+            .iter()
+            .find(|(prefix, _)| prefix.get(1) == second && path.starts_with(prefix))
+            .map(|(_, class)| *class);
         match listed {
             None | Some(Self::Home) if path.windows(TEMPORARY.len()).any(|window| window == TEMPORARY) => {
                 Self::Temporary

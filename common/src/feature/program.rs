@@ -51,7 +51,28 @@ impl ProgramKinds {
 }
 
 fn look_up(name: &[u8]) -> Option<ProgramKinds> {
-    PROGRAMS.binary_search_by(|(listed, _)| listed.as_bytes().cmp(name)).ok().map(|index| PROGRAMS[index].1)
+    let first = usize::from(*name.first()?);
+    let candidates = PROGRAMS.get(usize::from(FIRST_OF[first])..usize::from(FIRST_OF[first + 1]))?;
+    let found = candidates.binary_search_by(|(listed, _)| listed.as_bytes().cmp(name)).ok()?;
+    Some(candidates[found].1)
+}
+
+/// Where in [`PROGRAMS`] the names that begin with each byte begin; most words are no program's name, and this finds it
+/// out at once.
+static FIRST_OF: [u16; 257] = first_of();
+
+const fn first_of() -> [u16; 257] {
+    let mut table = [0; 257];
+    let mut program = 0;
+    let mut byte = 0;
+    while byte < table.len() {
+        while program < PROGRAMS.len() && (PROGRAMS[program].0.as_bytes()[0] as usize) < byte {
+            program += 1;
+        }
+        table[byte] = program as u16;
+        byte += 1;
+    }
+    table
 }
 
 /// `x86_64-linux-gnu-gcc` → `gcc`.

@@ -15,6 +15,9 @@ pub(super) struct Sketch {
 }
 
 impl Sketch {
+    /// Memory it points to.
+    pub(super) const HEAP_BYTES: usize = ROWS * COLUMNS * size_of::<u16>();
+
     pub(super) fn new() -> Self {
         Self { counters: vec![0; ROWS * COLUMNS].into(), notes: 0 }
     }

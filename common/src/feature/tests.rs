@@ -295,3 +295,9 @@ fn failures_of_siblings_are_known_from_their_exits() {
     host.start(T0, process(14, 2, "/usr/bin/test", &["test"]));
     assert_eq!(host.value("sibling_failures_60s"), 0.75);
 }
+
+#[test]
+fn a_full_context_takes_little_memory() {
+    let bytes = ContextLimits::default().memory_bytes_max();
+    assert!(bytes <= 8 << 20, "{bytes}");
+}

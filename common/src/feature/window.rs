@@ -98,6 +98,9 @@ impl<const MAX: usize> Default for Distinct<MAX> {
 }
 
 impl<const MAX: usize> Distinct<MAX> {
+    /// Most memory it points to.
+    pub(super) const HEAP_BYTES_MAX: usize = MAX.next_power_of_two() * size_of::<(u64, i64)>();
+
     /// Notes that `thing` was seen.
     pub(super) fn add(&mut self, now: i64, thing: u64) {
         let mut oldest = 0;

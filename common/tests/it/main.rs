@@ -2,5 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod batch;
+mod feature;
+mod golden;
 mod json;
+mod scenes;
 mod support;

@@ -2661,6 +2661,8 @@ pub enum RejectReason {
     TooLarge = 2,
     Malformed = 3,
     UnsupportedVersion = 4,
+    /// So much older than what this host delivered since, that nobody knows whether it is durable already.
+    TooOld = 5,
 }
 impl RejectReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -2674,6 +2676,7 @@ impl RejectReason {
             Self::TooLarge => "REJECT_REASON_TOO_LARGE",
             Self::Malformed => "REJECT_REASON_MALFORMED",
             Self::UnsupportedVersion => "REJECT_REASON_UNSUPPORTED_VERSION",
+            Self::TooOld => "REJECT_REASON_TOO_OLD",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -2684,6 +2687,7 @@ impl RejectReason {
             "REJECT_REASON_TOO_LARGE" => Some(Self::TooLarge),
             "REJECT_REASON_MALFORMED" => Some(Self::Malformed),
             "REJECT_REASON_UNSUPPORTED_VERSION" => Some(Self::UnsupportedVersion),
+            "REJECT_REASON_TOO_OLD" => Some(Self::TooOld),
             _ => None,
         }
     }

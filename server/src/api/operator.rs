@@ -3,7 +3,7 @@
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-use crate::auth::{Auth, AuthError, Operator, Role};
+use crate::auth::{Auth, Operator, Role};
 
 /// The operator behind `authorization: Bearer …`, if its role allows what `needed` may.
 ///
@@ -13,14 +13,7 @@ pub async fn authorize(auth: &Auth, metadata: &MetadataMap, needed: Role) -> Res
         .get("authorization")
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.strip_prefix("Bearer "));
-    auth.authorize(token, needed).await.map_err(|error| match error {
-        AuthError::Missing | AuthError::Invalid => Status::unauthenticated(error.to_string()),
-        AuthError::Forbidden { .. } => Status::permission_denied(error.to_string()),
-        AuthError::Name | AuthError::Metastore(_) | AuthError::Secret(_) => {
-            tracing::error!(%error, "could not check an API token");
-            Status::internal("the API token could not be checked")
-        }
-    })
+    Ok(auth.authorize(token, needed).await?)
 }
 
 #[cfg(test)]

@@ -1,0 +1,121 @@
+//! Measures the cost of features on a busy host. Run with
+//! `cargo test -p picket-common -- --ignored --nocapture feature_speed`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::event::{
+    Connection, ConnectionClose, ConnectionOutcome, Direction, Event, EventBody, Origin, ProcessExit, ProcessId,
+    ProcessStart, Protocol, StreamKind,
+};
+use crate::id::{Epoch, Sequence};
+
+const SECOND: i64 = 1_000_000_000;
+const RUNS: u32 = 5;
+const SECONDS: u32 = 60;
+const STARTS_PER_SECOND: u32 = 500;
+const CONNECTIONS_PER_SECOND: u32 = 1000;
+
+/// A minute of 500 process starts and exits and 1,000 connections a second, from many owners to many places.
+fn busy_minute() -> Vec<Event> {
+    let mut events = Vec::new();
+    let mut push = |time: i64, body: EventBody| {
+        let key = EventKey { epoch: Epoch(1), sequence: Sequence(events.len() as u64) };
+        events.push(Event { key, time: Timestamp(time), origin: Origin::AgentNetlink, body });
+    };
+    for tick in 0..SECONDS * CONNECTIONS_PER_SECOND {
+        let time = i64::from(tick) * SECOND / i64::from(CONNECTIONS_PER_SECOND);
+        if tick % (CONNECTIONS_PER_SECOND / STARTS_PER_SECOND) == 0 {
+            let start = start(tick, time);
+            let process = start.process;
+            push(time, EventBody::ProcessStart(Box::new(start)));
+            let exit = ProcessExit {
+                process,
+                executable: "/usr/bin/ls".into(),
+                exit_code: Some(0),
+                signal: None,
+                duration_ns: None,
+            };
+            push(time, EventBody::ProcessExit(exit));
+        }
+        push(time, EventBody::ConnectionClose(Box::new(close(tick))));
+    }
+    events
+}
+
+fn start(tick: u32, time: i64) -> ProcessStart {
+    let programs = ["ls", "grep", "sh", "gcc", "python3.12", "id"];
+    let program = programs[tick as usize % programs.len()];
+    let argument = "-I/usr/include/x86_64-linux-gnu -DNDEBUG=1 --output=/home/user/project/build/module.o";
+    ProcessStart {
+        process: ProcessId { pid: tick, start_time: Timestamp(time) },
+        parent: Some(ProcessId { pid: tick / 100, start_time: Timestamp(0) }),
+        executable: format!("/usr/bin/{program}").as_str().into(),
+        arguments: [program, "-c", argument, argument].map(Into::into).to_vec(),
+        arguments_truncated: false,
+        working_directory: "/home/user/project".into(),
+        user_id: Some(1000),
+        group_id: Some(1000),
+        user_name: "user".into(),
+        session_id: Some(tick % 20),
+        has_terminal: Some(false),
+        standard_streams: [StreamKind::Pipe; 3],
+        ancestors: ["/usr/bin/make", "/usr/bin/bash", "/usr/sbin/sshd"].map(Into::into).to_vec(),
+        executable_deleted: Some(false),
+        seeded: false,
+    }
+}
+
+fn close(tick: u32) -> ConnectionClose {
+    let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    ConnectionClose {
+        connection: Connection {
+            cookie: u64::from(tick),
+            protocol: Protocol::Tcp,
+            direction: Direction::Outbound,
+            local: SocketAddr::new(host, 50_000),
+            remote: SocketAddr::new(host, (tick.wrapping_mul(2_654_435_761) >> 20) as u16 % 3000),
+            process: Some(ProcessId { pid: tick % 700, start_time: Timestamp(0) }),
+            executable: "/usr/bin/python3.12".into(),
+            user_id: Some(1000),
+        },
+        bytes_sent: Some(u64::from(tick)),
+        bytes_received: Some(300),
+        segments_sent: Some(4),
+        segments_received: Some(4),
+        duration_ns: Some(2_000_000),
+        outcome: ConnectionOutcome::Closed,
+    }
+}
+
+#[test]
+#[ignore = "measures; says nothing about right or wrong"]
+fn feature_speed() {
+    let events = busy_minute();
+    for class in ["all", "start", "close"] {
+        let wanted: Vec<&Event> = events
+            .iter()
+            .filter(|event| match &event.body {
+                EventBody::ProcessStart(_) => class != "close",
+                EventBody::ConnectionClose(_) => class != "start",
+                _ => class == "all",
+            })
+            .collect();
+        let mut fastest = Duration::MAX;
+        let (mut vectors, mut evictions) = (0, 0);
+        // The machine may be busy with other things: the fastest run says most about the code.
+        for _ in 0..RUNS {
+            let mut pipeline = FeaturePipeline::new(ContextLimits::default());
+            let begin = Instant::now();
+            vectors = wanted.iter().filter(|event| pipeline.observe(event).is_some()).count();
+            fastest = fastest.min(begin.elapsed());
+            evictions = pipeline.evictions();
+        }
+        println!(
+            "{class}: {} events, {vectors} vectors, {:?} per event, {evictions} evictions",
+            wanted.len(),
+            fastest / wanted.len() as u32
+        );
+    }
+}

@@ -1,0 +1,164 @@
+//! A server's agent side in this process: real listener, certificates, metastore and log, on a free port.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use picket_common::id::{Digest, HostId};
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::agent::{Agent, Credentials};
+use crate::api::{AGENT_STREAMS_MAX, AgentServices};
+use crate::clock::UnixSeconds;
+use crate::fleet::{DesiredState, Fleet, ModelSource, ModelSourceError};
+use crate::ingest::{AgentRate, Ingest};
+use crate::listener::{HostConnections, Listener, ListenerConfig, agent_tls};
+use crate::metastore::Metastore;
+use crate::pki::{CertificateAuthority, Enrollment, EnrollmentConfig, HostKey, IssuedIdentity, ServerCertificate};
+use crate::wal::{Wal, WalConfig};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+pub(super) struct TestServer {
+    pub(super) address: SocketAddr,
+    pub(super) authority: Arc<CertificateAuthority>,
+    pub(super) enrollment: Arc<Enrollment>,
+    pub(super) fleet: Arc<Fleet>,
+    pub(super) ingest: Arc<Ingest>,
+    pub(super) wal: Arc<Wal>,
+    pub(super) desired: watch::Sender<DesiredState>,
+    metastore: Metastore,
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+    _folder: TempDir,
+}
+
+pub(super) struct TestServerBuilder {
+    rate: AgentRate,
+    models: Models,
+}
+
+/// Model files by digest.
+#[derive(Default)]
+struct Models(HashMap<Digest, Bytes>);
+
+impl ModelSource for Models {
+    async fn model_file(&self, digest: Digest) -> Result<Option<Bytes>, ModelSourceError> {
+        Ok(self.0.get(&digest).cloned())
+    }
+}
+
+impl TestServerBuilder {
+    pub(super) fn agent_rate(mut self, bytes_per_second: u64, burst_bytes: u64) -> Self {
+        let non_zero = |value| NonZeroU64::new(value).unwrap();
+        self.rate = AgentRate { bytes_per_second: non_zero(bytes_per_second), burst_bytes: non_zero(burst_bytes) };
+        self
+    }
+
+    pub(super) fn model(mut self, file: Bytes) -> Self {
+        self.models.0.insert(Digest::of(&file), file);
+        self
+    }
+
+    pub(super) async fn start(self) -> TestServer {
+        let folder = TempDir::new().unwrap();
+        let now = UnixSeconds::now();
+        let authority = Arc::new(CertificateAuthority::open(folder.path(), now).unwrap());
+        let certificate = Arc::new(ServerCertificate::new(Arc::clone(&authority), Vec::new(), DAY, now).unwrap());
+        let metastore = Metastore::open(&folder.path().join("metadata.sqlite")).await.unwrap();
+        let config = EnrollmentConfig { host_certificate_life: DAY, model_verifying_keys: vec![[3; 32]] };
+        let enrollment = Arc::new(Enrollment::new(Arc::clone(&authority), metastore.clone(), config));
+        let hosts = Arc::new(HostConnections::default());
+        let (desired, receiver) = watch::channel(DesiredState::default());
+        let fleet = Arc::new(Fleet::new(metastore.clone(), Arc::clone(&hosts), receiver));
+        let wal = Arc::new(Wal::open(&folder.path().join("wal"), WalConfig::default()).unwrap());
+        let ingest = Arc::new(Ingest::new(Arc::clone(&wal), self.rate));
+        let services = AgentServices {
+            enrollment: Arc::clone(&enrollment),
+            fleet: Arc::clone(&fleet),
+            ingest: Arc::clone(&ingest),
+            models: Arc::new(self.models),
+        };
+        let config = ListenerConfig {
+            name: "agents",
+            connections_max: 64,
+            streams_max: AGENT_STREAMS_MAX,
+            connection_age: None,
+            hosts: Some(hosts),
+        };
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), config).await.unwrap();
+        let address = listener.address();
+        let tls = agent_tls(authority.certificate(), certificate).unwrap();
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(listener.serve(tls, services.routes(), stop.clone()));
+        TestServer {
+            address,
+            authority,
+            enrollment,
+            fleet,
+            ingest,
+            wal,
+            desired,
+            metastore,
+            stop,
+            serving,
+            _folder: folder,
+        }
+    }
+}
+
+impl TestServer {
+    pub(super) fn builder() -> TestServerBuilder {
+        let rate = AgentRate {
+            bytes_per_second: NonZeroU64::new(1 << 30).unwrap(),
+            burst_bytes: NonZeroU64::new(1 << 30).unwrap(),
+        };
+        TestServerBuilder { rate, models: Models::default() }
+    }
+
+    pub(super) async fn start() -> Self {
+        Self::builder().start().await
+    }
+
+    /// A join token without its pin, for this many hosts.
+    pub(super) async fn join_token(&self, uses: u32) -> String {
+        let token = self.enrollment.create_token("test", DAY, uses, UnixSeconds::now()).await.unwrap();
+        token.text.rsplit_once('.').unwrap().0.to_owned()
+    }
+
+    /// A new host, enrolled and connected.
+    pub(super) async fn enroll(&self) -> Agent {
+        let anonymous = Agent::anonymous(self).await.unwrap();
+        let key = Credentials::new_key();
+        let identity = anonymous.enroll(&self.join_token(1).await, &Credentials::request(&key)).await.unwrap();
+        Agent::connect(self, Credentials::new(&identity, &key)).await.unwrap()
+    }
+
+    /// A host with a certificate of this server's authority that the metastore does not know.
+    pub(super) async fn agent_off_the_record(&self) -> Agent {
+        let key = Credentials::new_key();
+        let host = HostId::from_random([77; 16]);
+        let host_key = HostKey::from_request(&Credentials::request(&key)).unwrap();
+        let issued = self.authority.issue_host(host, &host_key, UnixSeconds::now(), DAY).unwrap();
+        let identity = IssuedIdentity {
+            host,
+            certificate: issued.der,
+            trust_bundle: vec![self.authority.certificate().clone()],
+            model_verifying_keys: Vec::new(),
+        };
+        Agent::connect(self, Credentials::new(&identity.into(), &key)).await.unwrap()
+    }
+
+    pub(super) async fn stop(self) {
+        self.stop.cancel();
+        self.serving.await.unwrap();
+        self.fleet.save_reports().await.unwrap();
+        self.metastore.close().await;
+    }
+}

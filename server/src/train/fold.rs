@@ -1,0 +1,121 @@
+//! Folds for validation inside the training part.
+//!
+//! Groups are never cut, and every fold gets groups of both classes, so that what a fold is scored with has learned from
+//! other attacks only. When a class has fewer than two groups that cannot be: its rows are then dealt one by one, scores
+//! become too good, and [`Folds::grouped`] says so.
+
+use std::collections::BTreeMap;
+
+use crate::evaluate::random::SplitMix64;
+use crate::train::TrainingSet;
+
+/// Which fold each row is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folds {
+    /// A fold for each row, from 0.
+    pub fold_of_row: Vec<usize>,
+    /// Number of folds, at least 2.
+    pub count: usize,
+    /// Whether no group is in two folds.
+    pub grouped: bool,
+}
+
+impl Folds {
+    /// Deals the rows of `set` into at most `folds_max` folds (at least 2).
+    pub fn assign(set: &TrainingSet, folds_max: usize, seed: u64) -> Self {
+        let mut units: BTreeMap<u32, Unit> = BTreeMap::new();
+        for (row, (group, malicious)) in set.groups().iter().zip(set.malicious()).enumerate() {
+            let unit = units.entry(*group).or_default();
+            unit.rows.push(row);
+            unit.malicious |= malicious;
+        }
+        let (malicious, benign): (Vec<Unit>, Vec<Unit>) = units.into_values().partition(|unit| unit.malicious);
+        let grouped = malicious.len() >= 2 && benign.len() >= 2;
+        let classes = [malicious, benign].map(|units| if units.len() >= 2 { units } else { single_rows(units) });
+        let smallest = classes.iter().map(Vec::len).min().unwrap_or(0);
+        let count = folds_max.min(smallest).max(2);
+
+        let mut fold_of_row = vec![0; set.len()];
+        let mut random = SplitMix64::new(seed);
+        for mut units in classes {
+            // Largest first, each into the emptiest fold; the shuffle decides among equals.
+            random.shuffle(&mut units);
+            units.sort_by_key(|unit| std::cmp::Reverse(unit.rows.len()));
+            let mut rows_in_fold = vec![0; count];
+            for unit in units {
+                let fold = (0..count).min_by_key(|fold| rows_in_fold[*fold]).unwrap_or(0);
+                rows_in_fold[fold] += unit.rows.len();
+                for row in unit.rows {
+                    fold_of_row[row] = fold;
+                }
+            }
+        }
+        Self { fold_of_row, count, grouped }
+    }
+
+    /// The rows in a fold, and the rows in all others.
+    pub fn split(&self, fold: usize) -> (Vec<usize>, Vec<usize>) {
+        (0..self.fold_of_row.len()).partition(|row| self.fold_of_row[*row] == fold)
+    }
+}
+
+#[derive(Default)]
+struct Unit {
+    malicious: bool,
+    rows: Vec<usize>,
+}
+
+fn single_rows(units: Vec<Unit>) -> Vec<Unit> {
+    units
+        .into_iter()
+        .flat_map(|unit| unit.rows.into_iter().map(move |row| Unit { malicious: unit.malicious, rows: vec![row] }))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(rows: &[(bool, u32)]) -> TrainingSet {
+        let (labels, groups) = rows.iter().copied().unzip();
+        TrainingSet::new(1, vec![0.0; rows.len()], labels, groups).unwrap()
+    }
+
+    #[test]
+    fn groups_stay_whole_and_each_fold_has_both_classes() {
+        let rows: Vec<_> = (0..300).map(|row| (row % 30 < 6, row % 30)).collect();
+        let folds = Folds::assign(&set(&rows), 5, 1);
+        assert!(folds.grouped);
+        assert_eq!(folds.count, 5);
+        for group in 0..30 {
+            let mut of_group = (0..300).filter(|row| rows[*row].1 == group).map(|row| folds.fold_of_row[row]);
+            let first = of_group.next().unwrap();
+            assert!(of_group.all(|fold| fold == first));
+        }
+        for fold in 0..5 {
+            let (inside, outside) = folds.split(fold);
+            assert_eq!(inside.len() + outside.len(), 300);
+            for part in [inside, outside] {
+                assert!(part.iter().any(|row| rows[*row].0) && part.iter().any(|row| !rows[*row].0));
+            }
+        }
+        assert_eq!(folds, Folds::assign(&set(&rows), 5, 1));
+    }
+
+    #[test]
+    fn one_attack_is_dealt_by_row_and_said_so() {
+        let rows: Vec<_> = (0..40).map(|row| if row < 5 { (true, 0) } else { (false, row) }).collect();
+        let folds = Folds::assign(&set(&rows), 5, 1);
+        assert!(!folds.grouped);
+        assert_eq!(folds.count, 5);
+        let mut folds_of_attack = folds.fold_of_row[..5].to_vec();
+        folds_of_attack.sort_unstable();
+        assert_eq!(folds_of_attack, [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn few_groups_give_few_folds() {
+        let rows: Vec<_> = (0..40).map(|row| (row < 20, row / 10)).collect();
+        assert_eq!(Folds::assign(&set(&rows), 5, 9).count, 2);
+    }
+}

@@ -1,0 +1,67 @@
+//! How much each row counts.
+//!
+//! 1. A row counts 1/√n, where n is the number of rows of its class in its group: a port scan of a thousand connections
+//!    is more evidence than one of ten, but not a hundred times more, and it must not drown an attack that took three.
+//! 2. Then both classes are scaled to the same total, each half of the number of rows.
+//!
+//! A tree takes these weights in its impurity, a forest draws its bootstrap samples with them. Logistic regression, whose
+//! engine knows no weights, instead repeats the rows of the rarer class a whole number of times, as often as they fit
+//! into the other class ([`repetitions`]).
+
+use std::collections::BTreeMap;
+
+use crate::train::TrainingSet;
+
+/// A weight for each row; their sum is the number of rows.
+pub fn weights(set: &TrainingSet) -> Vec<f64> {
+    let mut group_rows: BTreeMap<(bool, u32), usize> = BTreeMap::new();
+    let keys = || set.malicious().iter().copied().zip(set.groups().iter().copied());
+    for key in keys() {
+        *group_rows.entry(key).or_default() += 1;
+    }
+    let raw: Vec<f64> = keys().map(|key| 1.0 / (group_rows.get(&key).copied().unwrap_or(1) as f64).sqrt()).collect();
+    let total = |class: bool| -> f64 {
+        raw.iter().zip(set.malicious()).filter(|(_, malicious)| **malicious == class).map(|(weight, _)| weight).sum()
+    };
+    let half = set.len() as f64 / 2.0;
+    let scale = [half / total(false), half / total(true)];
+    raw.iter().zip(set.malicious()).map(|(weight, malicious)| weight * scale[usize::from(*malicious)]).collect()
+}
+
+/// How often each row is repeated where there are no weights: 1 for the more frequent class, and for the rarer one as
+/// often as its rows fit into the other class.
+pub fn repetitions(set: &TrainingSet) -> Vec<usize> {
+    let positives = set.positives().max(1);
+    let negatives = (set.len() - set.positives()).max(1);
+    let (malicious, benign) = ((negatives / positives).max(1), (positives / negatives).max(1));
+    set.malicious().iter().map(|class| if *class { malicious } else { benign }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(labels: &[bool], groups: &[u32]) -> TrainingSet {
+        TrainingSet::new(1, vec![0.0; labels.len()], labels.to_vec(), groups.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn classes_weigh_the_same_and_large_groups_less_by_row() {
+        let labels = [true, true, true, true, true, false, false, false, false, false, false, false];
+        let groups = [1, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+        let weights = weights(&set(&labels, &groups));
+        let malicious: f64 = weights[..5].iter().sum();
+        let benign: f64 = weights[5..].iter().sum();
+        assert!((malicious - 6.0).abs() < 1e-12 && (benign - 6.0).abs() < 1e-12);
+        // Four rows of one attack count half each of what the single row of the other attack counts.
+        assert!((weights[0] * 2.0 - weights[4]).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_rarer_class_is_repeated() {
+        let mut labels = vec![false; 13];
+        labels.extend([true; 4]);
+        let repetitions = repetitions(&set(&labels, &[0; 17]));
+        assert_eq!((repetitions[0], repetitions[16]), (1, 3));
+    }
+}
