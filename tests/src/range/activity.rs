@@ -116,8 +116,10 @@ impl<'a> Stage<'a> {
         self.folders.scaffold.join(format!("{}-{}.{what}", self.number, self.files))
     }
 
-    /// A network tool under a name from the common pool that plays `steps`; `arguments` are what is seen of it.
-    pub fn tool(&mut self, arguments: Vec<String>, steps: Vec<NetStep>) -> Launch {
+    /// A network tool that plays `steps` against `address`. Its name and the form of its arguments come from one pool
+    /// for both sides: they say nothing about what it does.
+    pub fn tool(&mut self, address: SocketAddr, steps: Vec<NetStep>) -> Launch {
+        let arguments = self.tool_arguments(address);
         let record = self.scaffold("connections");
         let plan = HelperPlan::Client { steps, record: record.clone() };
         let directory = self.folders.home.clone();
@@ -127,6 +129,22 @@ impl<'a> Stage<'a> {
     /// A name from the common pool.
     pub fn tool_name(&mut self) -> String {
         TOOL_NAMES.choose(&mut self.rng).copied().unwrap_or(TOOL_NAMES[0]).to_owned()
+    }
+
+    /// Arguments as any network tool has them.
+    pub fn tool_arguments(&mut self, address: SocketAddr) -> Vec<String> {
+        let port = if address == OWN_SERVICE { OWN_PORT.to_owned() } else { address.port().to_string() };
+        let (ip, both) = (address.ip(), format!("{}:{port}", address.ip()));
+        let number = self.rng.random_range(1..30);
+        match self.rng.random_range(0..7) {
+            0 => vec![format!("http://{both}/")],
+            1 => vec!["--to".to_owned(), both],
+            2 => vec![both],
+            3 => vec![ip.to_string(), port],
+            4 => vec!["--retry".to_owned(), number.to_string(), both],
+            5 => vec!["-c".to_owned(), format!("job-{number}.conf")],
+            _ => vec![ip.to_string()],
+        }
     }
 
     /// One of the HTTP servers.
