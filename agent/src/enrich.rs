@@ -15,6 +15,8 @@ pub mod process_details;
 pub mod process_table;
 #[cfg(target_os = "linux")]
 pub mod procfs;
+#[cfg(target_os = "linux")]
+pub mod socket_owner;
 pub mod user_names;
 
 use std::sync::Arc;

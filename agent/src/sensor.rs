@@ -20,6 +20,7 @@ pub use crate::sensor::config::SensorConfig;
 use crate::sensor::reporter::{Reporter, SensorCounters};
 
 pub mod config;
+mod connection;
 #[cfg(target_os = "linux")]
 mod netlink;
 mod process;
@@ -158,7 +159,7 @@ fn start_seeing<S: ObservationSink>(
         sensors: Vec::new(),
         processes: Arc::clone(&environment.processes),
     };
-    let started = [process::start(&config.process, &environment)];
+    let started = [process::start(&config.process, &environment), connection::start(&config.connection, &environment)];
     for sensor in started {
         match sensor {
             Ok(None) => {}

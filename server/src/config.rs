@@ -33,6 +33,8 @@ pub struct Config {
     pub pki: PkiConfig,
     /// Batches in.
     pub ingest: IngestConfig,
+    /// What the server says about itself.
+    pub log: LogConfig,
 }
 
 /// `[server]`
@@ -82,6 +84,27 @@ pub struct IngestConfig {
     pub agent_bytes_per_second: NonZeroU64,
     /// What one agent may deliver at once after a pause, bytes.
     pub agent_burst_bytes: NonZeroU64,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogConfig {
+    /// How the log looks.
+    pub format: LogFormat,
+    /// What is logged: a level, or `target=level` with commas between.
+    pub filter: String,
+}
+
+/// How the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
 }
 
 /// Why there is no usable configuration.
@@ -187,6 +210,12 @@ impl Default for IngestConfig {
             agent_bytes_per_second: NonZeroU64::MIN.saturating_add((4 << 20) - 1),
             agent_burst_bytes: NonZeroU64::MIN.saturating_add((32 << 20) - 1),
         }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Auto, filter: "info".to_owned() }
     }
 }
 

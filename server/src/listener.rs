@@ -7,7 +7,7 @@
 //! * No failed handshake, broken connection or `accept` error ends the loop; running out of file descriptors makes it
 //!   wait.
 //! * A connection is asked to end (GOAWAY, and [`Connection::draining`] for its streams) when the server stops or the
-//!   connection is old, and is cut [`DRAIN_TIMEOUT`] later. Revoking a host cuts its connections at once.
+//!   connection is old, and is cut some time later. Revoking a host cuts its connections at once.
 //! * A connection without streams for [`IDLE_TIMEOUT`] is closed: nobody holds the server's places for nothing.
 //! * Requests carry a [`Connection`] as an extension: who the peer is, by its certificate.
 
@@ -42,8 +42,6 @@ pub const ANONYMOUS_CONNECTION_AGE: Duration = Duration::from_secs(30);
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Connections one host may have at a time: the old one may not have been noticed to be dead when a new one comes.
 pub const HOST_CONNECTIONS_MAX: usize = 2;
-/// How long a connection has to end once it was asked to.
-pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait before the next `accept` when the system is out of file descriptors or memory.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(200);
 
@@ -58,6 +56,8 @@ pub struct ListenerConfig {
     pub streams_max: u32,
     /// How long a connection may live, ± 10 %. `None`: without end.
     pub connection_age: Option<Duration>,
+    /// How long a connection has to end once it was asked to.
+    pub drain_timeout: Duration,
     /// Where the connections of each host are counted; `None` where peers have no certificates.
     pub hosts: Option<Arc<HostConnections>>,
 }
@@ -72,7 +72,7 @@ pub struct Listener {
 
 /// Why a listener could not be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} ({name}): {source}")]
+#[error("cannot listen on {address} ({name}): {source}{}", self.advice())]
 pub struct BindError {
     name: &'static str,
     address: SocketAddr,
@@ -83,6 +83,10 @@ impl BindError {
     /// Whether another process has the port.
     pub fn is_address_in_use(&self) -> bool {
         self.source.kind() == io::ErrorKind::AddrInUse
+    }
+
+    fn advice(&self) -> &'static str {
+        if self.is_address_in_use() { ": another process has this port; stop it or choose another address" } else { "" }
     }
 }
 

@@ -1,3 +1,7 @@
 //! The Picket server.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    picket_server::cli::main(std::env::args_os())
+}

@@ -41,6 +41,11 @@ impl TestSink {
         crate::sensor::start(config, self.context()).unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// Starts sensors that also report this process.
+    pub(crate) fn start_seeing_itself(&self, config: &SensorConfig) -> SensorSet {
+        crate::sensor::start_seeing(config, self.context(), None).unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// What sensors that send here need.
     pub(crate) fn context(&self) -> SensorContext<Self> {
         SensorContext { sender: self.clone(), stop: CancellationToken::new(), own_remotes: Vec::new() }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::event::{ConnectionClose, ConnectionOutcome, Direction, ProcessId, Protocol};
 pub(super) use crate::feature::connection::definitions::DEFINITIONS;
 use crate::feature::connection::definitions::Feature;
-use crate::feature::context::{Context, DestinationEntry, DestinationKey, ProcessEntry};
+use crate::feature::context::{Contactor, Context, DestinationEntry, DestinationKey, ProcessEntry};
 use crate::feature::limits::{AGE_MAX_MS, NEIGHBOUR_DISTANCE, SEEN_MAX};
 use crate::feature::path::{PathClass, file_name, without_deleted_mark};
 use crate::feature::program::ProgramKinds;
@@ -40,6 +40,7 @@ pub(super) fn extract(context: &mut Context, now: i64, close: &ConnectionClose, 
     if let Some(entry) = executable.and_then(|executable| context.executables.peek_mut(&executable)) {
         row.logarithm(Feature::ExecutableConnections10s, entry.connections_10s.sum(now));
     }
+    fill_similar_contacts(context, destination, close, row);
     fill_host(context, now, destination.port, row);
     row.logarithm(Feature::DestinationSeenBefore, context.seen.note(destination.hash()).min(SEEN_MAX));
     if let Some(entry) = context.destinations.peek_mut(&destination) {
@@ -144,7 +145,7 @@ fn fill_owner(context: &mut Context, now: i64, process: ProcessId, close: &Conne
 
 /// A shell loop starts a new process for each contact: then its children together show what it does.
 fn fill_owner_regularity(context: &Context, process: ProcessId, destination: DestinationKey, row: &mut Row) {
-    let series = |process: ProcessId| context.series.peek(&(process, destination));
+    let series = |process| context.series.peek(&(Contactor::Process(process), destination));
     let parent = || context.processes.peek(&process).and_then(|entry| entry.parent).and_then(series);
     let own = series(process);
     let Some(series) = own.filter(|series| series.says_something()).or_else(parent).or(own) else { return };
@@ -157,6 +158,17 @@ fn fill_owner_regularity(context: &Context, process: ProcessId, destination: Des
     if let Some((mean, variation)) = regularity.size {
         row.logarithm_of(Feature::OwnerSizeMean, mean);
         row.number(Feature::OwnerSizeVariation, variation);
+    }
+}
+
+/// Contacts alike: a beacon among other traffic with the same destination.
+fn fill_similar_contacts(context: &Context, destination: DestinationKey, close: &ConnectionClose, row: &mut Row) {
+    let Some((sent, received)) = close.bytes_sent.zip(close.bytes_received) else { return };
+    let Some(series) = context.series.peek(&(Contactor::of_size(sent, received), destination)) else { return };
+    row.logarithm(Feature::SimilarContacts, series.len());
+    if let Some((mean, variation)) = series.regularity().interval {
+        row.logarithm_of(Feature::SimilarIntervalMean, mean);
+        row.number(Feature::SimilarIntervalVariation, variation);
     }
 }
 

@@ -33,7 +33,7 @@ pub struct ContextLimits {
     pub sessions: usize,
     /// Destinations: direction, remote address and service port.
     pub destinations: usize,
-    /// Pairs of a process and a destination.
+    /// Series of contacts: pairs of a process or a payload with a destination.
     pub series: usize,
 }
 
@@ -46,7 +46,7 @@ impl Default for ContextLimits {
             connection_executables: 512,
             sessions: 256,
             destinations: 2048,
-            series: 1024,
+            series: 1536,
         }
     }
 }
@@ -70,7 +70,7 @@ impl ContextLimits {
             + self.destinations
                 * (BoundedMap::<DestinationKey, Box<DestinationEntry>>::entry_bytes() + size_of::<DestinationEntry>())
             + self.series
-                * (BoundedMap::<(ProcessId, DestinationKey), Box<Series>>::entry_bytes() + size_of::<Series>())
+                * (BoundedMap::<(Contactor, DestinationKey), Box<Series>>::entry_bytes() + size_of::<Series>())
     }
 }
 
@@ -211,6 +211,29 @@ impl DestinationKey {
     }
 }
 
+/// Whose contacts with a destination are looked at together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Contactor {
+    /// Those of a process, or of a process's children together.
+    Process(ProcessId),
+    /// Those of about this payload, sent and received, whosever they are: short connections have no known owner.
+    Size(u8, u8),
+}
+
+impl Contactor {
+    /// By payload.
+    pub(super) fn of_size(bytes_sent: u64, bytes_received: u64) -> Self {
+        Self::Size(quarter_octave(bytes_sent), quarter_octave(bytes_received))
+    }
+}
+
+/// Steps of a quarter of a power of two; below 4 every number is its own.
+fn quarter_octave(bytes: u64) -> u8 {
+    let Some(octave) = bytes.checked_ilog2().filter(|octave| *octave >= 2) else { return bytes as u8 };
+    let quarter = (bytes >> (octave - 2)) & 3;
+    (4 * octave - 4) as u8 + quarter as u8
+}
+
 /// The connections with one destination.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DestinationEntry {
@@ -235,8 +258,8 @@ pub(super) struct Context {
     pub(super) sessions: BoundedMap<u32, SessionEntry>,
     /// Boxed: entries move within the map, and these are large.
     pub(super) destinations: BoundedMap<DestinationKey, Box<DestinationEntry>>,
-    /// The contacts of a process, or of a process's children together, with one destination.
-    pub(super) series: BoundedMap<(ProcessId, DestinationKey), Box<Series>>,
+    /// Contacts with one destination that may belong together.
+    pub(super) series: BoundedMap<(Contactor, DestinationKey), Box<Series>>,
     pub(super) host: HostEntry,
     pub(super) seen: Sketch,
     now: i64,
@@ -331,10 +354,13 @@ impl Context {
         self.host.note_close(now, key, failed);
         if let Some(process) = close.connection.process {
             self.owners.touch(process, OwnerEntry::default).note_close(now, key, close);
-            self.series.touch((process, key), Box::default).add(now, bytes);
-            if let Some(parent) = self.processes.peek(&process).and_then(|entry| entry.parent) {
-                self.series.touch((parent, key), Box::default).add(now, bytes);
+            let parent = self.processes.peek(&process).and_then(|entry| entry.parent);
+            for contactor in [Some(process), parent].into_iter().flatten().map(Contactor::Process) {
+                self.series.touch((contactor, key), Box::default).add(now, bytes);
             }
+        }
+        if let Some((sent, received)) = close.bytes_sent.zip(close.bytes_received) {
+            self.series.touch((Contactor::of_size(sent, received), key), Box::default).add(now, bytes);
         }
         if let Some(executable) = executable {
             self.executables.touch(executable, ExecutableEntry::default).connections_10s.add(now, 1);

@@ -40,3 +40,35 @@ impl Sketch {
         u64::from(before)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_never_says_less_and_rarely_more() {
+        let mut sketch = Sketch::new();
+        let mut wrong = 0;
+        for round in 0..5 {
+            for thing in 0..4000 {
+                let before = sketch.note(thing);
+                assert!(before >= round);
+                wrong += u64::from(before > round);
+            }
+        }
+        assert!(wrong < 20, "{wrong} of 20000");
+    }
+
+    #[test]
+    fn it_forgets_slowly() {
+        let mut sketch = Sketch::new();
+        for _ in 0..1000 {
+            sketch.note(7);
+        }
+        for other in 0..u64::from(NOTES_BEFORE_DECAY) {
+            sketch.note(1000 + other % 100);
+        }
+        let now = sketch.note(7);
+        assert!((500..=510).contains(&now), "{now}");
+    }
+}

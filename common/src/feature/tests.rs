@@ -301,3 +301,21 @@ fn a_full_context_takes_little_memory() {
     let bytes = ContextLimits::default().memory_bytes_max();
     assert!(bytes <= 8 << 20, "{bytes}");
 }
+
+#[test]
+fn a_beacon_without_an_owner_shows_among_other_traffic() {
+    let mut host = Host::new();
+    for turn in 0..30 {
+        let time = T0 + turn * SECOND / 4;
+        if turn % 2 == 0 {
+            host.close(time, connection(8080, None));
+        }
+        let mut other = connection(8080, None);
+        other.bytes_received = Some(1000 << (turn % 7));
+        host.close(time + (turn * turn * 7_919) % SECOND / 8, other);
+    }
+    host.close(T0 + 15 * SECOND / 2, connection(8080, None));
+    assert!(host.value("similar_interval_variation") < 0.01);
+    assert!(host.value("destination_interval_variation") > 0.3);
+    assert_eq!(host.quantity("similar_contacts"), 16.0);
+}

@@ -131,3 +131,70 @@ impl<const MAX: usize> Distinct<MAX> {
         self.entries.iter().filter(|entry| entry.1 > since && condition(entry.0)).count() as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: i64 = 1_000_000_000;
+
+    #[test]
+    fn a_sum_forgets_what_is_older_than_the_window() {
+        let mut count = Count::<10_000>::default();
+        count.add(0, 1);
+        count.add(5 * SECOND, 2);
+        assert_eq!(count.sum(9 * SECOND), 3);
+        assert_eq!(count.sum(10 * SECOND), 2, "the first tenth has left");
+        assert_eq!(count.sum(15 * SECOND), 0);
+        count.add(1_000_000 * SECOND, 7);
+        assert_eq!(count.sum(1_000_000 * SECOND), 7, "long after everything");
+    }
+
+    #[test]
+    fn times_before_1970_and_at_the_ends_of_the_range_are_times() {
+        let mut amount = Amount::<60_000>::default();
+        for time in [i64::MIN, -SECOND, 0, i64::MAX] {
+            amount.add(time, 1);
+        }
+        assert_eq!(amount.sum(i64::MAX), 1);
+        amount.add(i64::MAX, u64::MAX);
+        assert_eq!(amount.sum(i64::MAX), u64::MAX, "saturates");
+        let mut count = Count::<1_000>::default();
+        count.add(0, u64::MAX);
+        count.add(0, 1);
+        assert_eq!(count.sum(0), u64::from(u32::MAX));
+    }
+
+    #[test]
+    fn distinct_things_are_counted_once_and_the_longest_unseen_makes_room() {
+        let mut distinct = Distinct::<3>::default();
+        for (second, thing) in [(0, 1), (1, 2), (2, 1), (3, 3), (4, 4)] {
+            distinct.add(second * SECOND, thing);
+        }
+        assert_eq!(distinct.count_if(4 * SECOND, 100_000, |thing| thing == 2), 0, "2 was seen longest ago");
+        assert_eq!(distinct.count(4 * SECOND, 100_000), 3);
+        assert_eq!(distinct.count(4 * SECOND, 2_000), 2, "a window does not reach its own length back");
+    }
+
+    proptest! {
+        /// Between what fell within nine tenths of the window and what fell within all of it.
+        #[test]
+        fn a_sum_is_right_to_a_tenth_of_the_window(steps in prop::collection::vec((0i64..3_000, 0u64..5), 1..200)) {
+            let mut count = Count::<10_000>::default();
+            let mut now = 0;
+            let mut all = Vec::new();
+            for (step, amount) in steps {
+                now += step * 1_000_000;
+                count.add(now, amount);
+                all.push((now, amount));
+                let since = |seconds: i64| -> u64 {
+                    all.iter().filter(|(time, _)| now - time < seconds * SECOND).map(|(_, amount)| amount).sum()
+                };
+                let sum = count.sum(now);
+                prop_assert!((since(9)..=since(10)).contains(&sum), "{} of {}..={}", sum, since(9), since(10));
+            }
+        }
+    }
+}

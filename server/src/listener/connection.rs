@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tower::Service as _;
 
-use crate::listener::{ANONYMOUS_CONNECTION_AGE, DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, ListenerConfig};
+use crate::listener::{ANONYMOUS_CONNECTION_AGE, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, ListenerConfig};
 use crate::pki::PeerIdentity;
 
 /// Largest header list of a request, bytes.
@@ -162,7 +162,7 @@ impl Template {
             () = draining.cancelled() => {}
         }
         serving.as_mut().graceful_shutdown();
-        match tokio::time::timeout(DRAIN_TIMEOUT, serving).await {
+        match tokio::time::timeout(self.config.drain_timeout, serving).await {
             Ok(ended) => report(ended),
             Err(_) => tracing::debug!("a connection was cut: it did not end in time"),
         }

@@ -232,6 +232,26 @@ features! {
         "connections of the same executable within 10 s; missing when that is unknown",
         "{} connections of the same program in 10 s",
     ),
+    SimilarContacts = logarithm(
+        "similar_contacts",
+        "contacts",
+        "contacts with the same destination that had about the same payload each way (within a quarter of a power of \
+         two), at most 16; missing when the payload is unknown",
+        "{} contacts alike with the same destination",
+    ),
+    SimilarIntervalMean = logarithm(
+        "similar_interval_mean",
+        "milliseconds",
+        "mean time between these contacts; missing for fewer than 3",
+        "contacts alike with the same destination every {}",
+    ),
+    SimilarIntervalVariation = number(
+        "similar_interval_variation",
+        "standard deviations per mean",
+        "coefficient of variation of the times between these contacts: 0 is clockwork, 1 is chance; missing for fewer \
+         than 3",
+        "regularity of contacts alike: times vary by {} of their mean",
+    ),
     HostConnections1s = logarithm(
         "host_connections_1s",
         "connections",

@@ -90,6 +90,7 @@ impl TestServerBuilder {
             connections_max: 64,
             streams_max: AGENT_STREAMS_MAX,
             connection_age: None,
+            drain_timeout: Duration::from_secs(10),
             hosts: Some(hosts),
         };
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), config).await.unwrap();

@@ -1,0 +1,108 @@
+//! The connection sensor: TCP connections opened, closed and failed.
+//!
+//! Both ends of a connection within this host are reported, each with its own cookie. A `ConnectionOpen` is sent when a
+//! connection is first seen established, a `ConnectionClose` once for each, also when its opening was never seen (then
+//! without what only the living socket told).
+
+#[cfg(target_os = "linux")]
+use crate::enrich::boot_clock::BootClock;
+#[cfg(target_os = "linux")]
+use crate::enrich::socket_owner::SocketOwners;
+use crate::sensor::config::{ConnectionSensorConfig, ModeChoice};
+use crate::sensor::{ObservationSink, SensorEnvironment, SensorError, StartedSensor};
+use picket_common::event::{Origin, SensorMode};
+
+#[cfg(target_os = "linux")]
+mod listeners;
+#[cfg(target_os = "linux")]
+mod netlink;
+#[cfg(target_os = "linux")]
+mod owner_search;
+#[cfg(target_os = "linux")]
+mod sock_diag;
+#[cfg(target_os = "linux")]
+mod summary;
+#[cfg(target_os = "linux")]
+mod table;
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
+
+const NAME: &str = "connection";
+
+/// Starts the sensor in the best way that `config` and the host permit.
+pub(super) fn start<S: ObservationSink>(
+    config: &ConnectionSensorConfig,
+    environment: &SensorEnvironment<S>,
+) -> Result<Option<StartedSensor>, SensorError> {
+    if config.mode == ModeChoice::Off {
+        return Ok(None);
+    }
+    start_here(config, environment).map(Some)
+}
+
+#[cfg(target_os = "linux")]
+fn start_here<S: ObservationSink>(
+    config: &ConnectionSensorConfig,
+    environment: &SensorEnvironment<S>,
+) -> Result<StartedSensor, SensorError> {
+    let parts = sock_diag::DiagClient::open().and_then(|mut client| {
+        // Whether it answers, and for TCP.
+        client.dump(false, |_| {})?;
+        Ok((client, SocketOwners::new(environment.processes.clone(), BootClock::measure())?))
+    });
+    let (client, owners) = match parts {
+        Ok(parts) => parts,
+        Err(error) => return absent(config, &format!("netlink sock_diag: {error}; it needs CONFIG_INET_TCP_DIAG")),
+    };
+    if config.mode == ModeChoice::Polling {
+        let mode = mode(Origin::AgentPolling, "asked for by sensor.connection.mode");
+        return netlink::start(config, environment, mode, netlink::Parts { client, owners, destroyed: None });
+    }
+    match sock_diag::DestroySubscription::open() {
+        Ok(destroyed) => {
+            let mode = mode(Origin::AgentNetlink, &lesser_owners());
+            netlink::start(config, environment, mode, netlink::Parts { client, owners, destroyed: Some(destroyed) })
+        }
+        Err(error) => {
+            let reason = format!("netlink sock_diag notifications: {error}; run as root or with CAP_NET_ADMIN");
+            if config.mode == ModeChoice::Netlink {
+                return Err(SensorError::ModeUnavailable { sensor: NAME, reason });
+            }
+            let mode = mode(Origin::AgentPolling, &reason);
+            netlink::start(config, environment, mode, netlink::Parts { client, owners, destroyed: None })
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn start_here<S: ObservationSink>(
+    config: &ConnectionSensorConfig,
+    _environment: &SensorEnvironment<S>,
+) -> Result<StartedSensor, SensorError> {
+    absent(config, "sockets can be seen only on Linux")
+}
+
+/// There is no such sensor here: an error only when it was asked for by name.
+fn absent(config: &ConnectionSensorConfig, reason: &str) -> Result<StartedSensor, SensorError> {
+    match config.mode {
+        ModeChoice::Netlink | ModeChoice::Polling => {
+            Err(SensorError::ModeUnavailable { sensor: NAME, reason: reason.to_owned() })
+        }
+        ModeChoice::Auto | ModeChoice::Off => {
+            Ok(StartedSensor { mode: mode(Origin::Agent, &format!("not running: {reason}")), running: None })
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn lesser_owners() -> String {
+    if rustix::process::geteuid().is_root() {
+        String::new()
+    } else {
+        "not root: owners of other users' sockets cannot be found".to_owned()
+    }
+}
+
+fn mode(origin: Origin, reason: &str) -> SensorMode {
+    SensorMode { name: NAME.into(), origin, reason: reason.into() }
+}

@@ -1,0 +1,253 @@
+#![allow(clippy::unwrap_used)]
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use picket_common::event::{Connection, ConnectionClose, ConnectionOutcome, Direction, EventBody, Origin};
+use rustix::net::sockopt::socket_cookie;
+
+use crate::sensor::config::{ModeChoice, SensorConfig};
+use crate::sensor::test_sink::TestSink;
+use crate::sensor::{Observation, SensorSet};
+
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+fn config(mode: ModeChoice) -> SensorConfig {
+    let mut config = SensorConfig::default();
+    config.process.mode = ModeChoice::Off;
+    config.connection.mode = mode;
+    config.connection.dump_interval_ms = 10;
+    config
+}
+
+/// The sensor on notifications, where that is permitted. It sees this process, which opens the connections.
+fn netlink(sink: &TestSink) -> Option<SensorSet> {
+    let set = sink.start_seeing_itself(&config(ModeChoice::Auto));
+    let mode = &set.modes[0];
+    if mode.origin == Origin::AgentNetlink {
+        return Some(set);
+    }
+    eprintln!("skipped: {}", mode.reason);
+    set.stop_and_join(STOP_TIMEOUT);
+    None
+}
+
+fn cookie(socket: &impl std::os::fd::AsFd) -> u64 {
+    socket_cookie(socket).unwrap()
+}
+
+/// Client and server end of a connection, and the listener.
+fn pair(address: SocketAddr) -> (TcpStream, TcpStream, TcpListener) {
+    let listener = TcpListener::bind(address).unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (client, listener.accept().unwrap().0, listener)
+}
+
+fn opens(observations: &[Observation], cookie: u64) -> Vec<Connection> {
+    let open = |observation: &Observation| match &observation.body {
+        EventBody::ConnectionOpen(connection) if connection.cookie == cookie => Some((**connection).clone()),
+        _ => None,
+    };
+    observations.iter().filter_map(open).collect()
+}
+
+fn closes(observations: &[Observation], cookie: u64) -> Vec<ConnectionClose> {
+    let close = |observation: &Observation| match &observation.body {
+        EventBody::ConnectionClose(close) if close.connection.cookie == cookie => Some((**close).clone()),
+        _ => None,
+    };
+    observations.iter().filter_map(close).collect()
+}
+
+fn wait_for_open(sink: &TestSink, cookie: u64) -> Connection {
+    sink.wait_for("open", |observations| opens(observations, cookie).into_iter().next())
+}
+
+fn wait_for_close(sink: &TestSink, cookie: u64) -> ConnectionClose {
+    sink.wait_for("close", |observations| closes(observations, cookie).into_iter().next())
+}
+
+fn nowhere() -> SocketAddr {
+    // Bound, but not listening: connections are refused, and nobody else can get the port.
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+#[test]
+fn both_ends_of_a_connection_are_reported_with_owner_and_bytes() {
+    let sink = TestSink::default();
+    let Some(set) = netlink(&sink) else { return };
+    for address in [(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()] {
+        let (mut client, mut server, _listener) = pair(address);
+        let cookies = [cookie(&client), cookie(&server)];
+        let (local, remote) = (client.local_addr().unwrap(), server.local_addr().unwrap());
+        let opened = cookies.map(|cookie| wait_for_open(&sink, cookie));
+        assert_eq!(opened[0].process.unwrap().pid, std::process::id());
+        assert_eq!((opened[0].local, opened[0].remote, opened[0].direction), (local, remote, Direction::Outbound));
+        assert_eq!((opened[1].local, opened[1].remote), (remote, local));
+        assert_eq!(opened[0].user_id, Some(rustix::process::geteuid().as_raw()));
+        let executable = std::env::current_exe().unwrap();
+        assert_eq!(opened[0].executable.as_bytes(), executable.as_os_str().as_encoded_bytes());
+        client.write_all(&[1; 100_000]).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut received = Vec::new();
+        server.read_to_end(&mut received).unwrap();
+        server.write_all(&[2; 777]).unwrap();
+        drop(server);
+        client.read_to_end(&mut received).unwrap();
+        assert_eq!(received.len(), 100_777);
+        drop(client);
+        let closed = cookies.map(|cookie| wait_for_close(&sink, cookie));
+        assert_eq!((closed[0].bytes_sent, closed[0].bytes_received), (Some(100_000), Some(777)));
+        assert_eq!((closed[1].bytes_sent, closed[1].bytes_received), (Some(777), Some(100_000)));
+        for (opened, closed) in opened.iter().zip(&closed) {
+            assert_eq!((&closed.connection.local, closed.connection.process), (&opened.local, opened.process));
+            assert_eq!(closed.outcome, ConnectionOutcome::Closed);
+            assert!(closed.duration_ns.unwrap() > 0 && closed.segments_sent.unwrap() > 2);
+        }
+    }
+    assert_eq!(sink.lost(), 0);
+    assert_eq!(set.stop_and_join(STOP_TIMEOUT), Vec::<&str>::new());
+}
+
+#[test]
+fn the_direction_is_that_of_the_listener() {
+    let sink = TestSink::default();
+    let Some(set) = netlink(&sink) else { return };
+    let (client, server, _listener) = pair((Ipv4Addr::LOCALHOST, 0).into());
+    assert_eq!(wait_for_open(&sink, cookie(&server)).direction, Direction::Inbound);
+    assert_eq!(wait_for_open(&sink, cookie(&client)).direction, Direction::Outbound);
+    set.stop_and_join(STOP_TIMEOUT);
+}
+
+#[test]
+fn each_short_connection_ends_exactly_once() {
+    const COUNT: usize = 200;
+    let sink = TestSink::default();
+    let Some(set) = netlink(&sink) else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut expected = Vec::new();
+    for number in 1..=COUNT {
+        let mut client = TcpStream::connect(address).unwrap();
+        let mut server = listener.accept().unwrap().0;
+        client.write_all(&vec![0; number]).unwrap();
+        server.read_exact(&mut vec![0; number]).unwrap();
+        expected.push((cookie(&client), number, 0));
+        expected.push((cookie(&server), 0, number));
+    }
+    for &(cookie, sent, received) in &expected {
+        let close = wait_for_close(&sink, cookie);
+        assert_eq!((close.bytes_sent, close.bytes_received), (Some(sent as u64), Some(received as u64)));
+        assert_eq!(close.outcome, ConnectionOutcome::Closed);
+    }
+    let observations = sink.observations();
+    for (cookie, ..) in expected {
+        assert_eq!(closes(&observations, cookie).len(), 1);
+        assert!(opens(&observations, cookie).len() <= 1);
+    }
+    assert_eq!(sink.lost(), 0);
+    set.stop_and_join(STOP_TIMEOUT);
+}
+
+#[test]
+fn a_refused_attempt_failed() {
+    let sink = TestSink::default();
+    let Some(set) = netlink(&sink) else { return };
+    let remote = nowhere();
+    assert!(TcpStream::connect_timeout(&remote, STOP_TIMEOUT).is_err());
+    let close = sink.wait_for("failed attempt", |observations| {
+        observations.iter().find_map(|observation| match &observation.body {
+            EventBody::ConnectionClose(close) if close.connection.remote == remote => Some((**close).clone()),
+            _ => None,
+        })
+    });
+    assert_eq!((close.outcome, close.connection.direction), (ConnectionOutcome::Failed, Direction::Outbound));
+    assert_eq!((close.bytes_sent, close.bytes_received), (Some(0), Some(0)));
+    set.stop_and_join(STOP_TIMEOUT);
+}
+
+#[test]
+fn connections_that_exist_already_are_opened_and_the_agent_itself_is_not_reported() {
+    let (client, server, _listener) = pair((Ipv4Addr::LOCALHOST, 0).into());
+    let sink = TestSink::default();
+    let Some(set) = netlink(&sink) else { return };
+    wait_for_open(&sink, cookie(&client));
+    wait_for_open(&sink, cookie(&server));
+    set.stop_and_join(STOP_TIMEOUT);
+
+    let sink = TestSink::default();
+    let set = sink.start(&config(ModeChoice::Auto));
+    let (listener, mut shell) = listener_and_shell();
+    let (stream, address) = listener.accept().unwrap();
+    sink.wait_for("open of another process", |observations| {
+        observations.iter().find(|observation| match &observation.body {
+            EventBody::ConnectionOpen(connection) => {
+                connection.local == address && connection.process.is_some_and(|process| process.pid == shell.id())
+            }
+            _ => false,
+        })?;
+        Some(())
+    });
+    drop(stream);
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    assert!(opens(&sink.observations(), cookie(&client)).is_empty());
+    set.stop_and_join(STOP_TIMEOUT);
+}
+
+fn listener_and_shell() -> (TcpListener, std::process::Child) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let script = format!("exec 3<>/dev/tcp/127.0.0.1/{port}; exec sleep 60");
+    let shell = std::process::Command::new("/bin/bash").args(["-c", &script]).spawn().unwrap();
+    (listener, shell)
+}
+
+#[test]
+fn polling_sees_what_stays() {
+    let sink = TestSink::default();
+    let set = sink.start_seeing_itself(&config(ModeChoice::Polling));
+    assert_eq!(set.modes[0].origin, Origin::AgentPolling);
+    assert!(!set.modes[0].reason.is_empty());
+    let (mut client, server, _listener) = pair((Ipv4Addr::LOCALHOST, 0).into());
+    let cookies = [cookie(&client), cookie(&server)];
+    for cookie in cookies {
+        assert_eq!(wait_for_open(&sink, cookie).process.unwrap().pid, std::process::id());
+    }
+    client.write_all(b"hello").unwrap();
+    drop((client, server));
+    for cookie in cookies {
+        let close = wait_for_close(&sink, cookie);
+        assert_eq!(close.outcome, ConnectionOutcome::Closed);
+        assert!(close.bytes_sent.is_some() && close.duration_ns.unwrap() > 0);
+    }
+    assert_eq!(set.status()[0].name, "connection");
+    set.stop_and_join(STOP_TIMEOUT);
+}
+
+#[test]
+fn notifications_that_do_not_fit_are_counted() {
+    use crate::sensor::connection::sock_diag::DestroySubscription;
+
+    let Ok(mut subscription) = DestroySubscription::open() else {
+        return eprintln!("skipped: no notifications here");
+    };
+    subscription.shrink_receive_buffer();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut sent = std::collections::BTreeSet::new();
+    for _ in 0..100 {
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let server = listener.accept().unwrap().0;
+        sent.extend([cookie(&client), cookie(&server)]);
+    }
+    let (mut received, mut dropped) = (0, 0);
+    let deadline = std::time::Instant::now() + crate::sensor::test_sink::DEADLINE;
+    // Others open connections too: theirs may be among the dropped, so there are at least as many as of ours are missing.
+    while received + dropped < sent.len() as u64 {
+        subscription.take(1000, |socket| received += u64::from(sent.contains(&socket.cookie))).unwrap();
+        dropped += subscription.new_drops();
+        assert!(std::time::Instant::now() < deadline, "{received} received, {dropped} dropped");
+    }
+    assert!(dropped > 0);
+}
