@@ -302,12 +302,13 @@ fn browse(stage: &mut Stage<'_>, commands: usize) -> Prepared {
 fn fetch(stage: &mut Stage<'_>, client: FetchClient, sizes: &[usize], gap_ms: u64) -> Prepared {
     let address = if stage.rng.random_bool(0.6) { stage.services.mirror } else { stage.any_http() };
     let home = stage.home();
-    let pause = gap_ms as f64 / 1000.0;
+    let (pause, number) = (gap_ms as f64 / 1000.0, stage.number);
     let command = match (client, &stage.tools.curl, &stage.tools.wget, &stage.tools.python) {
         (FetchClient::Curl, Some(curl), ..) => format!("{} -s -o /dev/null", curl.display()),
         (FetchClient::Wget, _, Some(wget), _) => format!("{} -q -O /dev/null", wget.display()),
         (FetchClient::Python, .., Some(python)) => {
-            let urls: Vec<String> = sizes.iter().map(|size| format!("'http://{address}/blob/{size}'")).collect();
+            let urls: Vec<String> =
+                sizes.iter().map(|size| format!("'http://{address}/blob/{size}?i={number}'")).collect();
             let code = format!(
                 "import time, urllib.request\nfor url in [{}]:\n    urllib.request.urlopen(url).read()\n    time.sleep({pause})\n",
                 urls.join(", ")
@@ -325,8 +326,10 @@ fn fetch(stage: &mut Stage<'_>, client: FetchClient, sizes: &[usize], gap_ms: u6
             return Prepared::root(stage.tool(address, steps));
         }
     };
-    let script: Vec<String> =
-        sizes.iter().map(|size| format!("{command} http://{address}/blob/{size}; sleep {pause:.2}")).collect();
+    let script: Vec<String> = sizes
+        .iter()
+        .map(|size| format!("{command} 'http://{address}/blob/{size}?i={number}'; sleep {pause:.2}"))
+        .collect();
     shell(&home, script.join("\n"))
 }
 
@@ -372,8 +375,9 @@ fn health_check(stage: &mut Stage<'_>, interval_ms: u64, times: usize, by_shell:
     let address = stage.any_http();
     if let (true, Some(curl)) = (by_shell, &stage.tools.curl) {
         let script = format!(
-            "for i in $(seq {times}); do {} -s -o /dev/null http://{address}/health; sleep {:.2}; done",
+            "for i in $(seq {times}); do {} -s -o /dev/null 'http://{address}/blob/16?i={}'; sleep {:.2}; done",
             curl.display(),
+            stage.number,
             interval_ms as f64 / 1000.0
         );
         return shell(&stage.folders.home.clone(), script);
@@ -399,7 +403,7 @@ fn port_check(stage: &mut Stage<'_>, times: usize, gap_ms: u64) -> Prepared {
 }
 
 fn service_restart(stage: &mut Stage<'_>, down_ms: u64, retry_ms: u64) -> Prepared {
-    let ready = stage.scaffold("port");
+    let (ready, record) = (stage.scaffold("port"), stage.scaffold("visits"));
     let tries = down_ms / retry_ms.max(1) + 4;
     let mut steps = Vec::new();
     for _ in 0..tries {
@@ -409,7 +413,7 @@ fn service_restart(stage: &mut Stage<'_>, down_ms: u64, retry_ms: u64) -> Prepar
     let client = stage.tool(OWN_SERVICE, steps);
     Prepared {
         service: Some(OwnService {
-            plan: HelperPlan::HttpServer { ready: ready.clone(), port: 0 },
+            plan: HelperPlan::HttpServer { ready: ready.clone(), port: 0, record },
             ready,
             late_by_ms: Some(down_ms),
         }),

@@ -95,9 +95,10 @@ pub(super) fn beacon(
     if let (BeaconStyle::ShellLoop, Some(curl)) = (style, &stage.tools.curl) {
         let list: Vec<String> = pauses.iter().map(|ms| format!("{:.2}", *ms as f64 / 1000.0)).collect();
         let script = format!(
-            "for t in {}; do {} -s -o /dev/null http://{address}/blob/{bytes}; sleep $t; done",
+            "for t in {}; do {} -s -o /dev/null 'http://{address}/blob/{bytes}?i={}'; sleep $t; done",
             list.join(" "),
-            curl.display()
+            curl.display(),
+            stage.number
         );
         let directory = stage.folders.tmp.clone();
         return Prepared::root(Launch { program: Program::Shell { script }, directory, record: None });
