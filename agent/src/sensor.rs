@@ -7,6 +7,7 @@
 //! Platform code sits in its own files; what remains compiles everywhere.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -24,6 +25,7 @@ mod connection;
 #[cfg(target_os = "linux")]
 mod netlink;
 mod process;
+pub mod replay;
 mod reporter;
 #[cfg(all(test, target_os = "linux"))]
 mod test_sink;
@@ -75,6 +77,14 @@ pub enum SensorError {
         sensor: &'static str,
         /// What is missing and how to get it.
         reason: String,
+    },
+    /// A recording cannot be played.
+    #[error("replay sensor: recording {path}")]
+    Recording {
+        /// Which recording.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: replay::RecordingError,
     },
     /// A thread could not be created.
     #[error("{sensor} sensor: cannot start its thread")]
@@ -159,7 +169,11 @@ fn start_seeing<S: ObservationSink>(
         sensors: Vec::new(),
         processes: Arc::clone(&environment.processes),
     };
-    let started = [process::start(&config.process, &environment), connection::start(&config.connection, &environment)];
+    let started = [
+        process::start(&config.process, &environment),
+        connection::start(&config.connection, &environment),
+        config.replay.as_ref().map(|config| replay::start(config, &environment)).transpose(),
+    ];
     for sensor in started {
         match sensor {
             Ok(None) => {}

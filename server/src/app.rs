@@ -1,6 +1,6 @@
 //! The composition root: what the server is made of, in which order it starts and in which it stops.
 //!
-//! * Start: state folder (locked) → sockets bound → metastore, authority, log, registry → services → tasks →
+//! * Start: state folder (locked) → sockets bound → metastore, log, lake, registry, authority → services → tasks →
 //!   `run/endpoints.json`. Whatever fails on the way leaves nothing running.
 //! * Stop: `run/endpoints.json` goes → listeners take nothing new in, streams end → what was acknowledged and reported
 //!   is put where it belongs → metastore closed.
@@ -25,7 +25,8 @@ use crate::clock::UnixSeconds;
 use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::ingest::{AgentRate, Ingest};
-use crate::listener::{BindError, HostConnections, Listener, ListenerConfig, TlsError, admin_tls, agent_tls};
+use crate::lake::{Committer, Lake, LakeError};
+use crate::listener::{BindError, HostConnections, Listener, ListenerConfig, Timeouts, TlsError, admin_tls, agent_tls};
 use crate::metastore::{Metastore, MetastoreError};
 use crate::pki::{CertificateAuthority, Enrollment, EnrollmentConfig, PkiError, ServerCertificate};
 use crate::registry::{Registry, RegistryError};
@@ -80,6 +81,9 @@ pub enum StartError {
     /// The write-ahead log cannot be opened.
     #[error("cannot open the write-ahead log: {0}")]
     Wal(#[from] WalError),
+    /// The lake cannot be opened.
+    #[error("cannot open the lake: {0}")]
+    Lake(#[from] LakeError),
     /// The registry cannot be opened.
     #[error("cannot open the model registry: {0}")]
     Registry(#[from] RegistryError),
@@ -99,6 +103,7 @@ struct Sockets {
 struct Stores {
     metastore: Metastore,
     wal: Arc<Wal>,
+    lake: Arc<Lake>,
     registry: Arc<Registry>,
 }
 
@@ -110,7 +115,7 @@ impl Server {
         let endpoints_file = EndpointsFile::clear(state.endpoints())?;
         let sockets = Sockets::bind(&config).await?;
         let endpoints = Endpoints { agent: sockets.agent.address(), admin: sockets.admin.address() };
-        let stores = Stores::open(&state).await?;
+        let stores = Stores::open(&state, &config).await?;
         let metastore = stores.metastore.clone();
 
         let mut supervisor = Supervisor::new();
@@ -150,12 +155,13 @@ impl Server {
 impl Sockets {
     async fn bind(config: &Config) -> Result<Self, BindError> {
         let hosts = Arc::new(HostConnections::default());
+        let timeouts = Timeouts { drain: config.server.stop_timeout(), ..Timeouts::default() };
         let agent = ListenerConfig {
             name: "agents",
             connections_max: config.agent_listener.connections_max.get() as usize,
             streams_max: AGENT_STREAMS_MAX,
             connection_age: Some(config.agent_listener.connection_age()),
-            drain_timeout: config.server.stop_timeout(),
+            timeouts,
             hosts: Some(Arc::clone(&hosts)),
         };
         let admin = ListenerConfig {
@@ -163,7 +169,7 @@ impl Sockets {
             connections_max: config.admin_listener.connections_max.get() as usize,
             streams_max: ADMIN_STREAMS_MAX,
             connection_age: None,
-            drain_timeout: config.server.stop_timeout(),
+            timeouts,
             hosts: None,
         };
         Ok(Self {
@@ -175,14 +181,16 @@ impl Sockets {
 }
 
 impl Stores {
-    async fn open(state: &StateDir) -> Result<Self, StartError> {
+    async fn open(state: &StateDir, config: &Config) -> Result<Self, StartError> {
         let metastore = Metastore::open(&state.metastore()).await?;
         let folder = state.wal();
         let wal = tokio::task::spawn_blocking(move || Wal::open(&folder, WalConfig::default()))
             .await
             .map_err(|_| StartError::Internal)??;
+        let wal = Arc::new(wal);
+        let lake = Lake::open(&state.lake(), Arc::clone(&wal), config.lake.lake_config()).await?;
         let registry = Registry::open(state.path(), metastore.clone()).await?;
-        Ok(Self { metastore, wal: Arc::new(wal), registry: Arc::new(registry) })
+        Ok(Self { metastore, wal, lake: Arc::new(lake), registry: Arc::new(registry) })
     }
 }
 
@@ -194,7 +202,7 @@ async fn assemble(
     stores: Stores,
     supervisor: &mut Supervisor,
 ) -> Result<(), StartError> {
-    let Stores { metastore, wal, registry } = stores;
+    let Stores { metastore, wal, lake, registry } = stores;
     let now = UnixSeconds::now();
     let auth = Auth::new(metastore.clone());
     auth.ensure_admin(&state.admin_token(), now).await?;
@@ -219,6 +227,7 @@ async fn assemble(
     let ingest = Arc::new(Ingest::new(wal, rate));
     let agent_routes = AgentServices { enrollment, fleet: Arc::clone(&fleet), ingest, models: registry }.routes();
 
+    supervisor.spawn(Stage::Storage, "lake committer", |stop| Committer::new(lake).run(stop));
     supervisor.spawn(Stage::Storage, "reports of agents", |stop| fleet.keep_reports(stop));
     supervisor.spawn(Stage::Storage, "server certificate", |stop| certificate.keep_fresh(stop));
     supervisor.spawn(Stage::Intake, "agent listener", |stop| sockets.agent.serve(agent_tls, agent_routes, stop));

@@ -34,7 +34,7 @@ enum Command {
 struct ServeArguments {
     /// Everything the server keeps is below this folder.
     #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
+    state_dir: Option<String>,
     /// Configuration file [default: /etc/picket/server.toml if it exists].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -103,9 +103,8 @@ fn serve(arguments: ServeArguments) -> Result<(), ServeError> {
 
 impl ServeArguments {
     fn into_overrides(self) -> Overrides {
-        let state_dir = self.state_dir.map(|path| path.display().to_string());
         let flags = [
-            ("--state-dir", "server.state_dir", state_dir),
+            ("--state-dir", "server.state_dir", self.state_dir),
             ("--agent-address", "agent_listener.address", self.agent_address),
             ("--admin-address", "admin_listener.address", self.admin_address),
         ];

@@ -53,7 +53,7 @@ use self::writer::{ActiveSegment, Incoming, Request, Writer};
 mod dedupe;
 mod error;
 #[cfg(test)]
-mod faults;
+pub(crate) mod faults;
 mod folder;
 mod reader;
 mod recovery;
@@ -329,6 +329,14 @@ impl Wal {
     async fn send(&self, request: Request) -> Result<(), WalError> {
         let requests = self.requests.as_ref().ok_or(WalError::Closed)?;
         requests.send(request).await.map_err(|_| WalError::Closed)
+    }
+}
+
+#[cfg(test)]
+impl Wal {
+    /// Makes this log's disk fail, for tests of what is built on it.
+    pub(crate) fn faults(&self) -> &faults::Faults {
+        &self.shared.folder.faults
     }
 }
 

@@ -4,12 +4,13 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -20,8 +21,9 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tower::Service as _;
 
-use crate::listener::{ANONYMOUS_CONNECTION_AGE, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, ListenerConfig};
+use crate::listener::ListenerConfig;
 use crate::pki::PeerIdentity;
+use crate::rate::TokenBucket;
 
 /// Largest header list of a request, bytes.
 const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
@@ -38,6 +40,9 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const PENDING_RESETS_MAX: usize = 20;
 /// Streams that may be reset for the peer's errors before the connection is closed.
 const ERROR_RESETS_MAX: usize = 128;
+/// Failed handshakes that are logged, a second and at once.
+const HANDSHAKE_FAILURES_LOGGED_PER_SECOND: u64 = 1;
+const HANDSHAKE_FAILURES_LOGGED_BURST: u64 = 10;
 
 /// The connection behind a request, as an extension of it.
 #[derive(Clone, Debug)]
@@ -57,6 +62,7 @@ pub(super) struct Template {
     tls: TlsAcceptor,
     routes: Routes,
     tasks: TaskTracker,
+    failures_logged: Arc<Mutex<TokenBucket>>,
 }
 
 /// Runs the streams of one connection where the listener can wait for them, and counts them.
@@ -91,7 +97,15 @@ where
 
 impl Template {
     pub(super) fn new(config: ListenerConfig, tls: Arc<ServerConfig>, routes: Routes, tasks: TaskTracker) -> Self {
-        Self { config: Arc::new(config), tls: TlsAcceptor::from(tls), routes, tasks }
+        let failures_logged =
+            TokenBucket::new(HANDSHAKE_FAILURES_LOGGED_PER_SECOND, HANDSHAKE_FAILURES_LOGGED_BURST, Instant::now());
+        Self {
+            config: Arc::new(config),
+            tls: TlsAcceptor::from(tls),
+            routes,
+            tasks,
+            failures_logged: Arc::new(Mutex::new(failures_logged)),
+        }
     }
 
     /// Takes a connection over. `slot` is given back when it ends; `draining` asks it to.
@@ -114,11 +128,11 @@ impl Template {
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(listener, %address, %error, "cannot set TCP_NODELAY");
         }
-        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.tls.accept(socket));
+        let handshake = tokio::time::timeout(self.config.timeouts.handshake, self.tls.accept(socket));
         let tls = match draining.run_until_cancelled(handshake).await {
             Some(Ok(Ok(tls))) => tls,
-            Some(Ok(Err(error))) => return tracing::debug!(listener, %address, %error, "TLS handshake failed"),
-            Some(Err(_)) => return tracing::debug!(listener, %address, "TLS handshake took too long"),
+            Some(Ok(Err(error))) => return self.log_failure(address, &error),
+            Some(Err(late)) => return self.log_failure(address, &late),
             None => return,
         };
         let peer = peer_identity(&tls);
@@ -131,11 +145,18 @@ impl Template {
         };
         let cut = slot.as_ref().map_or_else(CancellationToken::new, |slot| slot.cut().clone());
         let age = match (&self.config.hosts, &peer) {
-            (Some(_), None) => Some(ANONYMOUS_CONNECTION_AGE),
+            (Some(_), None) => Some(self.config.timeouts.anonymous),
             _ => self.config.connection_age.map(with_jitter),
         };
         let connection = Connection { address, peer, draining };
         cut.run_until_cancelled(self.serve(tls, connection, age)).await;
+    }
+
+    /// Anybody can make handshakes fail, so not each of them is logged.
+    fn log_failure(&self, address: SocketAddr, error: &dyn std::error::Error) {
+        if self.failures_logged.lock().try_take(1, Instant::now()) {
+            tracing::info!(listener = self.config.name, %address, %error, "TLS handshake failed");
+        }
     }
 
     async fn serve(&self, tls: TlsStream<TcpStream>, connection: Connection, age: Option<Duration>) {
@@ -146,7 +167,7 @@ impl Template {
             routes.clone().call(request)
         });
         let running = watch::Sender::new(0);
-        let idle = idle(running.subscribe());
+        let idle = idle(running.subscribe(), self.config.timeouts.idle);
         let executor = Executor { tasks: self.tasks.clone(), running };
         let mut serving = pin!(http(executor, &self.config).serve_connection(TokioIo::new(tls), service));
         let old = async {
@@ -162,7 +183,7 @@ impl Template {
             () = draining.cancelled() => {}
         }
         serving.as_mut().graceful_shutdown();
-        match tokio::time::timeout(self.config.drain_timeout, serving).await {
+        match tokio::time::timeout(self.config.timeouts.drain, serving).await {
             Ok(ended) => report(ended),
             Err(_) => tracing::debug!("a connection was cut: it did not end in time"),
         }
@@ -184,14 +205,14 @@ fn http(executor: Executor, config: &ListenerConfig) -> http2::Builder<Executor>
     http
 }
 
-/// Ends when no stream has run for [`IDLE_TIMEOUT`].
-async fn idle(mut running: watch::Receiver<usize>) {
+/// Ends when no stream has run for this long.
+async fn idle(mut running: watch::Receiver<usize>, limit: Duration) {
     loop {
         // Fails only when the connection has ended, and this with it.
         if running.wait_for(|running| *running == 0).await.is_err() {
             return std::future::pending().await;
         }
-        if tokio::time::timeout(IDLE_TIMEOUT, running.wait_for(|running| *running > 0)).await.is_err() {
+        if tokio::time::timeout(limit, running.wait_for(|running| *running > 0)).await.is_err() {
             return;
         }
     }

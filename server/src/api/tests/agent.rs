@@ -86,8 +86,13 @@ impl Agent {
         let channel = Endpoint::from_static("http://picket-server")
             .connect_with_connector(connector)
             .await
-            .map_err(|error| Status::unavailable(error.to_string()))?;
+            .map_err(|error| Status::unavailable(causes(&error)))?;
         Ok(Self { channel, credentials })
+    }
+
+    /// No more than a TLS connection.
+    pub(super) async fn tls_only(server: &TestServer) -> tokio_rustls::client::TlsStream<TcpStream> {
+        dial(server.address, client_tls(server, None)).await.unwrap().into_inner()
     }
 
     pub(super) fn host(&self) -> HostId {
@@ -138,21 +143,34 @@ impl Agent {
 
     /// Sends bytes that no client of ours would, and returns the status of the answer.
     pub(super) async fn post(&self, path: &str, body: &[u8]) -> Code {
+        self.post_with_header(path, body, "x-nothing", "").await.unwrap()
+    }
+
+    /// The same with one more header. An error is one of the transport.
+    pub(super) async fn post_with_header(
+        &self,
+        path: &str,
+        body: &[u8],
+        name: &'static str,
+        value: &str,
+    ) -> Result<Code, tonic::transport::Error> {
         let request = http::Request::post(format!("http://picket-server{path}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
+            .header(name, value)
             .body(tonic::body::Body::new(Full::new(Bytes::copy_from_slice(body))))
             .unwrap();
         let mut channel = self.channel.clone();
-        std::future::poll_fn(|context| channel.poll_ready(context)).await.unwrap();
-        let response = channel.call(request).await.unwrap();
+        std::future::poll_fn(|context| channel.poll_ready(context)).await?;
+        let response = channel.call(request).await?;
         let (parts, body) = response.into_parts();
         if let Some(status) = Status::from_header_map(&parts.headers) {
-            return status.code();
+            return Ok(status.code());
         }
         // A stream that broke off without trailers was reset.
         let trailers = body.collect().await.ok().and_then(|body| body.trailers().cloned());
-        trailers.and_then(|trailers| Status::from_header_map(&trailers)).map_or(Code::Internal, |status| status.code())
+        let status = trailers.and_then(|trailers| Status::from_header_map(&trailers));
+        Ok(status.map_or(Code::Internal, |status| status.code()))
     }
 }
 
@@ -230,6 +248,17 @@ impl CheckIn {
         while answers.message().await?.is_some() {}
         Ok(())
     }
+}
+
+/// Everything an error says about why.
+pub(super) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 fn client_tls(server: &TestServer, credentials: Option<&Credentials>) -> Arc<ClientConfig> {

@@ -18,7 +18,7 @@ use crate::api::{AGENT_STREAMS_MAX, AgentServices};
 use crate::clock::UnixSeconds;
 use crate::fleet::{DesiredState, Fleet, ModelSource, ModelSourceError};
 use crate::ingest::{AgentRate, Ingest};
-use crate::listener::{HostConnections, Listener, ListenerConfig, agent_tls};
+use crate::listener::{HostConnections, Listener, ListenerConfig, Timeouts, agent_tls};
 use crate::metastore::Metastore;
 use crate::pki::{CertificateAuthority, Enrollment, EnrollmentConfig, HostKey, IssuedIdentity, ServerCertificate};
 use crate::wal::{Wal, WalConfig};
@@ -32,6 +32,7 @@ pub(super) struct TestServer {
     pub(super) fleet: Arc<Fleet>,
     pub(super) ingest: Arc<Ingest>,
     pub(super) wal: Arc<Wal>,
+    pub(super) hosts: Arc<HostConnections>,
     pub(super) desired: watch::Sender<DesiredState>,
     metastore: Metastore,
     stop: CancellationToken,
@@ -42,6 +43,9 @@ pub(super) struct TestServer {
 pub(super) struct TestServerBuilder {
     rate: AgentRate,
     models: Models,
+    connections_max: usize,
+    connection_age: Option<Duration>,
+    timeouts: Timeouts,
 }
 
 /// Model files by digest.
@@ -66,6 +70,18 @@ impl TestServerBuilder {
         self
     }
 
+    pub(super) fn connections_max(self, connections_max: usize) -> Self {
+        Self { connections_max, ..self }
+    }
+
+    pub(super) fn connection_age(self, age: Duration) -> Self {
+        Self { connection_age: Some(age), ..self }
+    }
+
+    pub(super) fn timeouts(self, timeouts: Timeouts) -> Self {
+        Self { timeouts, ..self }
+    }
+
     pub(super) async fn start(self) -> TestServer {
         let folder = TempDir::new().unwrap();
         let now = UnixSeconds::now();
@@ -87,11 +103,11 @@ impl TestServerBuilder {
         };
         let config = ListenerConfig {
             name: "agents",
-            connections_max: 64,
+            connections_max: self.connections_max,
             streams_max: AGENT_STREAMS_MAX,
-            connection_age: None,
-            drain_timeout: Duration::from_secs(10),
-            hosts: Some(hosts),
+            connection_age: self.connection_age,
+            timeouts: self.timeouts,
+            hosts: Some(Arc::clone(&hosts)),
         };
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), config).await.unwrap();
         let address = listener.address();
@@ -105,6 +121,7 @@ impl TestServerBuilder {
             fleet,
             ingest,
             wal,
+            hosts,
             desired,
             metastore,
             stop,
@@ -120,7 +137,13 @@ impl TestServer {
             bytes_per_second: NonZeroU64::new(1 << 30).unwrap(),
             burst_bytes: NonZeroU64::new(1 << 30).unwrap(),
         };
-        TestServerBuilder { rate, models: Models::default() }
+        TestServerBuilder {
+            rate,
+            models: Models::default(),
+            connections_max: 64,
+            connection_age: None,
+            timeouts: Timeouts::default(),
+        }
     }
 
     pub(super) async fn start() -> Self {
