@@ -20,4 +20,5 @@ pub mod range;
 pub mod recording;
 pub mod role;
 pub mod sandbox;
+pub mod vectors;
 pub mod wait;

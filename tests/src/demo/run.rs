@@ -1,7 +1,7 @@
 //! The demo's stages.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use picket_common::id::EventKey;
@@ -11,7 +11,7 @@ use super::console::Console;
 use super::learn::{self, Candidate, SUBJECTS};
 use super::options::Options;
 use super::play::play;
-use super::summary::{AgentCost, Events, Sensor, Summary};
+use super::summary::{AgentCost, Events, Sensor, Summary, Vectors};
 use super::{checks, detection, interrupt};
 use crate::accounting::Stored;
 use crate::admin::AdminClient;
@@ -23,6 +23,7 @@ use crate::range::player::Range;
 use crate::range::services::Services;
 use crate::range::truth::GroundTruth;
 use crate::sandbox::{Agent, RunningAgent, RunningServer, Sandbox, SandboxError, Server};
+use crate::vectors::{self, VectorsError};
 use crate::wait;
 
 /// How long events may take from the agent into the lake.
@@ -43,6 +44,9 @@ pub enum DemoError {
     /// A file, a process or the range.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// The vectors could not be compared.
+    #[error(transparent)]
+    Vectors(#[from] VectorsError),
     /// Something did not come true in time.
     #[error(transparent)]
     TimedOut(#[from] wait::TimedOut),
@@ -107,13 +111,22 @@ pub fn run(options: &Options, console: &Console, summary: &mut Summary) -> Resul
     catch_up(&mut stage, &mut admin)?;
     clock.lap(summary, "catch_up");
 
+    let epoch = stage.epoch;
     let known = detection::variants(&truth_one);
     check_detection(&stage, &mut admin, &truth_two, &alerted, &known, summary)?;
     finish(stage, &mut admin, (offline_from_ns, offline_until_ns), summary)?;
     server.stop()?;
+    console.now("vectors are computed again from the stored events");
+    let compared = vectors::compare(&trace_file(&sandbox), sandbox.server().state_dir(), epoch)?;
+    summary.vectors = Vectors { agent: compared.agent, compared: compared.compared, different: compared.different };
     clock.lap(summary, "checks");
     checks::add_figures(summary);
     Ok(())
+}
+
+/// Where the agent writes the vectors it scores.
+fn trace_file(sandbox: &Sandbox) -> PathBuf {
+    sandbox.folder().join("vectors.jsonl")
 }
 
 /// Times the stages.
@@ -141,7 +154,8 @@ fn set_up<'a>(
     let mut server_home = sandbox.server();
     let server = server_home.start()?;
     console.line(&format!("server: agents at {}, operators at {}", server.endpoints.agent, server.endpoints.admin));
-    let agent_home = sandbox.agent("agent").config(AGENT_CONFIG);
+    let trace = trace_file(sandbox);
+    let agent_home = sandbox.agent("agent").config(&agent_config(&trace));
     agent_home.enroll(&server)?;
     let mut agent = agent_home.start()?;
     let agent_started = Instant::now();
@@ -273,11 +287,11 @@ fn round_two(stage: &mut Stage<'_>) -> Result<(GroundTruth, BTreeSet<EventKey>),
     console.stage("round two: other parameters, variants never seen; alerts of the agent as they come");
     let mut follower = AlertFollower::new(stage.agent_home.alerts_file());
     let truth = play(&stage.range, &stage.services, Round::Two, stage.seed, console, || follower.follow(console))?;
-    // The last events are on their way through the agent.
-    let seen = AgentReport::from_status(&stage.agent.status()?).events_accepted;
-    stage.agent.wait_for("the last events", DELIVERY_DEADLINE, |status| {
-        AgentReport::from_status(status).events_accepted > seen || seen == 0
-    })?;
+    // The last events are on their way through the agent: its next status but one was taken after they had been judged.
+    for _ in 0..2 {
+        let before = stage.agent.status()?;
+        stage.agent.wait_for("the last events", DELIVERY_DEADLINE, |status| *status != before)?;
+    }
     follower.follow(console)?;
     console.line(&format!(
         "{} alerts, {} of them like others and not shown",
@@ -362,7 +376,7 @@ fn finish(
         offline_ns.0 / 1000,
         offline_ns.1 / 1000
     ))?;
-    let generated = report.events_accepted + report.events_lost.get("sensor/queue_full").copied().unwrap_or_default();
+    let generated = report.generated();
     let known = stored.events_of(stage.epoch) + stored.lost_of(stage.epoch);
     summary.events = Events {
         generated,
@@ -391,8 +405,11 @@ fn unix_ns() -> i64 {
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// The agent's configuration: the defaults, and a trace of the vectors it scores.
-const AGENT_CONFIG: &str = "";
+/// The agent's configuration: the defaults, but every alert written (the figures are about single subjects), quick to
+/// find its server again, and with a trace of the vectors it scores.
+fn agent_config(trace: &Path) -> String {
+    format!("[detector]\nalert_repeats_max = 0\ntrace_vectors = {trace:?}\n[uplink]\nbackoff_max_ms = 1000\n")
+}
 
 impl Agent {
     /// Where its alerts are.
