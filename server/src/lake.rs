@@ -41,7 +41,7 @@ use tokio::task::JoinHandle;
 use self::commit::CommitState;
 pub use self::commit::{CommitSummary, Committer, ROUND_FRAME_BYTES_MAX};
 pub use self::error::LakeError;
-pub use self::query::{QUERIES_MAX, QueryStream, SQL_BYTES_MAX};
+pub use self::query::{QUERIES_MAX, QUERY_ROWS_MAX, QUERY_TIME_MAX, QueryStream, SQL_BYTES_MAX, SQL_TOKENS_MAX};
 pub use self::read::RowError;
 pub use self::round::{ROUND_BYTES_MAX, ROUND_ROWS_MAX};
 pub use self::rows::{EVENT_DAYS_AFTER_MAX, EVENT_DAYS_BEFORE_MAX};
@@ -52,6 +52,7 @@ use crate::wal::Wal;
 
 mod commit;
 mod error;
+mod part;
 mod query;
 mod read;
 mod round;
@@ -63,8 +64,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-/// Stack of each of the lake's threads.
-pub const THREAD_STACK_BYTES: usize = 8 * 1024 * 1024;
+/// Stack of each of the lake's threads, bytes; memory is taken only as far as it is used.
+pub const THREAD_STACK_BYTES: usize = 16 * 1024 * 1024;
 /// Most of the lake's threads that block on files at a time.
 const BLOCKING_THREADS_MAX: usize = 64;
 const LOCK_NAME: &str = "lock";
@@ -184,6 +185,11 @@ impl Lake {
     /// [`LakeError::Locked`], [`LakeError::Io`], [`LakeError::Table`], [`LakeError::Schema`].
     pub async fn open(folder: &Path, wal: Arc<Wal>, config: LakeConfig) -> Result<Self, LakeError> {
         let lock = lock(folder)?;
+        let folder = &folder.canonicalize().map_err(|source| LakeError::Io {
+            action: "resolve",
+            path: folder.to_path_buf(),
+            source,
+        })?;
         let spill = folder.join(SPILL_NAME);
         if spill.exists() {
             fs::remove_dir_all(&spill).map_err(|source| LakeError::Io {
@@ -305,12 +311,12 @@ impl Lake {
             if let Some(counts) = &*inner.counts.lock() {
                 return Ok(counts.clone());
             }
-            // No commit may come between counting and keeping count.
-            let _state = inner.commit.lock().await;
+            // No commit may come between counting and keeping count, so also what is not published yet is counted.
+            let state = inner.commit.lock().await;
             let mut counts = EventCounts::new();
-            for (class, version) in inner.published().versions().0 {
-                for (host, events) in scan::count_by_host(&inner, class, version).await? {
-                    counts.entry(host).or_default().insert(class, events);
+            for (class, table) in &state.tables {
+                for (host, events) in scan::count_by_host(&inner, &table.current()).await? {
+                    counts.entry(host).or_default().insert(*class, events);
                 }
             }
             *inner.counts.lock() = Some(counts.clone());

@@ -32,6 +32,8 @@ use crate::wal::{WalCursor, WalPosition};
 pub const ROUND_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Rounds after which the tables are looked at for compaction.
 const ROUNDS_PER_COMPACTION: u32 = 16;
+/// How often the interval doubles while commits fail.
+const BACK_OFF_DOUBLINGS_MAX: u32 = 4;
 /// Time between two removals of files that no version needs.
 const VACUUM_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
@@ -70,8 +72,9 @@ impl Committer {
         let inner = self.lake.inner();
         let mut ends = inner.wal.subscribe();
         let mut failures = 0u32;
+        // At once what an earlier process left.
+        let mut interval = Duration::ZERO;
         loop {
-            let interval = inner.config.commit_interval * 2u32.saturating_pow(failures.min(4));
             let full = async {
                 let committed = inner.counters.committed_bytes.load(Ordering::Relaxed);
                 let limit = committed.saturating_add(inner.config.commit_bytes);
@@ -91,6 +94,7 @@ impl Committer {
                     failures.saturating_add(1)
                 }
             };
+            interval = inner.config.commit_interval * 2u32.saturating_pow(failures.min(BACK_OFF_DOUBLINGS_MAX));
         }
         if let Err(error) = self.lake.commit().await {
             tracing::warn!(%error, "stopping with events in the write-ahead log only; the next start commits them");

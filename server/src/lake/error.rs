@@ -64,11 +64,13 @@ pub enum LakeError {
         /// What it is.
         statement: String,
     },
-    /// The statement is longer than [`SQL_BYTES_MAX`](super::SQL_BYTES_MAX).
-    #[error("the statement has {bytes} bytes, more than the limit of {limit}")]
+    /// The statement is longer than [`SQL_BYTES_MAX`](super::SQL_BYTES_MAX) or [`SQL_TOKENS_MAX`](super::SQL_TOKENS_MAX).
+    #[error("the statement has {length} {unit}, more than the limit of {limit}")]
     SqlTooLong {
         /// Its length.
-        bytes: usize,
+        length: usize,
+        /// In what.
+        unit: &'static str,
         /// The limit.
         limit: usize,
     },

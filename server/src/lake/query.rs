@@ -9,23 +9,33 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use futures::{Stream, StreamExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::part::{self, PartReceiver, PartSender};
 use super::{Inner, LakeError};
 
 /// Longest statement, in bytes.
 pub const SQL_BYTES_MAX: usize = 64 * 1024;
-/// Most queries at a time; further ones wait, within their time limit.
+/// Most words, numbers, strings and signs of a statement. Planning recurses over an expression and takes time with the
+/// square of its length: twice as many fit on the lake's stacks ([`THREAD_STACK_BYTES`](super::THREAD_STACK_BYTES)).
+pub const SQL_TOKENS_MAX: usize = 1500;
+/// Most rows of a result, whatever limit is asked for.
+pub const QUERY_ROWS_MAX: usize = 100_000_000;
+/// Longest time of a query, whatever limit is asked for.
+pub const QUERY_TIME_MAX: Duration = Duration::from_secs(3600);
+/// Most queries and readings of events at a time; further ones wait, within their time limit.
 pub const QUERIES_MAX: usize = 4;
 /// Result batches that wait for the reader.
 const BATCHES_WAITING_MAX: usize = 2;
@@ -35,8 +45,10 @@ const BATCH_ROWS: usize = 2048;
 /// A running query's result. Dropping it stops the query.
 pub struct QueryStream {
     schema: SchemaRef,
-    batches: mpsc::Receiver<Result<RecordBatch, LakeError>>,
+    batches: PartReceiver<RecordBatch>,
     truncated: Arc<AtomicBool>,
+    time_limit: Duration,
+    deadline: Instant,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -56,7 +68,14 @@ impl Stream for QueryStream {
     type Item = Result<RecordBatch, LakeError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.batches.poll_recv(context)
+        let polled = self.batches.poll(context);
+        match polled {
+            // The query could not say that its time was over while it waited for this reader.
+            Poll::Ready(Some(Err(LakeError::Closed(_)))) if Instant::now() >= self.deadline => {
+                Poll::Ready(Some(Err(LakeError::QueryTimeout(self.time_limit))))
+            }
+            other => other,
+        }
     }
 }
 
@@ -64,6 +83,10 @@ impl Stream for QueryStream {
 const MERGE_RESERVATION_SHARE: usize = 64;
 const MERGE_RESERVATION_BYTES_MIN: usize = 256 * 1024;
 const MERGE_RESERVATION_BYTES_MAX: usize = 10 * 1024 * 1024;
+
+/// Functions that make a value of any size from small ones: single values escape the limit on memory.
+const FUNCTIONS_ABSENT: [&str; 7] =
+    ["array_repeat", "array_resize", "generate_series", "lpad", "range", "repeat", "rpad"];
 
 /// One query under way, on the lake's own threads.
 struct Query {
@@ -81,33 +104,22 @@ pub(super) async fn start(
     row_limit: usize,
     time_limit: Duration,
 ) -> Result<QueryStream, LakeError> {
-    if sql.len() > SQL_BYTES_MAX {
-        return Err(LakeError::SqlTooLong { bytes: sql.len(), limit: SQL_BYTES_MAX });
-    }
+    let (row_limit, time_limit) = (row_limit.min(QUERY_ROWS_MAX), time_limit.min(QUERY_TIME_MAX));
     let truncated = Arc::new(AtomicBool::new(false));
-    let query = Query {
-        inner: inner.clone(),
-        sql: sql.to_owned(),
-        row_limit,
-        time_limit,
-        deadline: Instant::now() + time_limit,
-        truncated: truncated.clone(),
-    };
+    let deadline = Instant::now() + time_limit;
+    let sql = sql.to_owned();
+    let query = Query { inner: inner.clone(), sql, row_limit, time_limit, deadline, truncated: truncated.clone() };
     let (schema_sender, schema) = oneshot::channel();
-    let (sender, batches) = mpsc::channel(BATCHES_WAITING_MAX);
+    let (sender, batches) = part::channel(BATCHES_WAITING_MAX);
     let task = AbortOnDropHandle::new(inner.spawn(query.run(schema_sender, sender)));
     match schema.await {
-        Ok(schema) => Ok(QueryStream { schema: schema?, batches, truncated, _task: task }),
+        Ok(schema) => Ok(QueryStream { schema: schema?, batches, truncated, time_limit, deadline, _task: task }),
         Err(_) => Err(LakeError::Closed("the query's task ended".to_owned())),
     }
 }
 
 impl Query {
-    async fn run(
-        self,
-        schema: oneshot::Sender<Result<SchemaRef, LakeError>>,
-        batches: mpsc::Sender<Result<RecordBatch, LakeError>>,
-    ) {
+    async fn run(self, schema: oneshot::Sender<Result<SchemaRef, LakeError>>, batches: PartSender<RecordBatch>) {
         let started = async {
             let permit = self.inner.queries.acquire().await.map_err(|error| LakeError::Closed(error.to_string()))?;
             let frame = self.plan().await?;
@@ -122,27 +134,34 @@ impl Query {
         if schema.send(Ok(rows.schema())).is_err() {
             return;
         }
+        let sent = self.in_time(async { Ok(self.send_rows(&mut rows, &batches).await) }).await;
+        if let Err(error) | Ok(Err(error)) = sent {
+            batches.try_fail(error);
+        }
+    }
+
+    /// Sends rows up to the limit. An error of the query is returned; a reader that is gone is none.
+    async fn send_rows(
+        &self,
+        rows: &mut SendableRecordBatchStream,
+        batches: &PartSender<RecordBatch>,
+    ) -> Result<(), LakeError> {
         let mut left = self.row_limit;
-        loop {
-            let next = self.in_time(async { rows.next().await.transpose().map_err(|error| self.error(error)) }).await;
-            let batch = match next {
-                Ok(None) => return,
-                Ok(Some(batch)) if batch.num_rows() <= left => Ok(batch),
-                Ok(Some(batch)) => {
-                    self.truncated.store(true, Ordering::Release);
-                    Ok(batch.slice(0, left))
-                }
-                Err(error) => Err(error),
-            };
-            left -= batch.as_ref().map_or(left, RecordBatch::num_rows);
-            let ended = batch.is_err() || self.truncated.load(Ordering::Acquire);
-            if batch.as_ref().is_ok_and(|batch| batch.num_rows() == 0) && !ended {
-                continue;
+        while let Some(batch) = rows.next().await {
+            let batch = batch.map_err(|error| self.error(error))?;
+            let cut = batch.num_rows() > left;
+            let batch = batch.slice(0, batch.num_rows().min(left));
+            left -= batch.num_rows();
+            if batch.num_rows() > 0 && !batches.send(batch).await {
+                return Ok(());
             }
-            if self.in_time(async { Ok(batches.send(batch).await) }).await.is_err() || ended {
-                return;
+            if cut {
+                self.truncated.store(true, Ordering::Release);
+                break;
             }
         }
+        batches.end().await;
+        Ok(())
     }
 
     async fn plan(&self) -> Result<DataFrame, LakeError> {
@@ -178,6 +197,16 @@ impl Query {
 
 /// One statement that only reads.
 fn parse(sql: &str) -> Result<Statement, LakeError> {
+    let too_long = |length, unit, limit| LakeError::SqlTooLong { length, unit, limit };
+    if sql.len() > SQL_BYTES_MAX {
+        return Err(too_long(sql.len(), "bytes", SQL_BYTES_MAX));
+    }
+    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize();
+    let tokens = tokens.map_err(|error| LakeError::Sql(error.to_string()))?;
+    let length = tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_))).count();
+    if length > SQL_TOKENS_MAX {
+        return Err(too_long(length, "words and signs", SQL_TOKENS_MAX));
+    }
     let mut statements = DFParser::parse_sql(sql).map_err(|error| LakeError::query(error, 0))?;
     let statement = statements.pop_front().ok_or_else(|| LakeError::Sql("the statement is empty".to_owned()))?;
     if !statements.is_empty() {
@@ -214,6 +243,7 @@ pub(super) fn session_config(memory_bytes: usize, batch_rows: usize, partitions:
         .with_target_partitions(partitions)
         .with_information_schema(true)
         .with_sort_spill_reservation_bytes(merge_reservation)
+        .set_bool("datafusion.execution.enable_recursive_ctes", false)
         .set_bool("datafusion.execution.parquet.pushdown_filters", true)
         .set_bool("datafusion.execution.parquet.schema_force_view_types", false)
 }
@@ -221,5 +251,7 @@ pub(super) fn session_config(memory_bytes: usize, batch_rows: usize, partitions:
 pub(super) fn session(config: SessionConfig, environment: Arc<RuntimeEnv>) -> SessionContext {
     let state =
         SessionStateBuilder::new().with_config(config).with_runtime_env(environment).with_default_features().build();
-    SessionContext::new_with_state(state)
+    let context = SessionContext::new_with_state(state);
+    FUNCTIONS_ABSENT.iter().for_each(|name| context.deregister_udf(name));
+    context
 }

@@ -15,11 +15,12 @@ use datafusion::scalar::ScalarValue;
 use futures::{Stream, StreamExt};
 use picket_common::event::{Event, EventClass, Timestamp};
 use picket_common::id::{Epoch, EventId, HostId};
-use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::part::{self, PartReceiver, PartSender};
 use super::read::RowReader;
 use super::rows::host_text;
+use super::table::PublishedTable;
 use super::{Inner, LakeError};
 
 /// Rows per batch read from a table: events can be large.
@@ -49,7 +50,7 @@ pub struct EventFilter {
 /// Events ordered by host, epoch and sequence (numbers from 2^63 on come first: tables hold them as negative ones).
 /// Dropping it stops the reading.
 pub struct EventStream {
-    chunks: mpsc::Receiver<Result<Vec<(HostId, Event)>, LakeError>>,
+    chunks: PartReceiver<Vec<(HostId, Event)>>,
     chunk: std::vec::IntoIter<(HostId, Event)>,
     _task: AbortOnDropHandle<()>,
 }
@@ -62,7 +63,7 @@ impl Stream for EventStream {
             if let Some(event) = self.chunk.next() {
                 return Poll::Ready(Some(Ok(event)));
             }
-            match self.chunks.poll_recv(context) {
+            match self.chunks.poll(context) {
                 Poll::Ready(Some(Ok(chunk))) => self.chunk = chunk.into_iter(),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
                 Poll::Ready(None) => return Poll::Ready(None),
@@ -73,12 +74,11 @@ impl Stream for EventStream {
 }
 
 pub(super) fn read_events(inner: &Arc<Inner>, versions: TableVersions, filter: EventFilter) -> EventStream {
-    let (sender, chunks) = mpsc::channel(CHUNKS_WAITING_MAX);
+    let (sender, chunks) = part::channel(CHUNKS_WAITING_MAX);
     let reading = inner.clone();
     let task = inner.spawn(async move {
         if let Err(error) = merge(&reading, &versions, &filter, &sender).await {
-            // The reader may be gone.
-            drop(sender.send(Err(error)).await);
+            sender.fail(error).await;
         }
     });
     EventStream { chunks, chunk: Vec::new().into_iter(), _task: AbortOnDropHandle::new(task) }
@@ -121,8 +121,9 @@ async fn merge(
     inner: &Arc<Inner>,
     versions: &TableVersions,
     filter: &EventFilter,
-    sender: &mpsc::Sender<Result<Vec<(HostId, Event)>, LakeError>>,
+    sender: &PartSender<Vec<(HostId, Event)>>,
 ) -> Result<(), LakeError> {
+    let _permit = inner.queries.acquire().await.map_err(|error| LakeError::Closed(error.to_string()))?;
     let wanted = |class: &EventClass| filter.classes.is_empty() || filter.classes.contains(class);
     let versions: Vec<(EventClass, u64)> = versions.0.iter().map(|(class, version)| (*class, *version)).collect();
     let memory_bytes = inner.config.query_memory_bytes / versions.len().max(1);
@@ -148,11 +149,12 @@ async fn merge(
         chunk.extend(event);
         if (ended && !chunk.is_empty()) || chunk.len() == CHUNK_EVENTS {
             let full = std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK_EVENTS));
-            if sender.send(Ok(full)).await.is_err() {
+            if !sender.send(full).await {
                 return Ok(());
             }
         }
         if ended {
+            sender.end().await;
             return Ok(());
         }
     }
@@ -259,16 +261,14 @@ fn row_key(id: &EventId) -> (String, i64, i64) {
     (host_text(id.host), id.key.epoch.0.cast_signed(), id.key.sequence.0.cast_signed())
 }
 
-/// How many events of each class each host has in a table.
-pub(super) async fn count_by_host(
-    inner: &Inner,
-    class: EventClass,
-    version: u64,
-) -> Result<BTreeMap<HostId, u64>, LakeError> {
+/// How many events each host has in a table.
+pub(super) async fn count_by_host(inner: &Inner, table: &PublishedTable) -> Result<BTreeMap<HostId, u64>, LakeError> {
     use datafusion::functions_aggregate::expr_fn::count;
     let context = inner.session(BATCH_ROWS * 8);
-    let frame = table_at(inner, &context, class, version).await?;
-    let counted = frame.aggregate(vec![col("host_id")], vec![count(lit(1)).alias("events")]);
+    let provider = table.provider(Arc::new(context.state())).await?;
+    let counted = context
+        .read_table(provider)
+        .and_then(|frame| frame.aggregate(vec![col("host_id")], vec![count(lit(1)).alias("events")]));
     let batches = counted.map_err(|error| inner.read_error(error))?.collect().await;
     let mut counts = BTreeMap::new();
     for batch in batches.map_err(|error| inner.read_error(error))? {
