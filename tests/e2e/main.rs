@@ -6,5 +6,8 @@
 
 mod crash;
 mod enrollment;
+mod errors;
+mod offline;
 mod range;
+mod store;
 mod support;

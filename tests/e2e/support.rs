@@ -11,20 +11,20 @@ use picket_tests::sandbox::{Agent, RunningAgent, Sandbox};
 use picket_tests::wait;
 
 /// How long delivery may take.
-pub const DELIVERY_DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DELIVERY_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The binary that is every part (see `picket_tests::role`).
-pub fn executable() -> &'static Path {
+pub(crate) fn executable() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_picket-demo"))
 }
 
 /// A new sandbox.
-pub fn sandbox() -> Sandbox {
+pub(crate) fn sandbox() -> Sandbox {
     Sandbox::new(executable()).unwrap()
 }
 
 /// Whether the test may do what only root may; says that it is skipped otherwise.
-pub fn is_root(test: &str) -> bool {
+pub(crate) fn is_root(test: &str) -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
         println!("skipped: {test} needs root");
@@ -33,19 +33,19 @@ pub fn is_root(test: &str) -> bool {
 }
 
 /// A recording of `events` events in the sandbox.
-pub fn record(sandbox: &Sandbox, events: u32) -> PathBuf {
+pub(crate) fn record(sandbox: &Sandbox, events: u32) -> PathBuf {
     let path = sandbox.folder().join(format!("recording-{events}.jsonl"));
     recording::write(&path, events).unwrap();
     path
 }
 
 /// An agent called `name` that plays a recording of `events` events once, as fast as it can.
-pub fn replaying_agent(sandbox: &Sandbox, name: &str, events: u32) -> Agent {
+pub(crate) fn replaying_agent(sandbox: &Sandbox, name: &str, events: u32) -> Agent {
     sandbox.agent(name).config(&recording::agent_config(&record(sandbox, events), 0, 1))
 }
 
 /// Waits until the agent has accepted `events` events in its epoch.
-pub fn wait_for_events(agent: &mut RunningAgent, events: u64) -> AgentReport {
+pub(crate) fn wait_for_events(agent: &mut RunningAgent, events: u64) -> AgentReport {
     let status = agent
         .wait_for(&format!("{events} events"), DELIVERY_DEADLINE, |status| {
             AgentReport::from_status(status).events_accepted >= events
@@ -55,14 +55,14 @@ pub fn wait_for_events(agent: &mut RunningAgent, events: u64) -> AgentReport {
 }
 
 /// The only host of a server.
-pub fn only_host(admin: &mut AdminClient) -> String {
+pub(crate) fn only_host(admin: &mut AdminClient) -> String {
     let hosts = admin.hosts().unwrap();
     assert_eq!(hosts.len(), 1, "{hosts:?}");
     hosts[0].host_id.clone()
 }
 
 /// Waits until `wanted` holds for what is stored of the host.
-pub fn wait_until_stored(
+pub(crate) fn wait_until_stored(
     admin: &mut AdminClient,
     host_id: &str,
     what: &str,
