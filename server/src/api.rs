@@ -13,11 +13,13 @@ use futures::Stream;
 use tonic::Status;
 use tonic::service::{Routes, RoutesBuilder};
 
+pub use crate::api::admin::AdminServices;
 pub use crate::api::operator::authorize;
 use crate::fleet::{Fleet, ModelSource};
 use crate::ingest::Ingest;
 use crate::pki::Enrollment;
 
+mod admin;
 mod convert;
 mod enrollment;
 mod fleet;

@@ -22,7 +22,7 @@ pub mod error;
 pub mod label_file;
 pub mod output;
 
-mod client;
+pub(crate) mod client;
 mod command;
 mod progress;
 #[cfg(test)]

@@ -31,11 +31,11 @@ const MESSAGE_BYTES_MAX: usize = 32 << 20;
 const TOKEN_FILE_BYTES_MAX: u64 = 4096;
 
 /// The admin API.
-pub(super) type Client = AdminServiceClient<InterceptedService<Channel, BearerToken>>;
+pub(crate) type Client = AdminServiceClient<InterceptedService<Channel, BearerToken>>;
 
 /// Puts the API token on every call.
 #[derive(Clone)]
-pub(super) struct BearerToken(MetadataValue<Ascii>);
+pub(crate) struct BearerToken(MetadataValue<Ascii>);
 
 impl Interceptor for BearerToken {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
@@ -45,7 +45,7 @@ impl Interceptor for BearerToken {
 }
 
 /// Connects as the arguments say.
-pub(super) async fn connect(arguments: &Arguments) -> Result<Client, CtlError> {
+pub(crate) async fn connect(arguments: &Arguments) -> Result<Client, CtlError> {
     let unset = |what, flag, variable| CtlError::Unset { what, flag, variable };
     let address =
         arguments.server.as_deref().ok_or_else(|| unset("the server's address", "--server", "PICKET_SERVER"))?;
