@@ -23,4 +23,6 @@ pub mod pipeline;
 pub mod sensor;
 mod state_file;
 pub mod status;
+#[cfg(test)]
+mod test_server;
 pub mod uplink;

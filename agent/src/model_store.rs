@@ -29,7 +29,7 @@ use crate::state_file;
 mod active;
 mod record;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// What the server wants to be in force.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -32,7 +32,7 @@ pub(crate) fn table(reading: &Reading) -> String {
         lines.add("", format_args!("! {}", escaped(reason)));
     }
     let uplink = &snapshot.uplink;
-    let phase = format!("{:?}", uplink.phase).to_lowercase();
+    let phase = uplink.phase.words();
     lines.add("server", format_args!("{} {phase}", if uplink.server.is_empty() { "-" } else { &uplink.server }));
     if !uplink.host_id.is_empty() {
         lines.add("host", &uplink.host_id);

@@ -48,7 +48,7 @@ mod tests {
         let bounds: Vec<u128> = (0..5).map(|_| backoff.next_pause(u32::MAX).as_millis()).collect();
         assert_eq!(bounds, [500, 1_000, 2_000, 3_000, 3_000]);
         backoff.reset();
-        assert_eq!(backoff.next_pause(u32::MAX / 2).as_millis(), 249);
+        assert_eq!(backoff.next_pause(u32::MAX / 2).as_millis(), 250);
         assert_eq!(backoff.next_pause(0).as_millis(), 50);
         assert_eq!(Backoff::new(Duration::from_millis(20)).next_pause(u32::MAX).as_millis(), 20);
     }

@@ -129,8 +129,11 @@ async fn fetch(
         .ok()
         .filter(|bytes| *bytes <= picket_common::model::limits::MODEL_BYTES_MAX)
         .ok_or_else(|| FetchError::Model(ModelStoreError::TooLarge { bytes: model.bytes }.to_string()))?;
-    let kept = fetches.partial.take().filter(|(digest, bytes)| *digest == model.digest && bytes.len() < length);
+    let kept = fetches.partial.take().filter(|(digest, bytes)| *digest == model.digest && bytes.len() <= length);
     let mut bytes = kept.map_or_else(Vec::new, |(_, bytes)| bytes);
+    if bytes.len() == length && length > 0 {
+        return Ok(bytes);
+    }
     let result = fetch_rest(client, model.digest, length, &mut bytes).await;
     if matches!(result, Err(FetchError::Connection(_))) {
         fetches.partial = Some((model.digest, bytes));

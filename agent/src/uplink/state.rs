@@ -33,6 +33,19 @@ pub enum UplinkPhase {
     BackingOff,
 }
 
+impl UplinkPhase {
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::NotEnrolled => "not enrolled",
+            Self::Connecting => "connecting",
+            Self::Connected => "connected",
+            Self::BackingOff => "not connected, waiting for the next attempt",
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 struct View {
     phase: UplinkPhase,
