@@ -51,6 +51,8 @@ struct ServeArguments {
 enum ServeError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error("configuration: `log.filter`: {0}")]
+    LogFilter(#[from] tracing_subscriber::filter::ParseError),
     #[error("cannot start the threads of the server: {0}")]
     Runtime(std::io::Error),
     #[error("cannot listen to signals: {0}")]
@@ -76,7 +78,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             match &error {
                 // There is no log yet.
-                ServeError::Config(error) => eprintln!("picket-server: {error}"),
+                ServeError::Config(_) | ServeError::LogFilter(_) => eprintln!("picket-server: {error}"),
                 error => tracing::error!(%error, "picket-server ends"),
             }
             exit::code(&error)
@@ -86,7 +88,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn serve(arguments: ServeArguments) -> Result<(), ServeError> {
     let config = Config::load(&arguments.into_overrides(), variables())?;
-    log::begin(&config.log);
+    log::begin(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_stack_size(THREAD_STACK_BYTES)
         .enable_all()

@@ -245,7 +245,7 @@ impl Default for LakeSettings {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { format: LogFormat::Auto, filter: "info".to_owned() }
+        Self { format: LogFormat::Auto, filter: "warn,picket_server=info".to_owned() }
     }
 }
 

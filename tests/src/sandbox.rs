@@ -12,6 +12,7 @@ use crate::process::ManagedProcess;
 use crate::role::Role;
 use crate::wait::{self, TimedOut};
 
+pub(crate) use crate::sandbox::agent::read_json_lines;
 pub use crate::sandbox::agent::{Agent, RunningAgent};
 
 mod agent;

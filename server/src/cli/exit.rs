@@ -24,7 +24,7 @@ pub(super) fn code(error: &ServeError) -> ExitCode {
 
 fn number(error: &ServeError) -> u8 {
     match error {
-        ServeError::Config(_) => CONFIGURATION,
+        ServeError::Config(_) | ServeError::LogFilter(_) => CONFIGURATION,
         ServeError::Start(error) => match error {
             StartError::StateDir(_) | StartError::Bind(_) | StartError::Pki(PkiError::ServerName { .. }) => {
                 CONFIGURATION

@@ -3,13 +3,13 @@
 use std::io::{self, IsTerminal as _};
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, ParseError};
 
 use crate::config::{LogConfig, LogFormat};
 
-/// Begins to log. Does nothing when this process logs already.
-pub(super) fn begin(config: &LogConfig) {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).parse_lossy(&config.filter);
+/// Begins to log. Does nothing when this process logs already. An error: `log.filter` is none.
+pub(super) fn begin(config: &LogConfig) -> Result<(), ParseError> {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).parse(&config.filter)?;
     let terminal = io::stderr().is_terminal();
     let json = match config.format {
         LogFormat::Auto => !terminal,
@@ -23,4 +23,5 @@ pub(super) fn begin(config: &LogConfig) {
     } else {
         subscriber.try_init().ok()
     };
+    Ok(())
 }
