@@ -19,15 +19,13 @@
 //! optimisation ([`THREAD_STACK_BYTES`]), and a heavy query must not keep the threads busy that answer agents.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use datafusion::error::DataFusionError;
-use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::SessionContext;
@@ -40,18 +38,21 @@ use tokio::task::JoinHandle;
 
 use self::commit::CommitState;
 pub use self::commit::{CommitSummary, Committer, ROUND_FRAME_BYTES_MAX};
+use self::counters::Counters;
+pub use self::counters::LakeCounters;
 pub use self::error::LakeError;
 pub use self::query::{QUERIES_MAX, QUERY_ROWS_MAX, QUERY_TIME_MAX, QueryStream, SQL_BYTES_MAX, SQL_TOKENS_MAX};
 pub use self::read::RowError;
 pub use self::round::{ROUND_BYTES_MAX, ROUND_ROWS_MAX};
 pub use self::rows::{EVENT_DAYS_AFTER_MAX, EVENT_DAYS_BEFORE_MAX};
 pub use self::scan::{EventFilter, EventStream, TableVersions};
-use self::store::DurableStore;
 use self::table::{PublishedTable, Table};
 use crate::wal::Wal;
 
 mod commit;
+mod counters;
 mod error;
+mod open;
 mod part;
 mod query;
 mod read;
@@ -68,8 +69,9 @@ mod tests;
 pub const THREAD_STACK_BYTES: usize = 16 * 1024 * 1024;
 /// Most of the lake's threads that block on files at a time.
 const BLOCKING_THREADS_MAX: usize = 64;
-const LOCK_NAME: &str = "lock";
-const SPILL_NAME: &str = "spill";
+
+/// How long closing waits for files that are being written.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Settings of the lake.
 #[derive(Clone, Debug)]
@@ -96,42 +98,6 @@ impl Default for LakeConfig {
             threads: std::thread::available_parallelism().map_or(2, usize::from).max(2),
         }
     }
-}
-
-/// What the lake did since it was opened, and how far behind it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LakeCounters {
-    /// Rows written.
-    pub events: u64,
-    /// Rounds of commits.
-    pub rounds: u64,
-    /// Rounds that failed; they are tried again.
-    pub commit_errors: u64,
-    /// Batches of the log that could not be decoded, and were skipped.
-    pub undecodable: u64,
-    /// Duration of the last round, microseconds.
-    pub last_round_us: u64,
-    /// Files that compaction replaced.
-    pub files_compacted: u64,
-    /// Files that no version needed and that were deleted.
-    pub files_deleted: u64,
-    /// Records in the write-ahead log that no query sees yet.
-    pub lag_records: u64,
-    /// Bytes of their frames.
-    pub lag_bytes: u64,
-}
-
-#[derive(Debug, Default)]
-struct Counters {
-    events: AtomicU64,
-    rounds: AtomicU64,
-    commit_errors: AtomicU64,
-    undecodable: AtomicU64,
-    last_round_us: AtomicU64,
-    files_compacted: AtomicU64,
-    files_deleted: AtomicU64,
-    committed_bytes: AtomicU64,
-    committed_position: AtomicU64,
 }
 
 /// Rows of each class, of each host.
@@ -174,8 +140,11 @@ struct Inner {
 /// The lake.
 pub struct Lake {
     inner: Arc<Inner>,
-    threads: Option<Runtime>,
+    threads: Threads,
 }
+
+/// The lake's threads; stopped when dropped.
+struct Threads(Option<Runtime>);
 
 impl Lake {
     /// Opens the lake in `folder`, or begins one there. `wal` is the log whose records it takes; what an earlier
@@ -184,26 +153,7 @@ impl Lake {
     /// # Errors
     /// [`LakeError::Locked`], [`LakeError::Io`], [`LakeError::Table`], [`LakeError::Schema`].
     pub async fn open(folder: &Path, wal: Arc<Wal>, config: LakeConfig) -> Result<Self, LakeError> {
-        let lock = lock(folder)?;
-        let folder = &folder.canonicalize().map_err(|source| LakeError::Io {
-            action: "resolve",
-            path: folder.to_path_buf(),
-            source,
-        })?;
-        let spill = folder.join(SPILL_NAME);
-        if spill.exists() {
-            fs::remove_dir_all(&spill).map_err(|source| LakeError::Io {
-                action: "empty",
-                path: spill.clone(),
-                source,
-            })?;
-        }
-        fs::create_dir(&spill).map_err(|source| LakeError::Io { action: "create", path: spill.clone(), source })?;
-        store::remove_temporary_files(folder).map_err(|source| LakeError::Io {
-            action: "clean",
-            path: folder.to_path_buf(),
-            source,
-        })?;
+        let folder = open::prepare_folder(folder)?;
         let threads = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(config.threads)
             .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -211,19 +161,12 @@ impl Lake {
             .thread_name("lake")
             .enable_all()
             .build()
-            .map_err(|source| LakeError::Io { action: "start threads for", path: folder.to_path_buf(), source })?;
+            .map_err(|source| LakeError::Io { action: "start threads for", path: folder.path.clone(), source })?;
         let handle = threads.handle().clone();
-        let opening = open_inner(folder.to_path_buf(), spill, wal, config, handle.clone(), lock);
-        let opened = handle.spawn(opening).await;
-        // From here on dropping the lake stops its threads in the background.
-        let threads = Some(threads);
-        match opened.map_err(|error| LakeError::Closed(error.to_string())).and_then(|opened| opened) {
-            Ok(inner) => Ok(Self { inner: Arc::new(inner), threads }),
-            Err(error) => {
-                threads.into_iter().for_each(Runtime::shutdown_background);
-                Err(error)
-            }
-        }
+        let threads = Threads(Some(threads));
+        let opened = handle.spawn(open::open(folder, wal, config, handle.clone())).await;
+        let inner = opened.map_err(|error| LakeError::Closed(error.to_string()))??;
+        Ok(Self { inner: Arc::new(inner), threads })
     }
 
     /// Moves every record that was durable before this call into the tables; returns when queries see them. Goes on
@@ -327,19 +270,17 @@ impl Lake {
 
     /// What the lake did since it was opened, and how far behind it is.
     pub fn counters(&self) -> LakeCounters {
-        let counters = &self.inner.counters;
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let end = self.inner.wal.end();
-        LakeCounters {
-            events: read(&counters.events),
-            rounds: read(&counters.rounds),
-            commit_errors: read(&counters.commit_errors),
-            undecodable: read(&counters.undecodable),
-            last_round_us: read(&counters.last_round_us),
-            files_compacted: read(&counters.files_compacted),
-            files_deleted: read(&counters.files_deleted),
-            lag_records: end.position.0.saturating_sub(read(&counters.committed_position)),
-            lag_bytes: end.bytes.saturating_sub(read(&counters.committed_bytes)),
+        self.inner.counters.read(self.inner.wal.end())
+    }
+
+    /// Stops everything the lake does and returns when its folder can be opened again. Does not commit; a commit that is
+    /// cut off is finished at the next open. Dropping the lake does the same without waiting.
+    pub async fn close(mut self) {
+        if let Some(threads) = self.threads.0.take() {
+            let stopping = tokio::task::spawn_blocking(move || threads.shutdown_timeout(CLOSE_TIME_MAX));
+            if let Err(error) = stopping.await {
+                tracing::error!(%error, "cannot wait for the lake's threads");
+            }
         }
     }
 
@@ -359,10 +300,10 @@ impl Lake {
     }
 }
 
-impl Drop for Lake {
+impl Drop for Threads {
     fn drop(&mut self) {
-        // Waiting for the threads here could block a runtime. A commit that is cut off is finished at the next open.
-        if let Some(threads) = self.threads.take() {
+        // Waiting for the threads here could block a runtime.
+        if let Some(threads) = self.0.take() {
             threads.shutdown_background();
         }
     }
@@ -420,84 +361,4 @@ impl Inner {
 
 fn publishable(tables: &BTreeMap<EventClass, Table>) -> Published {
     Published(tables.iter().map(|(class, table)| (*class, table.current())).collect())
-}
-
-async fn open_inner(
-    folder: PathBuf,
-    spill: PathBuf,
-    wal: Arc<Wal>,
-    config: LakeConfig,
-    handle: Handle,
-    lock: File,
-) -> Result<Inner, LakeError> {
-    #[cfg(test)]
-    let probe = tests::probe::Probe::default();
-    let store = Arc::new(DurableStore::new(
-        #[cfg(test)]
-        probe.clone(),
-    ));
-    // The log's own name: positions of another log, which start anew, are not taken for this one's.
-    let application = format!("picket-wal-{}", wal.log_id());
-    let mut tables = BTreeMap::new();
-    for class in EventClass::ALL {
-        let table = Table::open(class, &folder.join(class.name()), &store, application.clone()).await?;
-        tables.insert(class, table);
-    }
-    // A log that lost its end to damage would give positions again that tables have already, and new records
-    // would be skipped as known.
-    let applied = tables.values().map(|table| table.applied).max().unwrap_or_default();
-    if applied > wal.end().position {
-        tracing::error!(
-            lake = applied.0,
-            log = wal.end().position.0,
-            "the write-ahead log lost records that are in the lake; going on after them"
-        );
-        wal.skip_to(applied).await?;
-    }
-    let disk = DiskManagerBuilder::default()
-        .with_mode(DiskManagerMode::Directories(vec![spill]))
-        .with_max_temp_directory_size(config.spill_bytes);
-    let environment = RuntimeEnvBuilder::new()
-        .with_memory_pool(Arc::new(FairSpillPool::new(config.query_memory_bytes)))
-        .with_disk_manager_builder(disk)
-        .build_arc()
-        .map_err(|error| LakeError::Read(Box::new(error)))?;
-    let published = RwLock::new(Arc::new(publishable(&tables)));
-    let cursor = wal.start();
-    let counters = Counters::default();
-    counters.committed_position.store(cursor.position().0, Ordering::Relaxed);
-    Ok(Inner {
-        config,
-        wal,
-        handle,
-        environment,
-        commit: tokio::sync::Mutex::new(CommitState {
-            cursor,
-            tables,
-            rounds_since_compaction: 0,
-            last_vacuum: Instant::now(),
-        }),
-        published,
-        counts: Mutex::new(None),
-        queries: Semaphore::new(QUERIES_MAX),
-        counters,
-        #[cfg(test)]
-        probe,
-        _lock: lock,
-    })
-}
-
-fn lock(folder: &Path) -> Result<File, LakeError> {
-    let error = |action, path: &Path| {
-        let path = path.to_path_buf();
-        move |source| LakeError::Io { action, path, source }
-    };
-    fs::create_dir_all(folder).map_err(error("create", folder))?;
-    let path = folder.join(LOCK_NAME);
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(error("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(LakeError::Locked { path: folder.to_path_buf() }),
-        Err(TryLockError::Error(source)) => Err(error("lock", &path)(source)),
-    }
 }

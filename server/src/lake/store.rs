@@ -196,20 +196,24 @@ fn stage(target: &FilePath, number: u64, payload: &PutPayload) -> io::Result<Pat
 }
 
 fn create_parent(path: &FilePath) -> io::Result<()> {
-    match path.parent() {
-        Some(parent) if !parent.exists() => {
-            create_parent(parent)?;
-            match fs::create_dir(parent) {
-                Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-                _ => sync_parent(parent),
-            }
-        }
-        _ => Ok(()),
+    path.parent().map_or(Ok(()), create_folder)
+}
+
+/// Creates a folder and those above it, durably, where there are none.
+pub(super) fn create_folder(path: &FilePath) -> io::Result<()> {
+    if path.as_os_str().is_empty() || path.exists() {
+        return Ok(());
+    }
+    create_parent(path)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        _ => sync_parent(path),
     }
 }
 
 fn sync_parent(path: &FilePath) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+    let parent = path.parent().map(|parent| if parent.as_os_str().is_empty() { FilePath::new(".") } else { parent });
+    parent.map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {

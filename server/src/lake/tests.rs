@@ -1,7 +1,7 @@
 //! Tests of the lake, on real tables.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,11 +88,9 @@ impl State {
     }
 }
 
-/// Closes the lake, and waits until nothing of it runs any more: its folder can then be opened again.
+/// As at the end of a process: the folder can be opened again.
 async fn close(lake: Lake, wal: Arc<Wal>) {
-    let inner = Arc::downgrade(&lake.inner);
-    drop(lake);
-    wait_until(|| inner.strong_count() == 0).await;
+    lake.close().await;
     assert_eq!(Arc::strong_count(&wal), 1);
 }
 
@@ -140,6 +138,36 @@ async fn acknowledged_events_are_visible_after_a_commit_and_stay_so() {
     assert_eq!(state.lake.commit().await.unwrap().events, 0);
     assert_eq!(state.lake.table_versions(), versions);
     assert_eq!(state.read(EventFilter::default()).await, expected);
+}
+
+/// From frames over the log and Parquet files back: what agents send, extremes included, neither changes nor stops
+/// the commits of others.
+#[tokio::test(flavor = "multi_thread")]
+async fn any_event_comes_back_from_the_tables_as_it_was() {
+    use picket_common::id::{EventKey, Sequence};
+    use proptest::strategy::{Strategy, ValueTree};
+    use proptest::test_runner::TestRunner;
+    let state = State::new().await;
+    let mut runner = TestRunner::deterministic();
+    let mut expected = Vec::new();
+    for (number, epoch) in [(1, 0), (2, 1 << 40), (3, u64::MAX)] {
+        let events: Vec<Event> = (0..150)
+            .map(|sequence| {
+                let event = events::any_event().new_tree(&mut runner).unwrap().current();
+                Event { key: EventKey { epoch: Epoch(epoch), sequence: Sequence(sequence) }, ..event }
+            })
+            .collect();
+        for (batch, chunk) in (0..).zip(events.chunks(40)) {
+            state.append(number, batch, chunk).await;
+        }
+        state.lake.commit().await.unwrap();
+        expected.extend(events.into_iter().map(|event| (host(number), event)));
+    }
+    state.lake.maintain().await.unwrap();
+    let state = state.reopen().await;
+    assert_eq!(state.read(EventFilter::default()).await, expected);
+    let ids: Vec<EventId> = expected.iter().map(|(host, event)| EventId { host: *host, key: event.key }).collect();
+    assert!(state.lake.exists(&ids).await.unwrap().into_iter().all(|exists| exists));
 }
 
 #[tokio::test]
@@ -215,7 +243,7 @@ fn start_committer(state: State) -> (State, Arc<Lake>, CancellationToken, JoinHa
     let lake = Arc::new(lake);
     let stop = CancellationToken::new();
     let running = tokio::spawn(Committer::new(lake.clone()).run(stop.clone()));
-    (State { lake: Lake { inner: lake.inner.clone(), threads: None }, wal, folder }, lake, stop, running)
+    (State { lake: Lake { inner: lake.inner.clone(), threads: Threads(None) }, wal, folder }, lake, stop, running)
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use picket_proto::v1;
 use serde_json::Value;
+use tonic::Code;
 
 use crate::ctl::arguments::{EventVerb, Format};
 use crate::ctl::client::Client;
@@ -51,11 +52,20 @@ async fn query(client: &mut Client, sql: &str, limit: u32, output: &mut Output<'
 }
 
 async fn tail(client: &mut Client, host_id: String, count: u64, output: &mut Output<'_>) -> Result<(), CtlError> {
-    let mut answers = client.tail_events(v1::TailEventsRequest { host_id }).await?.into_inner();
+    let request = v1::TailEventsRequest { host_id };
+    let mut answers = client.tail_events(request.clone()).await?.into_inner();
     let mut left = count;
-    while left > 0
-        && let Some(answer) = answers.message().await?
-    {
+    while left > 0 {
+        let answer = match answers.message().await {
+            Ok(Some(answer)) => answer,
+            Ok(None) => return Ok(()),
+            // A call has its longest time; looking has not.
+            Err(status) if status.code() == Code::DeadlineExceeded => {
+                answers = client.tail_events(request.clone()).await?.into_inner();
+                continue;
+            }
+            Err(status) => return Err(status.into()),
+        };
         if answer.missed > 0 {
             note(&format!("{} events missed: this reader is too slow for them", answer.missed));
         }
