@@ -46,7 +46,7 @@ fn every_reason_to_worry_is_named() {
     assert!(offline(99, "refused").contains("refused"));
     assert_eq!(offline(99, ""), "", "a moment without a connection is nothing to worry about");
     assert!(reasons(&|snapshot| snapshot.uplink.phase = UplinkPhase::NotEnrolled).contains("not enrolled"));
-    assert!(reasons(&|snapshot| drop(snapshot.events_lost.insert("a/b".into(), 7))).contains("7 events"));
+    assert!(reasons(&|snapshot| snapshot.events_lost = [("a/b".to_owned(), 7)].into()).contains("7 events"));
     assert!(reasons(&|snapshot| snapshot.buffer.stores_set_aside = 1).contains("damaged"));
     assert!(reasons(&|snapshot| snapshot.pipeline.batches_given_up = 1).contains("does not take"));
     assert!(reasons(&|snapshot| snapshot.sensors[0].running = false).contains("process sensor has ended"));
@@ -102,7 +102,7 @@ fn a_status_reads_back_what_it_wrote_and_older_ones_too() {
 
 #[test]
 fn the_agents_own_cost_is_measured() {
-    let mut cost = cost::OwnCost::new();
+    let mut cost = OwnCost::new();
     let first = cost.read();
     assert!(first.resident_bytes > 1_000_000 && first.resident_bytes_peak >= first.resident_bytes, "{first:?}");
     let ballast = vec![1_u8; 32 << 20];
