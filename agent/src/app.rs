@@ -112,6 +112,9 @@ struct App {
     config: Config,
     spool: Arc<Spool>,
     intake: Intake,
+    /// Keeps the way to the pipeline open: an agent whose sensors are all off, or have nothing more to play, still
+    /// delivers, fetches models and reports.
+    sender: SensorSender,
     sensors: Arc<Mutex<Option<SensorSet>>>,
     pipeline: JoinHandle<()>,
     detector: JoinHandle<()>,
@@ -155,7 +158,7 @@ impl App {
 
         let (sender, queue) = intake::intake(ledger);
         let intake = sender.intake();
-        let sensors = start_sensors(&config, sender, own_remotes)?;
+        let sensors = start_sensors(&config, sender.clone(), own_remotes)?;
         let modes = sensors.modes.clone();
         let sensors = Arc::new(Mutex::new(Some(sensors)));
         let stop_pipeline = CancellationToken::new();
@@ -211,6 +214,7 @@ impl App {
             config,
             spool,
             intake,
+            sender,
             sensors,
             pipeline,
             detector,
@@ -238,7 +242,7 @@ impl App {
 
     /// See the module documentation.
     async fn stop(self) {
-        let Self { config, spool, intake, sensors, pipeline, detector, mut supervisor, reporter, .. } = self;
+        let Self { config, spool, intake, sender, sensors, pipeline, detector, mut supervisor, reporter, .. } = self;
         let begun = Instant::now();
         let set = sensors.lock().take();
         in_background(move || {
@@ -248,6 +252,7 @@ impl App {
             }
         })
         .await;
+        drop(sender);
         self.stop_pipeline.cancel();
         in_background(move || join("pipeline", pipeline)).await;
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use picket_proto::v1;
 use picket_tests::admin::{AdminClient, AdminError};
 use picket_tests::process;
-use picket_tests::sandbox::printed;
+use picket_tests::sandbox::{Endpoints, printed};
 use tonic::Code;
 
 use crate::support::{executable, only_host, replaying_agent, sandbox, wait_until_stored};
@@ -42,14 +42,13 @@ fn an_unknown_key_of_the_configuration_is_an_error_that_names_the_nearest() {
 fn a_port_in_use_is_an_error_that_names_it() {
     let sandbox = sandbox();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let mut command = sandbox.server().command().unwrap();
-    // The last of two flags wins.
-    command.args(["--agent-address", &address]);
-    let output = process::output(&mut command).unwrap();
-    let text = printed(&output);
-    assert!(!output.status.success() && output.status.code().is_some(), "{text}");
-    assert!(text.contains(&address) && text.contains("in use"), "{text}");
+    let (taken, any) = (taken.local_addr().unwrap(), "127.0.0.1:0".parse().unwrap());
+    for addresses in [Endpoints { agent: taken, admin: any }, Endpoints { agent: any, admin: taken }] {
+        let output = process::output(&mut sandbox.server().at(addresses).command().unwrap()).unwrap();
+        let text = printed(&output);
+        assert!(!output.status.success() && output.status.code().is_some(), "{text}");
+        assert!(text.contains(&taken.to_string()) && text.contains("in use"), "{text}");
+    }
 }
 
 #[test]

@@ -141,6 +141,13 @@ impl Server {
         self
     }
 
+    /// Where it shall listen, instead of anywhere.
+    #[must_use]
+    pub fn at(mut self, addresses: Endpoints) -> Self {
+        self.addresses = Some(addresses);
+        self
+    }
+
     /// The state folder.
     pub fn state_dir(&self) -> &Path {
         &self.state_dir

@@ -127,7 +127,17 @@ pub fn table(candidates: &[Candidate]) -> String {
     };
     write(format_args!(
         "{:<14} {:<20} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9} {:>7}",
-        "subject", "algorithm", "rec@1%", "at least", "PR-AUC", "ROC-AUC", "recall", "FPR", "attacks", "bytes", "seconds"
+        "subject",
+        "algorithm",
+        "rec@1%",
+        "at least",
+        "PR-AUC",
+        "ROC-AUC",
+        "recall",
+        "FPR",
+        "attacks",
+        "bytes",
+        "seconds"
     ));
     for candidate in candidates {
         let summary = &candidate.summary;
