@@ -16,7 +16,12 @@ pub(super) fn begin(config: &LogConfig) -> Result<(), ParseError> {
         LogFormat::Json => true,
         LogFormat::Text => false,
     };
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(terminal);
+    // A log that cannot be written (a full disk) must not end the process: the default is to print that, and to panic.
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(terminal)
+        .log_internal_errors(false);
     // Fails when the process has a subscriber: then it logs there.
     if json {
         subscriber.json().try_init().ok()
