@@ -16,7 +16,7 @@
 //!   started; the caller is told and does the counting.
 //!
 //! Layout of the folder: `sled/` (one tree: keys `m…` metadata, `r<priority><number><chunk>` records in chunks of at
-//! most [`record::CHUNK_BYTES_MAX`], since larger values stay in sled's memory), `sent`, and while opening `opening`.
+//! most [`record::CHUNK_BYTES_MAX`], since larger values stay in sled's memory), `sent`, `reserve`, and while opening `opening`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,7 @@ pub use crate::buffer::error::BufferError;
 pub use crate::buffer::folder::{Damage, SET_ASIDE_MAX};
 use crate::buffer::record::{Header, RecordKey};
 pub use crate::buffer::record::{PAYLOAD_BYTES_MAX, Priority, RecordNumber, TAG_BYTES_MAX};
+use crate::buffer::reserve::Reserve;
 use crate::buffer::sent::SentMark;
 pub use crate::buffer::store::KeyValue;
 use crate::buffer::store::Store;
@@ -33,6 +34,7 @@ use crate::buffer::totals::Totals;
 mod error;
 mod folder;
 mod record;
+mod reserve;
 mod sent;
 mod store;
 #[cfg(test)]
@@ -99,6 +101,8 @@ pub struct MetadataWrite {
     pub value: Option<Vec<u8>>,
 }
 
+/// An empty store smaller than this is not worth being made anew.
+const RECLAIM_BYTES_MIN: u64 = 16 * 1024 * 1024;
 /// Longest metadata key.
 pub const METADATA_KEY_BYTES_MAX: usize = 64;
 /// Longest metadata value.
@@ -125,6 +129,7 @@ pub struct Buffer {
     folder: PathBuf,
     store: Store,
     sent: SentMark,
+    reserve: Reserve,
     totals: Totals,
     /// Handed out since the last rollback: at most the caller's window.
     leased: BTreeMap<RecordNumber, RecordKey>,
@@ -146,12 +151,21 @@ impl Buffer {
 
     fn with_store(folder: &Path, config: BufferConfig, store: Store) -> Result<Self, BufferError> {
         let sent = SentMark::open(&folder.join("sent"))?;
+        let reserve = Reserve::open(&folder.join("reserve"));
         let mut totals = Totals::load(&store)?;
         // After damage the store can be older than the mark; numbers are never used twice.
         totals.next = totals.next.max(sent.through().next());
         let leased = BTreeMap::new();
-        let mut buffer =
-            Self { config, folder: folder.to_owned(), store, sent, totals, leased, cursor: RecordNumber::FIRST };
+        let mut buffer = Self {
+            config,
+            folder: folder.to_owned(),
+            store,
+            sent,
+            reserve,
+            totals,
+            leased,
+            cursor: RecordNumber::FIRST,
+        };
         buffer.forget_missing()?;
         Ok(buffer)
     }
@@ -190,7 +204,8 @@ impl Buffer {
     /// records that had to go: all in one step that a crash leaves done or not done.
     ///
     /// # Errors
-    /// [`BufferError::Full`] when no room can be made, [`BufferError::TooLarge`]; nothing has changed then. After
+    /// [`BufferError::Full`] when no room can be made, [`BufferError::TooLarge`], [`BufferError::NoSpace`] when the
+    /// disk is full; nothing has changed then. After
     /// [`BufferError::Io`] and [`BufferError::Damaged`] the step may have been done or not: call
     /// [`Buffer::reopen`] and look at the metadata.
     pub fn append(
@@ -198,6 +213,7 @@ impl Buffer {
         record: NewRecord<'_>,
         metadata: impl FnOnce(&[RecordInfo]) -> Vec<MetadataWrite>,
     ) -> Result<RecordNumber, BufferError> {
+        self.reserve.hold().map_err(|source| BufferError::NoSpace { path: self.folder.clone(), source })?;
         let number = self.totals.next;
         let key = RecordKey { priority: record.priority, number };
         let chunks = record::encode(&record)?;
@@ -226,8 +242,8 @@ impl Buffer {
         let infos: Vec<RecordInfo> = evicted.into_iter().map(|victim| victim.info).collect();
         put_metadata(&mut batch, &metadata(&infos))?;
         totals.put(&mut batch);
-        self.store.apply(batch)?;
-        self.store.flush()?;
+        self.write(batch)?;
+        self.flush()?;
         self.totals = totals;
         Ok(number)
     }
@@ -311,8 +327,8 @@ impl Buffer {
     pub fn write_metadata(&mut self, metadata: &[MetadataWrite]) -> Result<(), BufferError> {
         let mut batch = sled::Batch::default();
         put_metadata(&mut batch, metadata)?;
-        self.store.apply(batch)?;
-        self.store.flush()
+        self.write(batch)?;
+        self.flush()
     }
 
     /// Makes everything so far durable.
@@ -320,7 +336,24 @@ impl Buffer {
     /// # Errors
     /// [`BufferError::Io`], [`BufferError::Damaged`], [`BufferError::Closed`].
     pub fn flush(&mut self) -> Result<(), BufferError> {
-        self.store.flush()
+        let result = self.store.flush();
+        self.release_when_full(result)
+    }
+
+    /// Gives the disk space of an empty buffer back: its log shrinks late and not to the bottom. Does nothing while
+    /// there are records, or when it is not worth it.
+    ///
+    /// # Errors
+    /// [`BufferError::Io`], [`BufferError::Damaged`], [`BufferError::Closed`]; nothing is lost.
+    pub fn reclaim(&mut self) -> Result<(), BufferError> {
+        if self.totals.records() > 0 || self.store.disk_bytes() < RECLAIM_BYTES_MIN {
+            return Ok(());
+        }
+        let before = self.store.disk_bytes();
+        let metadata = self.store.scan(&metadata_key(b""))?;
+        folder::replace_store(&self.folder, &mut self.store, metadata)?;
+        tracing::debug!(before, after = self.store.disk_bytes(), "an empty buffer gave its disk space back");
+        Ok(())
     }
 
     /// What lies in the buffer.
@@ -407,9 +440,24 @@ impl Buffer {
         totals.subtract(key.priority, stored.info(key).items, stored.bytes());
         put_metadata(&mut batch, metadata)?;
         totals.put(&mut batch);
-        self.store.apply(batch)?;
+        self.write(batch)?;
         self.totals = totals;
         Ok(())
+    }
+
+    fn write(&mut self, batch: sled::Batch) -> Result<(), BufferError> {
+        let result = self.store.apply(batch);
+        self.release_when_full(result)
+    }
+
+    /// When there is no space left, the reserve makes room for opening the store again and for removing records.
+    fn release_when_full(&mut self, result: Result<(), BufferError>) -> Result<(), BufferError> {
+        if let Err(BufferError::Io { source, .. }) = &result
+            && source.kind() == std::io::ErrorKind::StorageFull
+        {
+            self.reserve.release();
+        }
+        result
     }
 }
 

@@ -29,7 +29,7 @@ mod operator;
 mod peer;
 mod status;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// Streams at a time in a connection of an agent: it needs three.
 pub const AGENT_STREAMS_MAX: u32 = 8;

@@ -123,6 +123,8 @@ fn variables() -> impl Iterator<Item = (String, String)> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -136,6 +138,46 @@ mod tests {
             ("--admin-address", "admin_listener.address", "127.0.0.1:0".to_owned()),
         ];
         assert_eq!(overrides.flags, flags);
+    }
+
+    /// What `serve` ends with, given a state folder, a configuration and more flags.
+    fn exit_code(state: &Path, config: &str, flags: &[&str]) -> u8 {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("server.toml");
+        std::fs::write(&path, format!("log.filter = 'off'\n{config}")).unwrap();
+        let line = ["picket-server", "serve", "--state-dir", state.to_str().unwrap()];
+        let line = line.into_iter().chain(["--config", path.to_str().unwrap()]).chain(flags.iter().copied());
+        let Arguments { command: Command::Serve(arguments) } = Arguments::try_parse_from(line).unwrap();
+        exit::number(&serve(arguments).unwrap_err())
+    }
+
+    #[test]
+    fn each_mistake_has_its_exit_code() {
+        let state = tempfile::TempDir::new().unwrap();
+        let state = state.path();
+        assert_eq!(exit_code(state, "[ingest]\nagent_burst = 1", &[]), 3);
+        assert_eq!(exit_code(state, "log = 1", &[]), 3);
+        assert_eq!(exit_code(state, "", &["--agent-address", "here"]), 3);
+        assert_eq!(exit_code(Path::new("/proc/none"), "", &[]), 3);
+
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = taken.local_addr().unwrap().to_string();
+        assert_eq!(exit_code(state, "", &["--agent-address", &taken]), 3);
+        let free = ["--agent-address", "127.0.0.1:0", "--admin-address", "127.0.0.1:0"];
+        assert_eq!(exit_code(state, "pki.server_names = ['not a name']", &free), 3);
+
+        std::fs::remove_dir_all(state.join("pki")).unwrap();
+        std::fs::write(state.join("ca.pem"), "").unwrap();
+        assert_eq!(exit_code(state, "", &free), 4);
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_bad_input_and_help_is_not() {
+        let code = |line: &[&str]| format!("{:?}", main(line.iter().map(OsString::from)));
+        assert_eq!(code(&["picket-server", "--help"]), format!("{:?}", ExitCode::SUCCESS));
+        for line in [&["picket-server"][..], &["picket-server", "explode"], &["picket-server", "serve", "--no"]] {
+            assert_eq!(code(line), format!("{:?}", ExitCode::from(2)), "{line:?}");
+        }
     }
 
     #[test]

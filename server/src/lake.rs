@@ -175,19 +175,22 @@ impl Lake {
     /// # Errors
     /// [`LakeError::Table`], [`LakeError::Wal`]; the records stay in the log and the next commit tries again.
     pub async fn commit(&self) -> Result<CommitSummary, LakeError> {
-        let target = self.inner.wal.end().position;
+        let target = self.inner.wal.end();
         self.on_threads(move |inner| async move { commit::commit_through(&inner, target).await }).await
     }
 
-    /// As [`Self::commit`]; then compacts and vacuums tables when it is time to.
+    /// As [`Self::commit`]; then compacts and vacuums tables when it is time to. That this failed is only logged: it
+    /// leaves the tables as they were, and is tried again.
     ///
     /// # Errors
-    /// As [`Self::commit`]; a failed compaction leaves the table as it was.
+    /// As [`Self::commit`].
     pub async fn commit_and_maintain(&self) -> Result<CommitSummary, LakeError> {
-        let target = self.inner.wal.end().position;
+        let target = self.inner.wal.end();
         self.on_threads(move |inner| async move {
             let summary = commit::commit_through(&inner, target).await?;
-            commit::maintain(&inner, false).await?;
+            if let Err(error) = commit::maintain(&inner, false).await {
+                tracing::warn!(%error, "cannot compact or vacuum");
+            }
             Ok(summary)
         })
         .await
@@ -232,7 +235,7 @@ impl Lake {
     /// [`LakeError::Read`]; those of [`Self::commit`].
     pub async fn exists(&self, ids: &[EventId]) -> Result<Vec<bool>, LakeError> {
         let ids = ids.to_vec();
-        let target = self.inner.wal.end().position;
+        let target = self.inner.wal.end();
         self.on_threads(move |inner| async move {
             let mut found = scan::exists(&inner, &ids).await?;
             if ids.iter().any(|id| !found.contains(id)) {

@@ -22,18 +22,19 @@ impl Reporter {
         file: StatusFile,
     ) -> std::io::Result<(Self, watch::Receiver<Arc<Snapshot>>)> {
         let first = Arc::new(sources.snapshot());
-        write(&file, &first);
+        let mut is_writable = true;
+        write(&file, &first, &mut is_writable);
         let (news, latest) = watch::channel(first);
         let (stop, stopped) = sync_channel(1);
         let thread = Builder::new().name("status".to_owned()).spawn(move || {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(INTERVAL) {
                 let snapshot = Arc::new(sources.snapshot());
-                write(&file, &snapshot);
+                write(&file, &snapshot, &mut is_writable);
                 news.send_replace(snapshot);
             }
             let mut last = sources.snapshot();
             last.stopped = true;
-            write(&file, &last);
+            write(&file, &last, &mut is_writable);
         })?;
         Ok((Self { stop, thread }, latest))
     }
@@ -47,8 +48,13 @@ impl Reporter {
     }
 }
 
-fn write(file: &StatusFile, snapshot: &Snapshot) {
-    if let Err(error) = file.write(snapshot) {
-        tracing::warn!(%error, "the status could not be written");
+/// Writes the file; says so only when it begins to fail.
+fn write(file: &StatusFile, snapshot: &Snapshot, was_writable: &mut bool) {
+    let result = file.write(snapshot);
+    if let Err(error) = &result
+        && *was_writable
+    {
+        tracing::warn!(%error, "the status cannot be written");
     }
+    *was_writable = result.is_ok();
 }

@@ -32,6 +32,14 @@ pub enum BufferError {
         /// The configured ceiling.
         ceiling: u64,
     },
+    /// The disk is full; what there is can be leased and removed.
+    #[error("no space on the disk for the buffer in {}", path.display())]
+    NoSpace {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// More bytes than one value may have.
     #[error("a {what} of {bytes} bytes is more than the {max} that fit")]
     TooLarge {

@@ -12,7 +12,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::buffer::BufferError;
-use crate::buffer::store::{Store, panic_message};
+use crate::buffer::store::{KeyValue, Store, panic_message};
+use crate::state_file;
 
 /// How many damaged stores are kept for people to look at.
 pub const SET_ASIDE_MAX: usize = 2;
@@ -36,6 +37,7 @@ pub struct Damage {
 /// Opens the store in `folder`; sets a damaged one aside and starts afresh.
 pub(crate) fn open_or_set_aside(folder: &Path) -> Result<(Store, Option<Damage>), BufferError> {
     make_folder(folder)?;
+    finish_replacement(folder)?;
     let detail = match open_guarded(folder) {
         Ok(store) => return Ok((store, None)),
         Err(BufferError::Damaged { detail }) => detail,
@@ -85,12 +87,52 @@ fn set_aside_folders(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
 }
 
 fn make_folder(folder: &Path) -> Result<(), BufferError> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|source| BufferError::Io {
+    state_file::make_private_folder(folder).map_err(|source| BufferError::Io {
         operation: "make",
         path: folder.to_owned(),
         source,
     })
+}
+
+/// Replaces a store by a new one that holds only `pairs`. Killed at any moment, the next opening finds the old store
+/// or the new one.
+pub(crate) fn replace_store(folder: &Path, store: &mut Store, pairs: Vec<KeyValue>) -> Result<(), BufferError> {
+    let (current, new, old) = (folder.join("sled"), folder.join("sled.new"), folder.join("sled.old"));
+    let io = |source| BufferError::Io { operation: "replace", path: folder.to_owned(), source };
+    remove_if_there(&new).map_err(io)?;
+    let mut fresh = open_with_retries(&new)?;
+    let mut batch = sled::Batch::default();
+    for (key, value) in pairs {
+        batch.insert(key, value);
+    }
+    fresh.apply(batch)?;
+    fresh.flush()?;
+    fresh.close();
+    store.close();
+    fs::rename(&current, &old).and_then(|()| fs::rename(&new, &current)).map_err(io)?;
+    state_file::sync_folder_of(&current).map_err(io)?;
+    *store = open_with_retries(&current)?;
+    remove_if_there(&old).map_err(io)
+}
+
+/// What [`replace_store`] left when it did not come to its end.
+fn finish_replacement(folder: &Path) -> Result<(), BufferError> {
+    let (current, new, old) = (folder.join("sled"), folder.join("sled.new"), folder.join("sled.old"));
+    let finish = || {
+        if old.exists() && !current.exists() {
+            fs::rename(&old, &current)?;
+        }
+        remove_if_there(&new)?;
+        remove_if_there(&old)
+    };
+    finish().map_err(|source| BufferError::Io { operation: "tidy up", path: folder.to_owned(), source })
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
 }
 
 fn open_guarded(folder: &Path) -> Result<Store, BufferError> {
@@ -101,9 +143,16 @@ fn open_guarded(folder: &Path) -> Result<Store, BufferError> {
     if attempts >= ATTEMPTS_MAX {
         return Err(BufferError::Damaged { detail: format!("opening it ended the agent {attempts} times") });
     }
-    fs::write(&marker, vec![b'.'; attempts + 1]).map_err(io)?;
+    match fs::write(&marker, vec![b'.'; attempts + 1]) {
+        // On a full disk the attempt goes uncounted: what there is must be readable, to be delivered and make room.
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+        written => written.map_err(io)?,
+    }
     let result = open_with_retries(&folder.join("sled"));
-    fs::remove_file(&marker).map_err(io)?;
+    match fs::remove_file(&marker) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        removed => removed.map_err(io)?,
+    }
     result
 }
 

@@ -307,6 +307,49 @@ fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
+#[test]
+fn an_emptied_buffer_gives_its_disk_space_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("buffer");
+    let mut buffer = open(&folder, ROOMY);
+    buffer.write_metadata(&[MetadataWrite { key: b"kept".to_vec(), value: Some(b"1".to_vec()) }]).unwrap();
+    for index in 0..16_u8 {
+        append(&mut buffer, Priority::Normal, &vec![index; PAYLOAD_BYTES_MAX]);
+    }
+    let next = buffer.totals.next;
+    buffer.reclaim().unwrap();
+    assert!(buffer.stats().disk_bytes > RECLAIM_BYTES_MIN, "not while there are records");
+    for record in lease_all(&mut buffer) {
+        buffer.commit(record.info.number, &[]).unwrap();
+    }
+    // A file that is still large, whatever the store gave back by itself.
+    if buffer.stats().disk_bytes >= RECLAIM_BYTES_MIN {
+        buffer.reclaim().unwrap();
+    }
+    assert!(buffer.stats().disk_bytes < RECLAIM_BYTES_MIN);
+    assert_eq!(buffer.metadata(b"kept").unwrap().as_deref(), Some(&b"1"[..]));
+    assert_eq!(append(&mut buffer, Priority::Normal, b"x"), next, "numbers go on");
+    drop(buffer);
+    assert_eq!(payloads(&mut open(&folder, ROOMY)), [b"x"]);
+    assert!(!folder.join("sled.old").exists() && !folder.join("sled.new").exists());
+}
+
+#[test]
+fn a_replacement_that_was_cut_short_is_finished() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("buffer");
+    append(&mut open(&folder, ROOMY), Priority::Normal, b"x");
+    // Killed between the two renames.
+    copy_tree(&folder.join("sled"), &folder.join("sled.new"));
+    fs::rename(folder.join("sled"), folder.join("sled.old")).unwrap();
+    assert_eq!(payloads(&mut open(&folder, ROOMY)), [b"x"]);
+    // Killed before the first, and after the second.
+    copy_tree(&folder.join("sled"), &folder.join("sled.new"));
+    copy_tree(&folder.join("sled"), &folder.join("sled.old"));
+    assert_eq!(payloads(&mut open(&folder, ROOMY)), [b"x"]);
+    assert!(!folder.join("sled.old").exists() && !folder.join("sled.new").exists());
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Append { priority: usize, items: u32, bytes: usize },

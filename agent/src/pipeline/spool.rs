@@ -310,6 +310,7 @@ impl Spool {
             inner.records_unreadable += lease.unreadable;
             if inner.buffer.stats().records == 0 {
                 inner.reconcile_empty()?;
+                inner.buffer.reclaim()?;
             }
             Ok(lease)
         })?;
@@ -474,6 +475,10 @@ impl Inner {
     }
 
     fn note(&mut self, error: &BufferError) {
+        if matches!(error, BufferError::Closed) {
+            // It is closed because of an error that was noted.
+            return;
+        }
         self.errors += 1;
         let text = error_text::chain(error);
         if self.last_error.as_ref() != Some(&text) {
@@ -504,7 +509,7 @@ impl Inner {
         }
         self.last_reopen = Some(Instant::now());
         self.generation += 1;
-        let mut damage = self.buffer.reopen()?;
+        let mut damage = self.buffer.reopen().inspect_err(|error| self.last_error = Some(error_text::chain(error)))?;
         if damage.is_none() {
             let stored = load(&self.buffer)?;
             if matches!(cause, BufferError::Damaged { .. }) || self.accounts.is_ahead_of(&stored) {

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::round::{Round, prepare};
 use super::table::Table;
 use super::{Inner, Lake, LakeError};
-use crate::wal::{WalCursor, WalPosition};
+use crate::wal::{LogEnd, WalCursor};
 
 /// Frame bytes read from the log for one round.
 pub const ROUND_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -103,10 +103,10 @@ impl Committer {
 }
 
 /// Moves every record before `target`; returns when readers see them.
-pub(super) async fn commit_through(inner: &Inner, target: WalPosition) -> Result<CommitSummary, LakeError> {
+pub(super) async fn commit_through(inner: &Inner, target: LogEnd) -> Result<CommitSummary, LakeError> {
     let mut state = inner.commit.lock().await;
     let mut summary = CommitSummary::default();
-    while state.cursor.position() < target {
+    while state.cursor.position() < target.position {
         let started = Instant::now();
         let Some(events) = commit_round(inner, &mut state).await.inspect_err(|_| {
             inner.counters.commit_errors.fetch_add(1, Ordering::Relaxed);
@@ -123,6 +123,9 @@ pub(super) async fn commit_through(inner: &Inner, target: WalPosition) -> Result
         let microseconds = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         counters.last_round_us.store(microseconds, Ordering::Relaxed);
     }
+    // Records that turned out damaged were counted when they were stored, and do not wait any more either.
+    inner.counters.committed_bytes.fetch_max(target.bytes, Ordering::Relaxed);
+    inner.counters.committed_position.fetch_max(target.position.0, Ordering::Relaxed);
     Ok(summary)
 }
 

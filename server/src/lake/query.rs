@@ -134,8 +134,13 @@ impl Query {
         if schema.send(Ok(rows.schema())).is_err() {
             return;
         }
-        let sent = self.in_time(async { Ok(self.send_rows(&mut rows, &batches).await) }).await;
-        if let Err(error) | Ok(Err(error)) = sent {
+        let sent = async {
+            if let Err(error) = self.send_rows(&mut rows, &batches).await {
+                batches.fail(error).await;
+            }
+            Ok(())
+        };
+        if let Err(error) = self.in_time(sent).await {
             batches.try_fail(error);
         }
     }

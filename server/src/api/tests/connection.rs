@@ -27,7 +27,7 @@ async fn closed(mut socket: TcpStream) -> Vec<u8> {
 async fn who_does_not_shake_hands_is_cut_off() {
     let server = TestServer::builder().timeouts(Timeouts { handshake: SOON, ..Timeouts::default() }).start().await;
     let mut bystander = Bystander::new(&server).await;
-    let silent = TcpStream::connect(server.address).await.unwrap();
+    let silent = TcpStream::connect(server.target.address).await.unwrap();
     assert!(closed(silent).await.is_empty());
     bystander.is_served().await;
     server.stop().await;
@@ -38,7 +38,7 @@ async fn who_does_not_speak_tls_is_cut_off() {
     let server = TestServer::start().await;
     let mut bystander = Bystander::new(&server).await;
     for words in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[0xff; 4096]] {
-        let mut rude = TcpStream::connect(server.address).await.unwrap();
+        let mut rude = TcpStream::connect(server.target.address).await.unwrap();
         rude.write_all(words).await.unwrap();
         closed(rude).await;
         bystander.is_served().await;
@@ -66,7 +66,7 @@ async fn who_is_nobody_does_not_stay() {
     let timeouts = Timeouts { anonymous: SOON, drain: SOON, ..Timeouts::default() };
     let server = TestServer::builder().timeouts(timeouts).start().await;
     let mut bystander = Bystander::new(&server).await;
-    let anonymous = Agent::tls_only(&server).await;
+    let anonymous = Agent::tls_only(&server.target).await;
     assert!(!closed_tls(anonymous).await, "closed without an answer to nothing");
     bystander.is_served().await;
     server.stop().await;
@@ -109,10 +109,10 @@ async fn a_host_has_two_connections() {
     let mut bystander = Bystander::new(&server).await;
     let first = server.enroll().await;
     let delivery = first.deliver().await.unwrap();
-    let second = first.reconnect(&server).await.unwrap();
+    let second = first.reconnect(&server.target).await.unwrap();
     second.check_in().await.unwrap();
     assert_eq!(HOST_CONNECTIONS_MAX, 2);
-    let third = match first.reconnect(&server).await {
+    let third = match first.reconnect(&server.target).await {
         Ok(third) => third.check_in().await.map(drop),
         Err(refused) => Err(refused),
     };
@@ -121,7 +121,7 @@ async fn a_host_has_two_connections() {
     drop((first, delivery));
     // Its place is free as soon as the server has noticed.
     loop {
-        if let Ok(next) = second.reconnect(&server).await
+        if let Ok(next) = second.reconnect(&server.target).await
             && next.renew().await.is_ok()
         {
             break;
@@ -137,9 +137,9 @@ async fn connections_over_the_limit_wait_for_a_place() {
     let mut delivery = agent.deliver().await.unwrap();
     delivery.send(Frames::new(7).next(1)).await.unwrap();
     // The enrolment's connection has gone or goes; this one takes the second place.
-    let squatter = Agent::tls_only(&server).await;
+    let squatter = Agent::tls_only(&server.target).await;
     let waiting = tokio::spawn({
-        let address = server.address;
+        let address = server.target.address;
         async move {
             let mut socket = TcpStream::connect(address).await.unwrap();
             socket.write_all(b"rubbish").await.unwrap();

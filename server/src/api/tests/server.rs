@@ -1,7 +1,6 @@
 //! A server's agent side in this process: real listener, certificates, metastore and log, on a free port.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::agent::{Agent, Credentials};
+use super::agent::{Agent, Credentials, Target};
 use crate::api::{AGENT_STREAMS_MAX, AgentServices};
 use crate::clock::UnixSeconds;
 use crate::fleet::{DesiredState, Fleet, ModelSource, ModelSourceError};
@@ -26,7 +25,7 @@ use crate::wal::{Wal, WalConfig};
 const DAY: Duration = Duration::from_secs(86_400);
 
 pub(super) struct TestServer {
-    pub(super) address: SocketAddr,
+    pub(super) target: Target,
     pub(super) authority: Arc<CertificateAuthority>,
     pub(super) enrollment: Arc<Enrollment>,
     pub(super) fleet: Arc<Fleet>,
@@ -110,12 +109,12 @@ impl TestServerBuilder {
             hosts: Some(Arc::clone(&hosts)),
         };
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), config).await.unwrap();
-        let address = listener.address();
+        let target = Target { address: listener.address(), authority: authority.certificate().clone() };
         let tls = agent_tls(authority.certificate(), certificate).unwrap();
         let stop = CancellationToken::new();
         let serving = tokio::spawn(listener.serve(tls, services.routes(), stop.clone()));
         TestServer {
-            address,
+            target,
             authority,
             enrollment,
             fleet,
@@ -158,10 +157,7 @@ impl TestServer {
 
     /// A new host, enrolled and connected.
     pub(super) async fn enroll(&self) -> Agent {
-        let anonymous = Agent::anonymous(self).await.unwrap();
-        let key = Credentials::new_key();
-        let identity = anonymous.enroll(&self.join_token(1).await, &Credentials::request(&key)).await.unwrap();
-        Agent::connect(self, Credentials::new(&identity, &key)).await.unwrap()
+        Agent::enrolled(&self.target, &self.join_token(1).await).await.unwrap()
     }
 
     /// A host with a certificate of this server's authority that the metastore does not know.
@@ -176,7 +172,7 @@ impl TestServer {
             trust_bundle: vec![self.authority.certificate().clone()],
             model_verifying_keys: Vec::new(),
         };
-        Agent::connect(self, Credentials::new(&identity.into(), &key)).await.unwrap()
+        Agent::connect(&self.target, Credentials::new(&identity.into(), &key)).await.unwrap()
     }
 
     pub(super) async fn stop(self) {

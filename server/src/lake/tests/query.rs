@@ -162,6 +162,23 @@ async fn a_dropped_result_frees_its_place() {
     assert_eq!(state.sql("SELECT 1 AS one").await, [json!({"one": 1})]);
 }
 
+/// Rows come first, and then a value that cannot be computed.
+#[tokio::test]
+async fn an_error_in_the_middle_is_told() {
+    let state = filled().await;
+    let sql = "SELECT 1 / (50000 - value) FROM generate_series(1, 60000)";
+    let mut stream = state.lake.query(sql, 1_000_000, Duration::from_secs(60)).await.unwrap();
+    let mut rows = 0;
+    let error = loop {
+        match stream.try_next().await {
+            Ok(Some(batch)) => rows += batch.num_rows(),
+            Ok(None) => panic!("ended after {rows} rows"),
+            Err(error) => break error,
+        }
+    };
+    assert!(rows > 0 && matches!(error, LakeError::Sql(_)), "{rows} {error:?}");
+}
+
 /// Planning recurses over an expression: without the limit on tokens these overflow the stack and end the process.
 #[tokio::test]
 async fn long_expressions_do_not_overflow_the_stack() {
