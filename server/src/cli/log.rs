@@ -16,7 +16,8 @@ pub(super) fn begin(config: &LogConfig) -> Result<(), ParseError> {
         LogFormat::Json => true,
         LogFormat::Text => false,
     };
-    // A log that cannot be written (a full disk) must not end the process: the default is to print that, and to panic.
+    // A log that cannot be written (its disk is full) must not end what it logs: by default the failure is printed,
+    // and that printing panics.
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
