@@ -183,6 +183,9 @@ fn tracefs() -> io::Result<&'static Path> {
             return Ok(path);
         }
     }
+    if !rustix::process::geteuid().is_root() {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "only root may use tracefs"));
+    }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     nix::mount::mount(Some("tracefs"), TRACEFS, Some("tracefs"), flags, None::<&str>).map_err(|error| {
         io::Error::new(io::Error::from(error).kind(), format!("tracefs cannot be mounted at {TRACEFS}: {error}"))
