@@ -1,1 +1,491 @@
-//! The buffer on disk.
+//! The buffer on disk: what the agent has accepted and the server has not acknowledged.
+//!
+//! It knows only bytes. A *record* is an opaque payload with a [`Priority`], the number of items it stands for and a
+//! small opaque tag that comes back with it. Records get growing numbers and are leased in that order. Beside them
+//! lie small *metadata* values, written in the same atomic step as an append or a removal.
+//!
+//! Invariants
+//! * A record is leased only after it is durable ([`Buffer::append`] flushes before it returns).
+//! * Only [`Buffer::commit`] (acknowledged), eviction (the byte ceiling) and an unreadable record remove anything.
+//! * A record that was leased once may be at the server already: it is never evicted, even after a restart
+//!   (the highest number ever leased is in the file `sent`). So no item is both delivered and counted as evicted.
+//! * The byte ceiling holds at all times. Eviction takes the lowest priority first and the oldest of it first, and
+//!   never a higher priority than the one of the record that needs the room.
+//! * Memory does not depend on the number of records: totals are kept by addition and stored with each change.
+//! * A damaged store is set aside as `<folder>.damaged-<n>` (at most [`SET_ASIDE_MAX`] are kept) and a fresh one is
+//!   started; the caller is told and does the counting.
+//!
+//! Layout of the folder: `sled/` (one tree: keys `m…` metadata, `r<priority><number><chunk>` records in chunks of at
+//! most [`record::CHUNK_BYTES_MAX`], since larger values stay in sled's memory), `sent`, `reserve`, and while opening `opening`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub use crate::buffer::error::BufferError;
+pub use crate::buffer::folder::{Damage, SET_ASIDE_MAX};
+use crate::buffer::record::{Header, RecordKey};
+pub use crate::buffer::record::{PAYLOAD_BYTES_MAX, Priority, RecordNumber, TAG_BYTES_MAX};
+use crate::buffer::reserve::Reserve;
+use crate::buffer::sent::SentMark;
+pub use crate::buffer::store::KeyValue;
+use crate::buffer::store::Store;
+use crate::buffer::totals::Totals;
+
+mod error;
+mod folder;
+mod record;
+mod reserve;
+mod sent;
+mod store;
+#[cfg(test)]
+mod tests;
+mod totals;
+
+/// How large a buffer may grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BufferConfig {
+    /// Ceiling of the stored bytes (keys and values of records; metadata is a few kilobytes more).
+    pub bytes_max: u64,
+}
+
+/// A record to append.
+#[derive(Clone, Copy, Debug)]
+pub struct NewRecord<'a> {
+    /// What goes first when room is needed.
+    pub priority: Priority,
+    /// How many items the payload stands for; reported when it is evicted.
+    pub items: u32,
+    /// Given back with the record, at most [`TAG_BYTES_MAX`].
+    pub tag: &'a [u8],
+    /// The bytes to deliver, at most [`PAYLOAD_BYTES_MAX`].
+    pub payload: &'a [u8],
+}
+
+/// A record without its payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordInfo {
+    /// Its number.
+    pub number: RecordNumber,
+    /// Its priority.
+    pub priority: Priority,
+    /// How many items it stands for.
+    pub items: u32,
+    /// What the caller attached to it.
+    pub tag: Vec<u8>,
+}
+
+/// A record on its way to the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeasedRecord {
+    /// Everything but the payload.
+    pub info: RecordInfo,
+    /// The bytes to deliver.
+    pub payload: Vec<u8>,
+}
+
+/// What a lease gave.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lease {
+    /// In order of their numbers.
+    pub records: Vec<LeasedRecord>,
+    /// Records whose checksums did not hold; they were removed.
+    pub unreadable: u64,
+}
+
+/// A metadata value to write (`Some`) or to remove (`None`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetadataWrite {
+    /// At most [`METADATA_KEY_BYTES_MAX`].
+    pub key: Vec<u8>,
+    /// At most [`METADATA_VALUE_BYTES_MAX`].
+    pub value: Option<Vec<u8>>,
+}
+
+/// An empty store smaller than this is not worth being made anew.
+const RECLAIM_BYTES_MIN: u64 = 16 * 1024 * 1024;
+/// Longest metadata key.
+pub const METADATA_KEY_BYTES_MAX: usize = 64;
+/// Longest metadata value.
+pub const METADATA_VALUE_BYTES_MAX: usize = record::CHUNK_BYTES_MAX;
+
+/// What lies in a buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BufferStats {
+    /// Records, leased ones included.
+    pub records: u64,
+    /// Their stored bytes.
+    pub bytes: u64,
+    /// Items they stand for.
+    pub items: u64,
+    /// Records handed out and not yet acknowledged.
+    pub leased: u64,
+    /// Bytes of the store's files.
+    pub disk_bytes: u64,
+}
+
+/// See the module documentation.
+pub struct Buffer {
+    config: BufferConfig,
+    folder: PathBuf,
+    store: Store,
+    sent: SentMark,
+    reserve: Reserve,
+    totals: Totals,
+    /// Handed out since the last rollback: at most the caller's window.
+    leased: BTreeMap<RecordNumber, RecordKey>,
+    /// Where the next lease starts to look.
+    cursor: RecordNumber,
+}
+
+impl Buffer {
+    /// Opens the buffer in `folder` and makes it when there is none.
+    ///
+    /// A store that cannot be read any more is set aside and a fresh one started; the second value then says so.
+    ///
+    /// # Errors
+    /// [`BufferError::Io`] when the folder cannot be used (rights, disk full); the store is not touched then.
+    pub fn open(folder: &Path, config: BufferConfig) -> Result<(Self, Option<Damage>), BufferError> {
+        let (store, damage) = folder::open_or_set_aside(folder)?;
+        Ok((Self::with_store(folder, config, store)?, damage))
+    }
+
+    fn with_store(folder: &Path, config: BufferConfig, store: Store) -> Result<Self, BufferError> {
+        let sent = SentMark::open(&folder.join("sent"))?;
+        let reserve = Reserve::open(&folder.join("reserve"));
+        let mut totals = Totals::load(&store)?;
+        // After damage the store can be older than the mark; numbers are never used twice.
+        totals.next = totals.next.max(sent.through().next());
+        let leased = BTreeMap::new();
+        let mut buffer = Self {
+            config,
+            folder: folder.to_owned(),
+            store,
+            sent,
+            reserve,
+            totals,
+            leased,
+            cursor: RecordNumber::FIRST,
+        };
+        buffer.forget_missing()?;
+        Ok(buffer)
+    }
+
+    /// Closes the store and opens it again, after an error. All leases end.
+    ///
+    /// # Errors
+    /// As [`Buffer::open`]; the buffer is then closed, every call answers [`BufferError::Closed`], and this may be
+    /// tried again.
+    pub fn reopen(&mut self) -> Result<Option<Damage>, BufferError> {
+        self.store.close();
+        let (buffer, damage) = Self::open(&self.folder, self.config)?;
+        *self = buffer;
+        Ok(damage)
+    }
+
+    /// Closes the store, as after an error.
+    #[cfg(test)]
+    pub(crate) fn close(&mut self) {
+        self.store.close();
+    }
+
+    /// Sets the store aside whatever its state and starts a fresh one.
+    ///
+    /// # Errors
+    /// [`BufferError::Io`] when the folder cannot be renamed or the fresh store not be made.
+    pub fn set_aside(&mut self, detail: &str) -> Result<Damage, BufferError> {
+        self.store.close();
+        let damage = folder::set_aside(&self.folder, detail)?;
+        let (buffer, _) = Self::open(&self.folder, self.config)?;
+        *self = buffer;
+        Ok(damage)
+    }
+
+    /// Appends a record durably, after making room for it, and writes the metadata that `metadata` returns for the
+    /// records that had to go: all in one step that a crash leaves done or not done.
+    ///
+    /// # Errors
+    /// [`BufferError::Full`] when no room can be made, [`BufferError::TooLarge`], [`BufferError::NoSpace`] when the
+    /// disk is full; nothing has changed then. After
+    /// [`BufferError::Io`] and [`BufferError::Damaged`] the step may have been done or not: call
+    /// [`Buffer::reopen`] and look at the metadata.
+    pub fn append(
+        &mut self,
+        record: NewRecord<'_>,
+        metadata: impl FnOnce(&[RecordInfo]) -> Vec<MetadataWrite>,
+    ) -> Result<RecordNumber, BufferError> {
+        self.reserve.hold().map_err(|source| BufferError::NoSpace { path: self.folder.clone(), source })?;
+        let number = self.totals.next;
+        let key = RecordKey { priority: record.priority, number };
+        let chunks = record::encode(&record)?;
+        let needed = record::stored_bytes(&chunks);
+        let evicted = match self.plan_eviction(needed, record.priority) {
+            Err(BufferError::Full { .. }) => {
+                self.forget_missing()?;
+                self.plan_eviction(needed, record.priority)?
+            }
+            planned => planned?,
+        };
+
+        let mut batch = sled::Batch::default();
+        let mut totals = self.totals;
+        for victim in &evicted {
+            for chunk in &victim.chunk_keys {
+                batch.remove(&chunk[..]);
+            }
+            totals.subtract(victim.info.priority, victim.info.items, victim.bytes);
+        }
+        for (index, chunk) in chunks.into_iter().enumerate() {
+            batch.insert(&key.chunk(index)[..], chunk);
+        }
+        totals.add(record.priority, record.items, needed);
+        totals.next = number.next();
+        let infos: Vec<RecordInfo> = evicted.into_iter().map(|victim| victim.info).collect();
+        put_metadata(&mut batch, &metadata(&infos))?;
+        totals.put(&mut batch);
+        self.write(batch)?;
+        self.flush()?;
+        self.totals = totals;
+        Ok(number)
+    }
+
+    /// Hands out the next records in order: at most `records_max`, and no further one once `bytes_max` payload bytes
+    /// are reached.
+    ///
+    /// # Errors
+    /// [`BufferError::Io`], [`BufferError::Damaged`], [`BufferError::Closed`].
+    pub fn lease(&mut self, records_max: usize, bytes_max: usize) -> Result<Lease, BufferError> {
+        let mut lease = Lease::default();
+        let mut bytes = 0;
+        while lease.records.len() < records_max && bytes < bytes_max {
+            let Some(key) = self.next_key(self.cursor)? else { break };
+            let stored = self.read(key)?;
+            match stored.decode(key) {
+                Some(record) => {
+                    bytes += record.payload.len();
+                    self.leased.insert(key.number, key);
+                    lease.records.push(record);
+                }
+                None => {
+                    self.remove(key, &stored, &[])?;
+                    lease.unreadable += 1;
+                }
+            }
+            self.cursor = key.number.next();
+        }
+        if lease.records.is_empty() && self.leased.is_empty() {
+            self.forget_missing()?;
+        }
+        if let Some(last) = lease.records.last() {
+            self.sent.raise(last.info.number)?;
+        }
+        Ok(lease)
+    }
+
+    /// Removes a leased record and writes `metadata` in the same step. Not flushed: after a crash the record may be
+    /// there again, together with the metadata of before.
+    ///
+    /// # Errors
+    /// [`BufferError::NotLeased`]; [`BufferError::Io`], [`BufferError::Damaged`], [`BufferError::Closed`].
+    pub fn commit(&mut self, number: RecordNumber, metadata: &[MetadataWrite]) -> Result<(), BufferError> {
+        let key = *self.leased.get(&number).ok_or(BufferError::NotLeased { number })?;
+        let stored = self.read(key)?;
+        self.remove(key, &stored, metadata)?;
+        self.leased.remove(&number);
+        Ok(())
+    }
+
+    /// Ends all leases: the records will be handed out again, oldest first.
+    pub fn rollback(&mut self) {
+        self.leased.clear();
+        self.cursor = RecordNumber::FIRST;
+    }
+
+    /// Reads a metadata value.
+    ///
+    /// # Errors
+    /// [`BufferError::Io`], [`BufferError::Damaged`], [`BufferError::Closed`].
+    pub fn metadata(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BufferError> {
+        self.store.get(&metadata_key(key))
+    }
+
+    /// Reads all metadata whose key starts with `prefix`, in order of their keys.
+    ///
+    /// # Errors
+    /// [`BufferError::Io`], [`BufferError::Damaged`], [`BufferError::Closed`].
+    pub fn metadata_with_prefix(&self, prefix: &[u8]) -> Result<Vec<KeyValue>, BufferError> {
+        let mut found = self.store.scan(&metadata_key(prefix))?;
+        for (key, _) in &mut found {
+            key.remove(0);
+        }
+        Ok(found)
+    }
+
+    /// Writes metadata durably.
+    ///
+    /// # Errors
+    /// [`BufferError::TooLarge`]; [`BufferError::Io`], [`BufferError::Damaged`], [`BufferError::Closed`].
+    pub fn write_metadata(&mut self, metadata: &[MetadataWrite]) -> Result<(), BufferError> {
+        let mut batch = sled::Batch::default();
+        put_metadata(&mut batch, metadata)?;
+        self.write(batch)?;
+        self.flush()
+    }
+
+    /// Makes everything so far durable.
+    ///
+    /// # Errors
+    /// [`BufferError::Io`], [`BufferError::Damaged`], [`BufferError::Closed`].
+    pub fn flush(&mut self) -> Result<(), BufferError> {
+        let result = self.store.flush();
+        self.release_when_full(result)
+    }
+
+    /// Gives the disk space of an empty buffer back: its log shrinks late and not to the bottom. Does nothing while
+    /// there are records, or when it is not worth it.
+    ///
+    /// # Errors
+    /// [`BufferError::Io`], [`BufferError::Damaged`], [`BufferError::Closed`]; nothing is lost.
+    pub fn reclaim(&mut self) -> Result<(), BufferError> {
+        if self.totals.records() > 0 || self.store.disk_bytes() < RECLAIM_BYTES_MIN {
+            return Ok(());
+        }
+        let before = self.store.disk_bytes();
+        let metadata = self.store.scan(&metadata_key(b""))?;
+        folder::replace_store(&self.folder, &mut self.store, metadata)?;
+        tracing::debug!(before, after = self.store.disk_bytes(), "an empty buffer gave its disk space back");
+        Ok(())
+    }
+
+    /// What lies in the buffer.
+    pub fn stats(&self) -> BufferStats {
+        BufferStats {
+            records: self.totals.records(),
+            bytes: self.totals.bytes(),
+            items: self.totals.items(),
+            leased: self.leased.len() as u64,
+            disk_bytes: self.store.disk_bytes(),
+        }
+    }
+
+    /// The oldest record, leased or not.
+    ///
+    /// # Errors
+    /// [`BufferError::Io`], [`BufferError::Damaged`], [`BufferError::Closed`].
+    pub fn oldest(&self) -> Result<Option<RecordInfo>, BufferError> {
+        let Some(key) = self.next_key(RecordNumber::FIRST)? else { return Ok(None) };
+        Ok(self.store.get(&key.chunk(0))?.and_then(|first| Header::decode(&first)).map(|header| header.info(key)))
+    }
+
+    /// Chooses what must go so that `needed` more bytes fit.
+    fn plan_eviction(&self, needed: u64, priority: Priority) -> Result<Vec<Victim>, BufferError> {
+        let mut victims = Vec::new();
+        let ceiling = self.config.bytes_max;
+        let mut excess = (self.totals.bytes() + needed).saturating_sub(ceiling);
+        for class in Priority::ALL.into_iter().take_while(|class| *class <= priority) {
+            let mut from = self.sent.through().next();
+            while excess > 0 && self.totals.records_of(class) > 0 {
+                let Some(key) = self.store.first_record(class, from)? else { break };
+                let stored = self.read(key)?;
+                let bytes = stored.bytes();
+                excess = excess.saturating_sub(bytes);
+                victims.push(Victim { info: stored.info(key), bytes, chunk_keys: stored.chunk_keys() });
+                from = key.number.next();
+            }
+        }
+        if excess > 0 { Err(BufferError::Full { needed, ceiling }) } else { Ok(victims) }
+    }
+
+    /// Totals can claim more than there is after a damage that the store did not notice: corrects what is plainly
+    /// wrong, a priority without any record left.
+    fn forget_missing(&mut self) -> Result<(), BufferError> {
+        for class in Priority::ALL {
+            if self.totals.records_of(class) > 0 && self.store.first_record(class, RecordNumber::FIRST)?.is_none() {
+                self.totals.clear(class);
+            }
+        }
+        Ok(())
+    }
+
+    /// The record with the lowest number from `from` on, whatever its priority.
+    fn next_key(&self, from: RecordNumber) -> Result<Option<RecordKey>, BufferError> {
+        let mut lowest: Option<RecordKey> = None;
+        for class in Priority::ALL {
+            if self.totals.records_of(class) == 0 {
+                continue;
+            }
+            if let Some(key) = self.store.first_record(class, from)?
+                && lowest.is_none_or(|best| key.number < best.number)
+            {
+                lowest = Some(key);
+            }
+        }
+        Ok(lowest)
+    }
+
+    fn read(&self, key: RecordKey) -> Result<record::Stored, BufferError> {
+        Ok(record::Stored::new(self.store.scan(&key.prefix())?))
+    }
+
+    fn remove(
+        &mut self,
+        key: RecordKey,
+        stored: &record::Stored,
+        metadata: &[MetadataWrite],
+    ) -> Result<(), BufferError> {
+        let mut batch = sled::Batch::default();
+        for chunk in stored.chunk_keys() {
+            batch.remove(&chunk[..]);
+        }
+        let mut totals = self.totals;
+        totals.subtract(key.priority, stored.info(key).items, stored.bytes());
+        put_metadata(&mut batch, metadata)?;
+        totals.put(&mut batch);
+        self.write(batch)?;
+        self.totals = totals;
+        Ok(())
+    }
+
+    fn write(&mut self, batch: sled::Batch) -> Result<(), BufferError> {
+        let result = self.store.apply(batch);
+        self.release_when_full(result)
+    }
+
+    /// When there is no space left, the reserve makes room for opening the store again and for removing records.
+    fn release_when_full(&mut self, result: Result<(), BufferError>) -> Result<(), BufferError> {
+        if let Err(BufferError::Io { source, .. }) = &result
+            && source.kind() == std::io::ErrorKind::StorageFull
+        {
+            self.reserve.release();
+        }
+        result
+    }
+}
+
+/// A record that makes room.
+struct Victim {
+    info: RecordInfo,
+    bytes: u64,
+    chunk_keys: Vec<Vec<u8>>,
+}
+
+fn metadata_key(key: &[u8]) -> Vec<u8> {
+    [b"m", key].concat()
+}
+
+fn put_metadata(batch: &mut sled::Batch, metadata: &[MetadataWrite]) -> Result<(), BufferError> {
+    for write in metadata {
+        let value_bytes = write.value.as_ref().map_or(0, Vec::len);
+        if write.key.len() > METADATA_KEY_BYTES_MAX || value_bytes > METADATA_VALUE_BYTES_MAX {
+            return Err(BufferError::TooLarge {
+                what: "metadata",
+                bytes: write.key.len().max(value_bytes),
+                max: METADATA_VALUE_BYTES_MAX,
+            });
+        }
+        match &write.value {
+            Some(value) => batch.insert(metadata_key(&write.key), value.as_slice()),
+            None => batch.remove(metadata_key(&write.key)),
+        }
+    }
+    Ok(())
+}

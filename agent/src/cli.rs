@@ -1,1 +1,74 @@
-//! The command line.
+//! The command line of picket-agent.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::cli::enroll::EnrollArguments;
+use crate::cli::run::RunArguments;
+use crate::cli::score::ScoreArguments;
+use crate::cli::status::StatusArguments;
+
+mod enroll;
+mod exit;
+mod log;
+mod run;
+mod score;
+mod signals;
+mod status;
+#[cfg(test)]
+mod tests;
+
+/// The Picket agent: sees what happens on this host, keeps it, delivers it, and scores it on the spot.
+#[derive(Debug, Parser)]
+#[command(name = "picket-agent", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Observe, buffer, deliver and score until SIGTERM or SIGINT.
+    Run(RunArguments),
+    /// Get this host an identity with a join token.
+    Enroll(EnrollArguments),
+    /// Show how the agent is doing. Exit code 0: well, 1: degraded or not running, 3: no agent has run there.
+    Status(StatusArguments),
+    /// Score recorded events with a model, offline. Exit code 1: there are findings.
+    Score(ScoreArguments),
+}
+
+/// Where an agent keeps everything.
+#[derive(Debug, clap::Args)]
+struct StateDirArgument {
+    /// Everything the agent keeps is below this folder.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/picket")]
+    state_dir: PathBuf,
+}
+
+/// Runs picket-agent with these arguments (the first is the program's name) and returns its exit code: 0 ok, 1
+/// findings or degraded, 2 bad input, 3 configuration, 4 identity, 5 server unreachable, 70 and more internal.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(usage) => {
+            // Fails when nobody reads it any more.
+            usage.print().ok();
+            return exit::usage(&usage);
+        }
+    };
+    match arguments.command {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Enroll(arguments) => enroll::enroll(arguments),
+        Command::Status(arguments) => status::status(&arguments),
+        Command::Score(arguments) => score::score(&arguments),
+    }
+}
+
+/// Says why a command failed, on standard error.
+fn complain(error: &dyn std::error::Error) {
+    eprintln!("picket-agent: {}", crate::error_text::chain(error));
+}

@@ -16,9 +16,13 @@ pub mod cli;
 pub mod config;
 pub mod detector;
 pub mod enrich;
+mod error_text;
 pub mod identity;
 pub mod model_store;
 pub mod pipeline;
 pub mod sensor;
+mod state_file;
 pub mod status;
+#[cfg(test)]
+mod test_server;
 pub mod uplink;

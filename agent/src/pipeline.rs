@@ -1,1 +1,345 @@
-//! From sensors to the buffer and the detector.
+//! From the sensors to the buffer and the detector.
+//!
+//! ```text
+//! sensor threads ─▶ intake ─(ledger)─▶ queue ─▶ pipeline thread ─┬─▶ batch ─▶ spool (buffer + accounts, durable)
+//!                                                                └─▶ detector (never waited for)
+//! ```
+//!
+//! One thread numbers the events (sequence), gives each to the detector and into the open batch, and closes the batch
+//! when it is full or [`PipelineConfig::batch_age_ms`] old.
+//!
+//! # No event vanishes
+//! *accepted + lost before the sensors = stored + counted losses*, for every epoch, whatever happens in between:
+//! * An observation is counted in the **ledger** before it enters the queue ([`intake`], [`ledger`]).
+//! * A batch, the number of observations in it and the losses it announces become durable in **one step** of the
+//!   buffer ([`spool`], [`account`]). A kill finds them all there or none.
+//! * What the ledger has and the accounts have not was inside the process when it ended. The next epoch books it as
+//!   `pipeline/agent_killed` and says so in a `SensorLoss` event.
+//! * A loss is *booked* when it is known and *pending* until the `SensorLoss` event that announces it is durable, in
+//!   that same one step. When a batch with such an event is evicted or rejected, the loss is pending again.
+//! * The accounts are mirrored outside the buffer ([`history`](mod@history)), so that a damaged buffer can be counted:
+//!   all that was accepted and neither delivered nor announced as lost.
+//!
+//! The agent's own events (`AgentStart`, `SensorLoss`) are not part of these numbers. Seen from the server:
+//! `accepted + sensor_lost` of an epoch is the number of its rows in the tables of the sensors' classes plus the sum of
+//! `count` over all `SensorLoss` rows *about* that epoch.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use picket_common::batch::{BatchBuilder, EncodeError};
+use picket_common::event::{AgentStart, Event, EventBody, Origin, SensorLoss, Timestamp};
+use picket_common::id::{BatchSequence, Epoch, EventKey, Sequence};
+use tokio_util::sync::CancellationToken;
+
+use crate::buffer::Priority;
+use crate::pipeline::intake::Intake;
+use crate::pipeline::queue::QueueReceiver;
+use crate::pipeline::spool::{PreparedBatch, Spool};
+use crate::pipeline::tag::BatchTag;
+use crate::sensor::Observation;
+
+pub mod account;
+pub mod accounts;
+pub mod history;
+pub mod intake;
+pub mod ledger;
+pub mod loss;
+pub(crate) mod queue;
+pub mod spool;
+pub mod tag;
+#[cfg(test)]
+mod tests;
+
+/// How often losses are announced, at most.
+const LOSS_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the thread sleeps when nothing happens.
+const IDLE: Duration = Duration::from_millis(100);
+/// How often a batch is offered to a buffer that does not take it, before its events are given up.
+const APPEND_ATTEMPTS: u32 = 4;
+/// Pause after the first refused attempt; doubled for each further one.
+const APPEND_PAUSE: Duration = Duration::from_millis(150);
+
+/// Section `[pipeline]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PipelineConfig {
+    /// How long an event waits at most for others to share its batch, milliseconds.
+    pub batch_age_ms: u64,
+    /// Most events in a batch.
+    pub batch_events_max: usize,
+}
+
+impl Default for PipelineConfig {
+    fn default() -> Self {
+        Self { batch_age_ms: 200, batch_events_max: 2_048 }
+    }
+}
+
+/// The last event an alert was raised for: its batch is dropped last from a full buffer.
+#[derive(Clone, Debug, Default)]
+pub struct AlertMark(Arc<AtomicU64>);
+
+impl AlertMark {
+    /// Notes an alert for the event with this number.
+    pub fn raise(&self, sequence: Sequence) {
+        self.0.fetch_max(sequence.0.saturating_add(1), Ordering::AcqRel);
+    }
+
+    pub(crate) fn is_from(&self, first: Sequence) -> bool {
+        self.0.load(Ordering::Acquire) > first.0
+    }
+}
+
+/// What the pipeline has done so far.
+#[derive(Debug, Default)]
+pub struct PipelineCounters {
+    /// Events numbered, the agent's own among them.
+    pub events: AtomicU64,
+    /// Batches in the buffer.
+    pub batches: AtomicU64,
+    /// Bytes of their frames.
+    pub frame_bytes: AtomicU64,
+    /// Batches given up because the disk did not take them.
+    pub batches_given_up: AtomicU64,
+}
+
+/// What the pipeline thread works with.
+pub(crate) struct Pipeline<D> {
+    /// Limits of a batch.
+    pub(crate) config: PipelineConfig,
+    /// The running epoch.
+    pub(crate) epoch: Epoch,
+    /// Where batches go.
+    pub(crate) spool: Arc<Spool>,
+    /// The counters of the intake.
+    pub(crate) intake: Intake,
+    /// Takes each event in order; must not wait.
+    pub(crate) detector: D,
+    /// Raised by the detector.
+    pub(crate) alerts: AlertMark,
+    /// For the status.
+    pub(crate) counters: Arc<PipelineCounters>,
+    /// Ends the thread once the queue is empty.
+    pub(crate) stop: CancellationToken,
+}
+
+/// Starts the pipeline's thread. `queue` is the other end of the sensors' sender; `start` becomes the epoch's first
+/// event.
+///
+/// # Errors
+/// When the system refuses a thread.
+pub(crate) fn spawn<D: FnMut(Event) + Send + 'static>(
+    parts: Pipeline<D>,
+    queue: QueueReceiver<Observation>,
+    start: AgentStart,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
+    let worker = Worker::new(parts, queue);
+    std::thread::Builder::new().name("pipeline".to_owned()).spawn(move || worker.run(start))
+}
+
+/// A pipeline at work.
+struct Worker<D> {
+    parts: Pipeline<D>,
+    queue: QueueReceiver<Observation>,
+    builder: BatchBuilder,
+    open: OpenBatch,
+    next_sequence: u64,
+    next_batch: u64,
+    next_losses: Instant,
+    /// The buffer did not take the last batch: do not wait long for the next.
+    is_failing: bool,
+}
+
+/// What is known of the batch that is being filled.
+#[derive(Default)]
+struct OpenBatch {
+    since: Option<Instant>,
+    first: Option<Sequence>,
+    priority: Option<Priority>,
+    sensor_events: u32,
+    losses: Vec<SensorLoss>,
+}
+
+impl<D: FnMut(Event)> Worker<D> {
+    fn new(parts: Pipeline<D>, queue: QueueReceiver<Observation>) -> Self {
+        Self {
+            parts,
+            queue,
+            builder: BatchBuilder::new(),
+            open: OpenBatch::default(),
+            next_sequence: 0,
+            next_batch: 0,
+            next_losses: Instant::now(),
+            is_failing: false,
+        }
+    }
+
+    /// Works until it is stopped (or every sensor is gone) and the queue is empty; then stores what is left.
+    fn run(mut self, start: AgentStart) {
+        self.own_event(EventBody::AgentStart(Box::new(start)));
+        loop {
+            match self.queue.recv_timeout(self.patience()) {
+                Ok(observation) => self.observe(observation),
+                Err(RecvTimeoutError::Timeout) if self.parts.stop.is_cancelled() => break,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if self.is_due() || Instant::now() >= self.next_losses {
+                self.close();
+            }
+        }
+        while let Ok(observation) = self.queue.try_recv() {
+            self.observe(observation);
+        }
+        self.next_losses = Instant::now();
+        self.close();
+        if let Err(error) = self.parts.spool.flush(&self.parts.intake.counters()) {
+            tracing::error!(%error, "the last losses could not be written down");
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        let age = Duration::from_millis(self.parts.config.batch_age_ms);
+        let rest = self.open.since.map_or(IDLE, |since| age.saturating_sub(since.elapsed()));
+        if self.parts.stop.is_cancelled() { Duration::ZERO } else { rest.min(IDLE) }
+    }
+
+    fn is_due(&self) -> bool {
+        let age = Duration::from_millis(self.parts.config.batch_age_ms);
+        self.builder.len() >= self.parts.config.batch_events_max
+            || self.open.since.is_some_and(|since| since.elapsed() >= age)
+    }
+
+    fn observe(&mut self, observation: Observation) {
+        let priority = priority_of(&observation.body);
+        let event =
+            Event { key: self.next_key(), time: observation.time, origin: observation.origin, body: observation.body };
+        if self.push(event, priority) {
+            self.open.sensor_events += 1;
+        } else {
+            self.parts.spool.over_limit();
+        }
+    }
+
+    fn own_event(&mut self, body: EventBody) -> bool {
+        let priority = priority_of(&body);
+        let event = Event { key: self.next_key(), time: now(), origin: Origin::Agent, body };
+        self.push(event, priority)
+    }
+
+    fn next_key(&self) -> EventKey {
+        EventKey { epoch: self.parts.epoch, sequence: Sequence(self.next_sequence) }
+    }
+
+    /// Puts an event into the open batch, closing a full one first, and hands it on. `false`: no batch may hold it.
+    fn push(&mut self, event: Event, priority: Priority) -> bool {
+        let mut result = self.builder.push(&event);
+        if matches!(result, Err(EncodeError::Full { .. })) {
+            self.store_open();
+            result = self.builder.push(&event);
+        }
+        if let Err(error) = result {
+            tracing::warn!(%error, "an event could not be stored");
+            return false;
+        }
+        self.next_sequence += 1;
+        self.open.since.get_or_insert_with(Instant::now);
+        self.open.first.get_or_insert(event.key.sequence);
+        self.open.priority = self.open.priority.max(Some(priority));
+        self.parts.counters.events.fetch_add(1, Ordering::Relaxed);
+        (self.parts.detector)(event);
+        true
+    }
+
+    /// Announces losses when it is time to, then stores the open batch if there is one.
+    fn close(&mut self) {
+        if Instant::now() >= self.next_losses {
+            self.next_losses = Instant::now() + LOSS_INTERVAL;
+            for loss in self.parts.spool.pending_losses(&self.parts.intake.counters()) {
+                // Noted first: should the batch be full, `push` stores it without this loss.
+                if self.own_event(EventBody::SensorLoss(loss)) {
+                    self.open.losses.push(loss);
+                }
+            }
+        }
+        self.store_open();
+    }
+
+    fn store_open(&mut self) {
+        let open = std::mem::take(&mut self.open);
+        if self.builder.is_empty() {
+            return;
+        }
+        let event_count = u32::try_from(self.builder.len()).unwrap_or(u32::MAX);
+        let sequence = self.next_batch;
+        self.next_batch += 1;
+        let alerted = open.first.is_some_and(|first| self.parts.alerts.is_from(first));
+        let mut batch = PreparedBatch {
+            frame: Vec::new(),
+            priority: if alerted { Priority::Highest } else { open.priority.unwrap_or(Priority::Low) },
+            event_count,
+            tag: BatchTag {
+                epoch: self.parts.epoch,
+                sensor_events: open.sensor_events,
+                closed_unix_ns: now().0.unsigned_abs(),
+                losses: open.losses,
+            },
+            sequence,
+        };
+        match self.builder.finish(self.parts.epoch, BatchSequence(sequence)) {
+            Ok(frame) => {
+                batch.frame = frame;
+                self.append(&batch);
+            }
+            Err(error) => {
+                tracing::error!(%error, "a batch could not be made");
+                self.builder.clear();
+                self.parts.spool.give_up(&batch);
+            }
+        }
+    }
+
+    /// Offers a batch to the spool until it takes it, within reason.
+    fn append(&mut self, batch: &PreparedBatch) {
+        let attempts = if self.is_failing { 1 } else { APPEND_ATTEMPTS };
+        let mut pause = APPEND_PAUSE;
+        for attempt in 1..=attempts {
+            match self.parts.spool.append(batch, &self.parts.intake.counters()) {
+                Ok(()) => {
+                    self.is_failing = false;
+                    self.parts.counters.batches.fetch_add(1, Ordering::Relaxed);
+                    self.parts.counters.frame_bytes.fetch_add(batch.frame.len() as u64, Ordering::Relaxed);
+                    return;
+                }
+                Err(_) if attempt < attempts => {
+                    std::thread::sleep(pause);
+                    pause *= 2;
+                }
+                Err(_) => {}
+            }
+        }
+        self.is_failing = true;
+        self.parts.counters.batches_given_up.fetch_add(1, Ordering::Relaxed);
+        self.parts.spool.give_up(batch);
+    }
+}
+
+/// What is dropped first from a full buffer: ends of processes and connections say least, what the accounts and
+/// logins say is kept longest. (A batch with an alert goes last of all.)
+fn priority_of(body: &EventBody) -> Priority {
+    match body {
+        EventBody::ProcessStart(start) if start.seeded => Priority::Low,
+        EventBody::ProcessExit(_) | EventBody::ConnectionOpen(_) | EventBody::ConnectionClose(_) => Priority::Low,
+        EventBody::ProcessStart(_) => Priority::Normal,
+        EventBody::Authentication(_) | EventBody::SensorLoss(_) | EventBody::AgentStart(_) => Priority::High,
+    }
+}
+
+/// The wall clock, nanoseconds since 1970.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}

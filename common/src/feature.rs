@@ -35,8 +35,6 @@ mod row;
 mod series;
 mod sketch;
 #[cfg(test)]
-mod speed_tests;
-#[cfg(test)]
 mod tests;
 mod text;
 mod window;

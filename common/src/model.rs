@@ -54,6 +54,7 @@ pub use crate::model::error::{ModelError, Section};
 use crate::model::forest::Forest;
 use crate::model::linear::Linear;
 
+mod cursor;
 mod draft;
 mod error;
 mod forest;

@@ -13,11 +13,13 @@ use futures::Stream;
 use tonic::Status;
 use tonic::service::{Routes, RoutesBuilder};
 
+pub use crate::api::admin::AdminServices;
 pub use crate::api::operator::authorize;
 use crate::fleet::{Fleet, ModelSource};
 use crate::ingest::Ingest;
 use crate::pki::Enrollment;
 
+mod admin;
 mod convert;
 mod enrollment;
 mod fleet;
@@ -27,7 +29,7 @@ mod operator;
 mod peer;
 mod status;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// Streams at a time in a connection of an agent: it needs three.
 pub const AGENT_STREAMS_MAX: u32 = 8;

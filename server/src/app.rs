@@ -1,6 +1,6 @@
 //! The composition root: what the server is made of, in which order it starts and in which it stops.
 //!
-//! * Start: state folder (locked) → sockets bound → metastore, authority, log, registry → services → tasks →
+//! * Start: state folder (locked) → sockets bound → metastore, log, lake, registry, authority → services → tasks →
 //!   `run/endpoints.json`. Whatever fails on the way leaves nothing running.
 //! * Stop: `run/endpoints.json` goes → listeners take nothing new in, streams end → what was acknowledged and reported
 //!   is put where it belongs → metastore closed.
@@ -11,25 +11,27 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tonic::service::Routes;
-
 pub use self::endpoints::Endpoints;
 pub use self::state_dir::{StateDir, StateDirError};
 pub use self::supervisor::TaskFailure;
 
 use self::endpoints::EndpointsFile;
 use self::supervisor::{Stage, Supervisor};
-use crate::api::{ADMIN_STREAMS_MAX, AGENT_STREAMS_MAX, AgentServices};
+use crate::api::{ADMIN_STREAMS_MAX, AGENT_STREAMS_MAX, AdminServices, AgentServices};
 use crate::auth::{Auth, AuthError};
 use crate::clock::UnixSeconds;
 use crate::config::Config;
+use crate::dataset::{DatasetError, Datasets};
 use crate::fleet::Fleet;
 use crate::ingest::{AgentRate, Ingest};
-use crate::listener::{BindError, HostConnections, Listener, ListenerConfig, TlsError, admin_tls, agent_tls};
+use crate::label::Labels;
+use crate::lake::{Committer, Lake, LakeError};
+use crate::listener::{BindError, HostConnections, Listener, ListenerConfig, Timeouts, TlsError, admin_tls, agent_tls};
 use crate::metastore::{Metastore, MetastoreError};
 use crate::pki::{CertificateAuthority, Enrollment, EnrollmentConfig, PkiError, ServerCertificate};
 use crate::registry::{Registry, RegistryError};
 use crate::secret::SecretError;
+use crate::train::Trainings;
 use crate::wal::{Wal, WalConfig, WalError};
 
 mod endpoints;
@@ -80,6 +82,12 @@ pub enum StartError {
     /// The write-ahead log cannot be opened.
     #[error("cannot open the write-ahead log: {0}")]
     Wal(#[from] WalError),
+    /// The lake cannot be opened.
+    #[error("cannot open the lake: {0}")]
+    Lake(#[from] LakeError),
+    /// The data sets cannot be opened.
+    #[error("cannot open the data sets: {0}")]
+    Datasets(#[from] DatasetError),
     /// The registry cannot be opened.
     #[error("cannot open the model registry: {0}")]
     Registry(#[from] RegistryError),
@@ -99,6 +107,8 @@ struct Sockets {
 struct Stores {
     metastore: Metastore,
     wal: Arc<Wal>,
+    lake: Arc<Lake>,
+    datasets: Datasets,
     registry: Arc<Registry>,
 }
 
@@ -110,7 +120,7 @@ impl Server {
         let endpoints_file = EndpointsFile::clear(state.endpoints())?;
         let sockets = Sockets::bind(&config).await?;
         let endpoints = Endpoints { agent: sockets.agent.address(), admin: sockets.admin.address() };
-        let stores = Stores::open(&state).await?;
+        let stores = Stores::open(&state, &config).await?;
         let metastore = stores.metastore.clone();
 
         let mut supervisor = Supervisor::new();
@@ -150,12 +160,13 @@ impl Server {
 impl Sockets {
     async fn bind(config: &Config) -> Result<Self, BindError> {
         let hosts = Arc::new(HostConnections::default());
+        let timeouts = Timeouts { drain: config.server.stop_timeout(), ..Timeouts::default() };
         let agent = ListenerConfig {
             name: "agents",
             connections_max: config.agent_listener.connections_max.get() as usize,
             streams_max: AGENT_STREAMS_MAX,
             connection_age: Some(config.agent_listener.connection_age()),
-            drain_timeout: config.server.stop_timeout(),
+            timeouts,
             hosts: Some(Arc::clone(&hosts)),
         };
         let admin = ListenerConfig {
@@ -163,7 +174,7 @@ impl Sockets {
             connections_max: config.admin_listener.connections_max.get() as usize,
             streams_max: ADMIN_STREAMS_MAX,
             connection_age: None,
-            drain_timeout: config.server.stop_timeout(),
+            timeouts,
             hosts: None,
         };
         Ok(Self {
@@ -175,14 +186,17 @@ impl Sockets {
 }
 
 impl Stores {
-    async fn open(state: &StateDir) -> Result<Self, StartError> {
+    async fn open(state: &StateDir, config: &Config) -> Result<Self, StartError> {
         let metastore = Metastore::open(&state.metastore()).await?;
         let folder = state.wal();
         let wal = tokio::task::spawn_blocking(move || Wal::open(&folder, WalConfig::default()))
             .await
             .map_err(|_| StartError::Internal)??;
-        let registry = Registry::open(state.path(), metastore.clone()).await?;
-        Ok(Self { metastore, wal: Arc::new(wal), registry: Arc::new(registry) })
+        let wal = Arc::new(wal);
+        let lake = Arc::new(Lake::open(&state.lake(), Arc::clone(&wal), config.lake.lake_config()).await?);
+        let datasets = Datasets::open(state.path(), metastore.clone(), Arc::clone(&lake))?;
+        let registry = Arc::new(Registry::open(state.path(), metastore.clone()).await?);
+        Ok(Self { metastore, wal, lake, datasets, registry })
     }
 }
 
@@ -194,7 +208,7 @@ async fn assemble(
     stores: Stores,
     supervisor: &mut Supervisor,
 ) -> Result<(), StartError> {
-    let Stores { metastore, wal, registry } = stores;
+    let Stores { metastore, wal, lake, datasets, registry } = stores;
     let now = UnixSeconds::now();
     let auth = Auth::new(metastore.clone());
     auth.ensure_admin(&state.admin_token(), now).await?;
@@ -211,17 +225,30 @@ async fn assemble(
         model_verifying_keys: vec![registry.verifying_key().to_bytes()],
     };
     let enrollment = Arc::new(Enrollment::new(authority, metastore.clone(), enrollment));
-    let fleet = Arc::new(Fleet::new(metastore, sockets.hosts, registry.subscribe()));
+    let fleet = Arc::new(Fleet::new(metastore.clone(), sockets.hosts, registry.subscribe()));
     let rate = AgentRate {
         bytes_per_second: config.ingest.agent_bytes_per_second,
         burst_bytes: config.ingest.agent_burst_bytes,
     };
     let ingest = Arc::new(Ingest::new(wal, rate));
+    let admin_routes = AdminServices {
+        auth,
+        enrollment: Arc::clone(&enrollment),
+        fleet: Arc::clone(&fleet),
+        ingest: Arc::clone(&ingest),
+        labels: Labels::new(metastore, Arc::clone(&lake)),
+        trainings: Arc::new(Trainings::new(datasets.clone(), Arc::clone(&registry))),
+        datasets,
+        lake: Arc::clone(&lake),
+        registry: Arc::clone(&registry),
+    }
+    .routes();
     let agent_routes = AgentServices { enrollment, fleet: Arc::clone(&fleet), ingest, models: registry }.routes();
 
+    supervisor.spawn(Stage::Storage, "lake committer", |stop| Committer::new(lake).run(stop));
     supervisor.spawn(Stage::Storage, "reports of agents", |stop| fleet.keep_reports(stop));
     supervisor.spawn(Stage::Storage, "server certificate", |stop| certificate.keep_fresh(stop));
     supervisor.spawn(Stage::Intake, "agent listener", |stop| sockets.agent.serve(agent_tls, agent_routes, stop));
-    supervisor.spawn(Stage::Intake, "admin listener", |stop| sockets.admin.serve(admin_tls, Routes::default(), stop));
+    supervisor.spawn(Stage::Intake, "admin listener", |stop| sockets.admin.serve(admin_tls, admin_routes, stop));
     Ok(())
 }

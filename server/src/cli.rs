@@ -34,7 +34,7 @@ enum Command {
 struct ServeArguments {
     /// Everything the server keeps is below this folder.
     #[arg(long, value_name = "DIR")]
-    state_dir: Option<PathBuf>,
+    state_dir: Option<String>,
     /// Configuration file [default: /etc/picket/server.toml if it exists].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -51,6 +51,8 @@ struct ServeArguments {
 enum ServeError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error("configuration: `log.filter`: {0}")]
+    LogFilter(#[from] tracing_subscriber::filter::ParseError),
     #[error("cannot start the threads of the server: {0}")]
     Runtime(std::io::Error),
     #[error("cannot listen to signals: {0}")]
@@ -76,7 +78,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             match &error {
                 // There is no log yet.
-                ServeError::Config(error) => eprintln!("picket-server: {error}"),
+                ServeError::Config(_) | ServeError::LogFilter(_) => eprintln!("picket-server: {error}"),
                 error => tracing::error!(%error, "picket-server ends"),
             }
             exit::code(&error)
@@ -86,7 +88,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn serve(arguments: ServeArguments) -> Result<(), ServeError> {
     let config = Config::load(&arguments.into_overrides(), variables())?;
-    log::begin(&config.log);
+    log::begin(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_stack_size(THREAD_STACK_BYTES)
         .enable_all()
@@ -103,9 +105,8 @@ fn serve(arguments: ServeArguments) -> Result<(), ServeError> {
 
 impl ServeArguments {
     fn into_overrides(self) -> Overrides {
-        let state_dir = self.state_dir.map(|path| path.display().to_string());
         let flags = [
-            ("--state-dir", "server.state_dir", state_dir),
+            ("--state-dir", "server.state_dir", self.state_dir),
             ("--agent-address", "agent_listener.address", self.agent_address),
             ("--admin-address", "admin_listener.address", self.admin_address),
         ];
@@ -122,6 +123,8 @@ fn variables() -> impl Iterator<Item = (String, String)> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -135,6 +138,46 @@ mod tests {
             ("--admin-address", "admin_listener.address", "127.0.0.1:0".to_owned()),
         ];
         assert_eq!(overrides.flags, flags);
+    }
+
+    /// What `serve` ends with, given a state folder, a configuration and more flags.
+    fn exit_code(state: &Path, config: &str, flags: &[&str]) -> u8 {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = folder.path().join("server.toml");
+        std::fs::write(&path, format!("log.filter = 'off'\n{config}")).unwrap();
+        let line = ["picket-server", "serve", "--state-dir", state.to_str().unwrap()];
+        let line = line.into_iter().chain(["--config", path.to_str().unwrap()]).chain(flags.iter().copied());
+        let Arguments { command: Command::Serve(arguments) } = Arguments::try_parse_from(line).unwrap();
+        exit::number(&serve(arguments).unwrap_err())
+    }
+
+    #[test]
+    fn each_mistake_has_its_exit_code() {
+        let state = tempfile::TempDir::new().unwrap();
+        let state = state.path();
+        assert_eq!(exit_code(state, "[ingest]\nagent_burst = 1", &[]), 3);
+        assert_eq!(exit_code(state, "log = 1", &[]), 3);
+        assert_eq!(exit_code(state, "", &["--agent-address", "here"]), 3);
+        assert_eq!(exit_code(Path::new("/proc/none"), "", &[]), 3);
+
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = taken.local_addr().unwrap().to_string();
+        assert_eq!(exit_code(state, "", &["--agent-address", &taken]), 3);
+        let free = ["--agent-address", "127.0.0.1:0", "--admin-address", "127.0.0.1:0"];
+        assert_eq!(exit_code(state, "pki.server_names = ['not a name']", &free), 3);
+
+        std::fs::remove_dir_all(state.join("pki")).unwrap();
+        std::fs::write(state.join("ca.pem"), "").unwrap();
+        assert_eq!(exit_code(state, "", &free), 4);
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_bad_input_and_help_is_not() {
+        let code = |line: &[&str]| format!("{:?}", main(line.iter().map(OsString::from)));
+        assert_eq!(code(&["picket-server", "--help"]), format!("{:?}", ExitCode::SUCCESS));
+        for line in [&["picket-server"][..], &["picket-server", "explode"], &["picket-server", "serve", "--no"]] {
+            assert_eq!(code(line), format!("{:?}", ExitCode::from(2)), "{line:?}");
+        }
     }
 
     #[test]

@@ -25,3 +25,9 @@ impl UnixSeconds {
         Self(self.0.saturating_sub(i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)))
     }
 }
+
+/// Nanoseconds since 1970-01-01T00:00:00Z: 0 if the system's clock stands before 1970, the largest there is from 2262 on.
+pub fn unix_nanoseconds() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX)
+}

@@ -12,6 +12,8 @@ use std::time::Duration;
 use picket_common::settings::{Document, Layers, SettingsError};
 use serde::{Deserialize, Serialize};
 
+use crate::lake::LakeConfig;
+
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +35,8 @@ pub struct Config {
     pub pki: PkiConfig,
     /// Batches in.
     pub ingest: IngestConfig,
+    /// Event tables and queries.
+    pub lake: LakeSettings,
     /// What the server says about itself.
     pub log: LogConfig,
 }
@@ -84,6 +88,17 @@ pub struct IngestConfig {
     pub agent_bytes_per_second: NonZeroU64,
     /// What one agent may deliver at once after a pause, bytes.
     pub agent_burst_bytes: NonZeroU64,
+}
+
+/// `[lake]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LakeSettings {
+    /// How long an acknowledged event waits at most before queries see it, seconds.
+    pub commit_interval_s: NonZeroU32,
+    /// Memory for all queries together, and again for each building of a data set, bytes.
+    pub query_memory_bytes: NonZeroU64,
+    /// Disk space for sorts that do not fit into memory, bytes.
+    pub spill_bytes: u64,
 }
 
 /// `[log]`
@@ -168,6 +183,18 @@ impl AgentListenerConfig {
     }
 }
 
+impl LakeSettings {
+    /// The lake's own settings.
+    pub fn lake_config(&self) -> LakeConfig {
+        LakeConfig {
+            commit_interval: Duration::from_secs(self.commit_interval_s.get().into()),
+            query_memory_bytes: usize::try_from(self.query_memory_bytes.get()).unwrap_or(usize::MAX),
+            spill_bytes: self.spill_bytes,
+            ..LakeConfig::default()
+        }
+    }
+}
+
 impl PkiConfig {
     /// How long a host's certificate is valid.
     pub fn host_certificate_life(&self) -> Duration {
@@ -206,16 +233,19 @@ impl Default for PkiConfig {
 
 impl Default for IngestConfig {
     fn default() -> Self {
-        Self {
-            agent_bytes_per_second: NonZeroU64::MIN.saturating_add((4 << 20) - 1),
-            agent_burst_bytes: NonZeroU64::MIN.saturating_add((32 << 20) - 1),
-        }
+        Self { agent_bytes_per_second: mebibytes(4), agent_burst_bytes: mebibytes(32) }
+    }
+}
+
+impl Default for LakeSettings {
+    fn default() -> Self {
+        Self { commit_interval_s: non_zero(5), query_memory_bytes: mebibytes(512), spill_bytes: 4 << 30 }
     }
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { format: LogFormat::Auto, filter: "info".to_owned() }
+        Self { format: LogFormat::Auto, filter: "warn,picket_server=info".to_owned() }
     }
 }
 
@@ -228,6 +258,10 @@ const fn non_zero(value: u32) -> NonZeroU32 {
         Some(value) => value,
         None => NonZeroU32::MIN,
     }
+}
+
+fn mebibytes(count: u32) -> NonZeroU64 {
+    NonZeroU64::from(non_zero(count)).saturating_mul(NonZeroU64::from(non_zero(1 << 20)))
 }
 
 fn read(path: &Path) -> Result<Document, ConfigError> {

@@ -19,11 +19,14 @@ use picket_common::event::Timestamp;
 use picket_common::id::EventId;
 
 pub use crate::dataset::manifest::Manifest;
+pub use crate::dataset::service::{DatasetError, Datasets, NewDataset};
 
 pub mod files;
 pub mod manifest;
 pub mod replay;
 pub mod split;
+
+mod service;
 
 /// Most labels a data set is made of.
 pub const LABELS_MAX: u32 = 1_000_000;

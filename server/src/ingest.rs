@@ -61,6 +61,8 @@ pub struct Ingest {
     memory: Semaphore,
     decoders: Semaphore,
     tail: broadcast::Sender<Arc<AcceptedBatch>>,
+    /// Events announced so far.
+    announced: Mutex<u64>,
     counters: Counters,
 }
 
@@ -77,6 +79,8 @@ pub struct AcceptedBatch {
     pub host: HostId,
     /// Its events.
     pub events: Vec<Event>,
+    /// Events of all hosts that were announced before these: a gap is what a slow reader missed.
+    pub events_before: u64,
 }
 
 /// What became of a batch.
@@ -166,6 +170,7 @@ impl Ingest {
             memory: Semaphore::new(MEMORY_BYTES_MAX),
             decoders: Semaphore::new(decoders),
             tail: broadcast::Sender::new(TAIL_BATCHES_MAX),
+            announced: Mutex::default(),
             counters: Counters::default(),
         }
     }
@@ -231,15 +236,23 @@ impl Ingest {
         match self.wal.append(WalRecord { host, frame }).await {
             Ok(Appended::Stored(_)) => {
                 self.counters.events_accepted.fetch_add(events.len() as u64, Ordering::Relaxed);
-                if self.tail.receiver_count() > 0 {
-                    // Fails when the last one has just left.
-                    self.tail.send(Arc::new(AcceptedBatch { host, events })).ok();
-                }
+                self.announce(host, events);
                 Ok(Verdict::Accepted)
             }
             Ok(Appended::Duplicate) => Ok(Verdict::Duplicate),
             Err(error) if error.is_retryable() => Err(IngestError::Unavailable(error)),
             Err(error) => Ok(Verdict::Rejected(error.into())),
+        }
+    }
+
+    /// Tells those who watch, in the order of counting.
+    fn announce(&self, host: HostId, events: Vec<Event>) {
+        let mut announced = self.announced.lock();
+        let events_before = *announced;
+        *announced += events.len() as u64;
+        if self.tail.receiver_count() > 0 {
+            // Fails when the last one has just left.
+            self.tail.send(Arc::new(AcceptedBatch { host, events, events_before })).ok();
         }
     }
 

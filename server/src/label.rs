@@ -14,6 +14,10 @@ use picket_common::id::EventId;
 
 use crate::metastore::MetastoreError;
 
+pub use crate::label::service::{Labels, LabelsError};
+
+mod service;
+
 #[cfg(test)]
 mod tests;
 

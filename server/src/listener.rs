@@ -8,7 +8,7 @@
 //!   wait.
 //! * A connection is asked to end (GOAWAY, and [`Connection::draining`] for its streams) when the server stops or the
 //!   connection is old, and is cut some time later. Revoking a host cuts its connections at once.
-//! * A connection without streams for [`IDLE_TIMEOUT`] is closed: nobody holds the server's places for nothing.
+//! * A connection without streams is closed after a while: nobody holds the server's places for nothing.
 //! * Requests carry a [`Connection`] as an extension: who the peer is, by its certificate.
 
 use std::convert::Infallible;
@@ -34,16 +34,34 @@ mod hosts;
 mod tests;
 mod tls;
 
-/// How long a peer may take for the TLS handshake.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection without a client certificate may live: long enough to enrol.
-pub const ANONYMOUS_CONNECTION_AGE: Duration = Duration::from_secs(30);
-/// How long a connection may have no stream.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Connections one host may have at a time: the old one may not have been noticed to be dead when a new one comes.
 pub const HOST_CONNECTIONS_MAX: usize = 2;
 /// How long to wait before the next `accept` when the system is out of file descriptors or memory.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(200);
+
+/// How long a connection may take for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// The TLS handshake.
+    pub handshake: Duration,
+    /// All of its life, if its peer could show a host's certificate and shows none: long enough to enrol.
+    pub anonymous: Duration,
+    /// Without any stream.
+    pub idle: Duration,
+    /// To end once it was asked to.
+    pub drain: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            handshake: Duration::from_secs(5),
+            anonymous: Duration::from_secs(30),
+            idle: Duration::from_secs(60),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
 
 /// What makes one listener different from another.
 #[derive(Clone, Debug)]
@@ -56,8 +74,8 @@ pub struct ListenerConfig {
     pub streams_max: u32,
     /// How long a connection may live, ± 10 %. `None`: without end.
     pub connection_age: Option<Duration>,
-    /// How long a connection has to end once it was asked to.
-    pub drain_timeout: Duration,
+    /// How long a connection may take for what.
+    pub timeouts: Timeouts,
     /// Where the connections of each host are counted; `None` where peers have no certificates.
     pub hosts: Option<Arc<HostConnections>>,
 }

@@ -21,6 +21,7 @@ use picket_common::model::{Algorithm, ModelBody, ModelError};
 
 pub use crate::train::params::{Params, ParamsError, ValidParams};
 pub use crate::train::run::{DraftContext, Trained, Validation, train};
+pub use crate::train::service::{TRAININGS_WAITING_MAX, TrainRequest, TrainingError, Trainings};
 pub use crate::train::set::TrainingSet;
 pub use crate::train::threshold::ThresholdChoice;
 
@@ -35,6 +36,7 @@ mod logistic_regression;
 mod parallel;
 mod random_forest;
 mod run;
+mod service;
 mod smartcore_tree;
 #[cfg(test)]
 mod tests;

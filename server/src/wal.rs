@@ -33,7 +33,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -49,11 +48,12 @@ pub use self::reader::{StoredRecord, WalCursor};
 pub use self::recovery::{DAMAGE_LISTED_MAX, Damage, OpenReport};
 use self::segment::{RecordHeader, SegmentHeader};
 use self::writer::{ActiveSegment, Incoming, Request, Writer};
+use crate::clock::unix_nanoseconds;
 
 mod dedupe;
 mod error;
 #[cfg(test)]
-mod faults;
+pub(crate) mod faults;
 mod folder;
 mod reader;
 mod recovery;
@@ -199,7 +199,7 @@ impl Wal {
                     log_id: shared.log_id,
                     first_position: recovered.end.position.0,
                     previous_end: recovered.end.position.0,
-                    created_unix_ns: unix_ns_now(),
+                    created_unix_ns: unix_nanoseconds(),
                 };
                 ActiveSegment::create(&shared, &header)?
             }
@@ -236,7 +236,7 @@ impl Wal {
         let batch = batch::peek_header(&frame).map_err(|error| WalError::Frame(Arc::new(error)))?;
         let header = RecordHeader {
             position: 0,
-            received_unix_ns: unix_ns_now(),
+            received_unix_ns: unix_nanoseconds(),
             host,
             epoch: batch.epoch,
             batch_sequence: batch.batch_sequence,
@@ -332,6 +332,14 @@ impl Wal {
     }
 }
 
+#[cfg(test)]
+impl Wal {
+    /// Makes this log's disk fail, for tests of what is built on it.
+    pub(crate) fn faults(&self) -> &faults::Faults {
+        &self.shared.folder.faults
+    }
+}
+
 impl Drop for Wal {
     fn drop(&mut self) {
         self.requests = None;
@@ -347,10 +355,4 @@ impl fmt::Debug for Wal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wal").field("end", &self.end()).field("counters", &self.counters()).finish_non_exhaustive()
     }
-}
-
-/// Now. A clock before 1970 or after 2262 gives the nearest number there is.
-fn unix_ns_now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

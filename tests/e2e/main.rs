@@ -4,11 +4,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::path::Path;
-
+mod crash;
+mod enrollment;
+mod errors;
+mod offline;
 mod range;
-
-/// The binary that is every part (see `picket_tests::role`).
-fn executable() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_picket-demo"))
-}
+mod store;
+mod support;

@@ -10,7 +10,7 @@ use picket_tests::range::truth::GroundTruth;
 
 fn play(round: Round, size: Size) -> GroundTruth {
     let folder = tempfile::tempdir().unwrap();
-    let range = Range::build(crate::executable(), folder.path()).unwrap();
+    let range = Range::build(crate::support::executable(), folder.path()).unwrap();
     let services = range.start_services().unwrap();
     let plan = Plan::generate(5, round, size);
     range.play(&plan, &services, &AtomicBool::new(false), &|_| ()).unwrap()
@@ -45,7 +45,7 @@ fn round_two_plays_as_planned() {
 #[test]
 fn a_stopped_range_ends_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    let range = Range::build(crate::executable(), folder.path()).unwrap();
+    let range = Range::build(crate::support::executable(), folder.path()).unwrap();
     let services = range.start_services().unwrap();
     let plan = Plan::generate(5, Round::One, Size::of(Round::One));
     let stop = AtomicBool::new(true);

@@ -31,6 +31,30 @@ pub struct AgentReport {
     pub resident_bytes_peak: u64,
     /// How it sees.
     pub sensors: Vec<SensorReport>,
+    /// Where the events of this epoch and earlier ones went.
+    pub epochs: Vec<EpochReport>,
+    /// Whether this is its last word.
+    pub stopped: bool,
+}
+
+/// Where the events of one epoch went.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct EpochReport {
+    /// The epoch.
+    pub epoch: u64,
+    /// What the sensors handed over, and what they know to have missed.
+    pub generated: u64,
+    /// Events the server acknowledged.
+    pub delivered: u64,
+    /// Events that wait in the buffer.
+    pub waiting: u64,
+    /// Events on their way inside the agent.
+    pub in_flight: u64,
+    /// Losses by `stage/reason`.
+    pub lost: BTreeMap<String, u64>,
+    /// How many of these losses the server knows of.
+    pub lost_announced: u64,
 }
 
 /// The model in force for one subject.
@@ -63,6 +87,12 @@ impl AgentReport {
     /// Reads a status. A status of another form gives zeros, which no wait and no check takes for success.
     pub fn from_status(status: &Value) -> Self {
         serde_json::from_value(status.clone()).unwrap_or_default()
+    }
+
+    /// What the sensors of the running epoch have generated so far.
+    pub fn generated(&self) -> u64 {
+        let account = self.epochs.iter().find(|account| account.epoch == self.epoch);
+        account.map_or(0, |account| account.generated)
     }
 
     /// Whether the model with this digest is in force.

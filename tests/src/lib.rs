@@ -17,6 +17,8 @@ pub mod demo;
 pub mod observed;
 pub mod process;
 pub mod range;
+pub mod recording;
 pub mod role;
 pub mod sandbox;
+pub mod vectors;
 pub mod wait;

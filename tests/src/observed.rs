@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::admin::{AdminClient, AdminError};
 use crate::range::label::{ObservedConnection, ObservedProcess, ProcessKey};
+use crate::range::truth::GroundTruth;
 
 type Row = Map<String, Value>;
 
@@ -45,6 +46,17 @@ impl Observed {
                 .map(|row| connection(row, epoch).ok_or_else(|| bad(row)))
                 .collect::<Result<_, _>>()?,
         })
+    }
+}
+
+impl Observed {
+    /// What belongs to the time of a round.
+    #[must_use]
+    pub fn between(mut self, truth: &GroundTruth) -> Self {
+        let time = truth.observed_time();
+        self.processes.retain(|seen| time.contains(&seen.process.1));
+        self.connections.retain(|seen| time.contains(&seen.time_unix_ns));
+        self
     }
 }
 

@@ -58,10 +58,9 @@ impl Role {
     fn run(self, arguments: impl Iterator<Item = OsString>) -> ExitCode {
         let arguments = std::iter::once(OsString::from(self.binary())).chain(arguments);
         match self {
-            Self::Server | Self::Agent | Self::Control => {
-                drop(arguments);
-                ExitCode::FAILURE
-            }
+            Self::Server => picket_server::cli::main(arguments),
+            Self::Agent => picket_agent::cli::main(arguments),
+            Self::Control => picket_server::ctl::main(arguments),
         }
     }
 }

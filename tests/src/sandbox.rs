@@ -12,6 +12,7 @@ use crate::process::ManagedProcess;
 use crate::role::Role;
 use crate::wait::{self, TimedOut};
 
+pub(crate) use crate::sandbox::agent::read_json_lines;
 pub use crate::sandbox::agent::{Agent, RunningAgent};
 
 mod agent;
@@ -137,6 +138,13 @@ impl Server {
     #[must_use]
     pub fn config(mut self, text: &str) -> Self {
         text.clone_into(&mut self.config);
+        self
+    }
+
+    /// Where it shall listen, instead of anywhere.
+    #[must_use]
+    pub fn at(mut self, addresses: Endpoints) -> Self {
+        self.addresses = Some(addresses);
         self
     }
 

@@ -69,6 +69,11 @@ impl<'a> Facts<'a> {
         self.arguments.as_ref().and_then(|arguments| arguments.system_information)
     }
 
+    /// Names the executable together with its parent's.
+    fn parent_child_pair(&self) -> Option<u64> {
+        self.parent.executable.zip(self.executable).map(|(parent, executable)| hash_pair(parent, executable))
+    }
+
     fn entry(&self) -> ProcessEntry {
         ProcessEntry {
             parent: self.start.parent,
@@ -106,8 +111,8 @@ impl ParentFacts {
 pub(super) fn seed(context: &mut Context, start: &ProcessStart) {
     let facts = Facts::of(context, start);
     let entry = facts.entry();
-    if let Some(executable) = facts.executable {
-        context.seen.note(executable);
+    for seen in [facts.executable, facts.parent_child_pair()].into_iter().flatten() {
+        context.seen.note(seen);
     }
     context.note_process(start.process, entry);
 }
@@ -299,12 +304,10 @@ fn fill_session(context: &mut Context, now: i64, session: u32, facts: &Facts<'_>
 }
 
 fn fill_history(context: &mut Context, facts: &Facts<'_>, row: &mut Row) {
-    let Some(executable) = facts.executable else { return };
-    row.logarithm(Feature::ExecutableSeenBefore, context.seen.note(executable).min(SEEN_MAX));
-    if let Some(parent) = facts.parent.executable {
-        let seen = context.seen.note(hash_pair(parent, executable));
-        row.logarithm(Feature::PairSeenBefore, seen.min(SEEN_MAX));
-    }
+    let executable = facts.executable.map(|executable| context.seen.note(executable).min(SEEN_MAX));
+    row.logarithm_if_known(Feature::ExecutableSeenBefore, executable);
+    let pair = facts.parent_child_pair().map(|pair| context.seen.note(pair).min(SEEN_MAX));
+    row.logarithm_if_known(Feature::PairSeenBefore, pair);
 }
 
 fn fill_connections(context: &Context, start: &ProcessStart, row: &mut Row) {

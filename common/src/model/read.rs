@@ -3,8 +3,9 @@
 use ed25519_dalek::{Signature, VerifyingKey};
 
 use crate::event::Timestamp;
-use crate::feature::{MISSING, Subject};
+use crate::feature::Subject;
 use crate::id::Digest;
+use crate::model::cursor::{Cursor, RawNode, Tag, limit};
 use crate::model::error::NodeProblem;
 use crate::model::forest::{Forest, Node};
 use crate::model::linear::{Linear, Term};
@@ -17,35 +18,6 @@ const SIGNATURE_BYTES: usize = 64;
 const DIGEST_BYTES: usize = 32;
 const NODE_BYTES: usize = 16;
 const FLAG_MISSING_LEFT: u16 = 1;
-
-/// The sections in their order.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tag {
-    Imputation,
-    Trees,
-    Linear,
-    SelfTest,
-}
-
-impl Tag {
-    pub(super) fn code(self) -> u32 {
-        match self {
-            Self::Imputation => 1,
-            Self::Trees => 2,
-            Self::Linear => 3,
-            Self::SelfTest => 4,
-        }
-    }
-
-    pub(super) fn section(self) -> Section {
-        match self {
-            Self::Imputation => Section::Imputation,
-            Self::Trees => Section::Trees,
-            Self::Linear => Section::Linear,
-            Self::SelfTest => Section::SelfTest,
-        }
-    }
-}
 
 /// The file cut into what is signed, its key id and its signature.
 struct Envelope<'a> {
@@ -104,7 +76,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Model, ModelError> {
 
 /// What the checksum covers; proven from the first to the last byte.
 pub(super) fn parse_content(content: &[u8]) -> Result<Model, ModelError> {
-    let mut reader = Reader::new(content);
+    let mut reader = Cursor::new(content);
     let model = read_model(&mut reader)?;
     read_self_test(&mut reader, &model)?;
     reader.finish(Section::SelfTest)?;
@@ -113,7 +85,7 @@ pub(super) fn parse_content(content: &[u8]) -> Result<Model, ModelError> {
 
 /// A model before its self-test section is written. Its id and key are not known yet.
 pub(super) fn parse_untested(content: &[u8]) -> Result<Model, ModelError> {
-    let mut reader = Reader::new(content);
+    let mut reader = Cursor::new(content);
     let model = read_model(&mut reader)?;
     reader.finish(Section::SelfTest)?;
     Ok(model)
@@ -123,7 +95,7 @@ fn check_version(version: u16) -> Result<(), ModelError> {
     if version == FORMAT_VERSION { Ok(()) } else { Err(ModelError::UnsupportedVersion(version)) }
 }
 
-fn read_model(reader: &mut Reader<'_>) -> Result<Model, ModelError> {
+fn read_model(reader: &mut Cursor<'_>) -> Result<Model, ModelError> {
     let metadata = read_header(reader)?;
     let features = metadata.feature_count;
     let imputation = if reader.peek_tag() == Some(Tag::Imputation.code()) {
@@ -141,7 +113,7 @@ fn read_model(reader: &mut Reader<'_>) -> Result<Model, ModelError> {
     Ok(Model { metadata, id: unknown, key_id: unknown, imputation, body })
 }
 
-fn read_header(reader: &mut Reader<'_>) -> Result<ModelMetadata, ModelError> {
+fn read_header(reader: &mut Cursor<'_>) -> Result<ModelMetadata, ModelError> {
     if reader.array::<8>()? != MAGIC {
         return Err(ModelError::NotAModel);
     }
@@ -185,14 +157,14 @@ fn read_header(reader: &mut Reader<'_>) -> Result<ModelMetadata, ModelError> {
     })
 }
 
-fn read_imputation(reader: &mut Reader<'_>, features: usize) -> Result<Vec<f32>, ModelError> {
+fn read_imputation(reader: &mut Cursor<'_>, features: usize) -> Result<Vec<f32>, ModelError> {
     reader.expect_remaining(features * size_of::<f32>())?;
     let values = (0..features).map(|_| reader.value()).collect::<Result<_, _>>()?;
     reader.finish(Section::Imputation)?;
     Ok(values)
 }
 
-fn read_linear(reader: &mut Reader<'_>, features: usize) -> Result<Linear, ModelError> {
+fn read_linear(reader: &mut Cursor<'_>, features: usize) -> Result<Linear, ModelError> {
     reader.expect_remaining((1 + 3 * features) * size_of::<f64>())?;
     let bias = reader.coefficient()?;
     let mut terms = Vec::with_capacity(features);
@@ -208,7 +180,7 @@ fn read_linear(reader: &mut Reader<'_>, features: usize) -> Result<Linear, Model
     Ok(Linear { bias, terms })
 }
 
-fn read_forest(reader: &mut Reader<'_>, metadata: &ModelMetadata) -> Result<Forest, ModelError> {
+fn read_forest(reader: &mut Cursor<'_>, metadata: &ModelMetadata) -> Result<Forest, ModelError> {
     let trees = reader.count("trees", 1, limits::TREES_MAX)?;
     if metadata.algorithm == Algorithm::DecisionTree && trees != 1 {
         return Err(reader.malformed("a decision tree is exactly one tree"));
@@ -242,7 +214,7 @@ fn read_forest(reader: &mut Reader<'_>, metadata: &ModelMetadata) -> Result<Fore
 /// `claimed` counts the nodes that have a parent (and the root). In canonical order the children of the node at hand
 /// are the next two unclaimed ones, and the node itself must have been claimed: no cycle, no sharing, no orphan.
 fn read_tree(
-    reader: &mut Reader<'_>,
+    reader: &mut Cursor<'_>,
     forest: &mut Forest,
     size: usize,
     features: usize,
@@ -328,7 +300,7 @@ fn index(position: usize) -> u32 {
     u32::try_from(position).unwrap_or(u32::MAX)
 }
 
-fn read_self_test(reader: &mut Reader<'_>, model: &Model) -> Result<(), ModelError> {
+fn read_self_test(reader: &mut Cursor<'_>, model: &Model) -> Result<(), ModelError> {
     let mut reader = reader.section(Tag::SelfTest)?;
     let features = model.metadata.feature_count;
     let rows = reader.count("self-test rows", 1, limits::SELF_TEST_ROWS_MAX)?;
@@ -346,144 +318,4 @@ fn read_self_test(reader: &mut Reader<'_>, model: &Model) -> Result<(), ModelErr
         }
     }
     reader.finish(Section::SelfTest)
-}
-
-struct RawNode {
-    threshold: f32,
-    value: f32,
-    left: u32,
-    feature: u16,
-    flags: u16,
-}
-
-/// Takes fields from the front of one part of the file.
-struct Reader<'a> {
-    rest: &'a [u8],
-    /// Where `rest` begins in the file.
-    offset: usize,
-    section: Section,
-}
-
-impl<'a> Reader<'a> {
-    fn new(content: &'a [u8]) -> Self {
-        Self { rest: content, offset: 0, section: Section::Header }
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], ModelError> {
-        let (head, tail) = self
-            .rest
-            .split_first_chunk::<N>()
-            .ok_or(ModelError::Truncated { section: self.section, offset: self.offset + self.rest.len() })?;
-        self.rest = tail;
-        self.offset += N;
-        Ok(*head)
-    }
-
-    fn u8(&mut self) -> Result<u8, ModelError> {
-        Ok(self.array::<1>()?[0])
-    }
-
-    fn u16(&mut self) -> Result<u16, ModelError> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    fn u32(&mut self) -> Result<u32, ModelError> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    fn f32(&mut self) -> Result<f32, ModelError> {
-        self.array().map(f32::from_le_bytes)
-    }
-
-    fn f64(&mut self) -> Result<f64, ModelError> {
-        self.array().map(f64::from_le_bytes)
-    }
-
-    /// A feature value: finite, or missing in its one bit pattern.
-    fn value(&mut self) -> Result<f32, ModelError> {
-        let value = self.f32()?;
-        if value.is_finite() || value.to_bits() == MISSING.to_bits() {
-            Ok(value)
-        } else {
-            Err(self.malformed("a value is neither finite nor the canonical NaN"))
-        }
-    }
-
-    fn coefficient(&mut self) -> Result<f64, ModelError> {
-        let value = self.f64()?;
-        if value.abs() <= limits::COEFFICIENT_MAX {
-            Ok(value)
-        } else {
-            Err(self.malformed("a coefficient is not a number or too large"))
-        }
-    }
-
-    fn node(&mut self) -> Result<RawNode, ModelError> {
-        Ok(RawNode {
-            threshold: self.f32()?,
-            value: self.f32()?,
-            left: self.u32()?,
-            feature: self.u16()?,
-            flags: self.u16()?,
-        })
-    }
-
-    fn count(&mut self, what: &'static str, min: usize, max: usize) -> Result<usize, ModelError> {
-        let count = self.u32()? as usize;
-        if count < min {
-            return Err(self.malformed("a count is zero"));
-        }
-        if count > max {
-            return Err(limit(what, count, max, self.section));
-        }
-        Ok(count)
-    }
-
-    fn peek_tag(&self) -> Option<u32> {
-        self.rest.first_chunk::<4>().map(|tag| u32::from_le_bytes(*tag))
-    }
-
-    /// The next section, which must be this one.
-    fn section(&mut self, tag: Tag) -> Result<Reader<'a>, ModelError> {
-        self.section = tag.section();
-        if self.u32()? != tag.code() {
-            return Err(self.malformed("another section was expected here"));
-        }
-        let length = self.u32()? as usize;
-        self.need(length)?;
-        let (content, tail) = self.rest.split_at(length);
-        let section = Reader { rest: content, offset: self.offset, section: self.section };
-        self.rest = tail;
-        self.offset += length;
-        Ok(section)
-    }
-
-    fn need(&self, bytes: usize) -> Result<(), ModelError> {
-        if self.rest.len() >= bytes {
-            Ok(())
-        } else {
-            Err(ModelError::Truncated { section: self.section, offset: self.offset + self.rest.len() })
-        }
-    }
-
-    fn expect_remaining(&self, bytes: usize) -> Result<(), ModelError> {
-        self.need(bytes)?;
-        if self.rest.len() == bytes { Ok(()) } else { Err(self.malformed("the section is longer than its content")) }
-    }
-
-    fn finish(&self, section: Section) -> Result<(), ModelError> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(ModelError::Malformed { section, offset: self.offset, what: "bytes are left over" })
-        }
-    }
-
-    fn malformed(&self, what: &'static str) -> ModelError {
-        ModelError::Malformed { section: self.section, offset: self.offset, what }
-    }
-}
-
-fn limit(what: &'static str, count: usize, limit: usize, section: Section) -> ModelError {
-    ModelError::Limit { what, count: count as u64, limit: limit as u64, section }
 }

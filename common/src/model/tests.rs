@@ -224,38 +224,55 @@ fn node_at(node: usize) -> usize {
     161 + 8 + 4 + 2 * 4 + node * 16
 }
 
-#[test]
-fn nodes_that_form_no_tree_are_refused() {
-    use NodeProblem::*;
-    let bytes = encode(&forest());
-    // The first tree as it is written: 0 → (1, 2), 1 → (3, 4), all others are leaves.
-    let put = |at: usize, field: &'static [u8]| {
-        resealed(&bytes, move |content| content[at..at + field.len()].copy_from_slice(field))
-    };
-    const NAN: &[u8] = &[0, 0, 0xc0, 0x7f];
-    const LEFT: usize = 8;
-    for (node, offset, field, problem) in [
-        (1, LEFT, &[1, 0, 0, 0][..], Cycle),
-        (0, LEFT, &[3, 0, 0, 0], Order),
-        (1, LEFT, &[2, 0, 0, 0], Shared),
-        (1, LEFT, &[4, 0, 0, 0], OutOfRange),
-        (1, LEFT, &[255, 255, 255, 255], OutOfRange),
-        (0, 0, NAN, Threshold),
-        (0, 0, &[0, 0, 0x80, 0x7f], Threshold),
-        (2, 4, NAN, Value),
-        (0, 4, NAN, Value),
-        (4, 4, &[0, 0, 0, 0x40], Value),
-        (0, 12, &[3, 0], Feature),
-        (2, 12, &[1, 0], Unused),
-        (0, 14, &[2, 0], Unused),
-        (3, 0, &[0, 0, 0, 0x80], Unused),
-    ] {
-        let error = Model::parse(&put(node_at(node) + offset, field));
-        assert_eq!(error, Err(ModelError::Node { tree: 0, node, problem }), "{node} {offset}");
+/// Writes `field` into a node of the first tree of [`forest`], as it is written (0 → (1, 2), 1 → (3, 4), all others are
+/// leaves), and says what the reader finds wrong with that node.
+fn problem_with(node: usize, offset: usize, field: &[u8]) -> NodeProblem {
+    let at = node_at(node) + offset;
+    let changed = resealed(&encode(&forest()), |content| content[at..at + field.len()].copy_from_slice(field));
+    match Model::parse(&changed) {
+        Err(ModelError::Node { tree: 0, node: found, problem }) if found == node => problem,
+        other => panic!("node {node}, offset {offset}: {other:?}"),
     }
+}
+
+const THRESHOLD: usize = 0;
+const VALUE: usize = 4;
+const LEFT: usize = 8;
+const FEATURE: usize = 12;
+const FLAGS: usize = 14;
+
+#[test]
+fn cyclic_shared_and_stray_nodes_are_refused() {
+    assert_eq!(problem_with(1, LEFT, &[1, 0, 0, 0]), NodeProblem::Cycle);
+    assert_eq!(problem_with(1, LEFT, &[2, 0, 0, 0]), NodeProblem::Shared);
+    assert_eq!(problem_with(0, LEFT, &[3, 0, 0, 0]), NodeProblem::Order);
+    assert_eq!(problem_with(1, LEFT, &[4, 0, 0, 0]), NodeProblem::OutOfRange);
+    assert_eq!(problem_with(1, LEFT, &[255; 4]), NodeProblem::OutOfRange);
     // An inner node turned into a leaf leaves its children without a parent.
-    let orphaned = resealed(&bytes, |content| content[node_at(1)..node_at(2)].fill(0));
-    assert_eq!(Model::parse(&orphaned), Err(ModelError::Node { tree: 0, node: 3, problem: Unreachable }));
+    let orphaned = resealed(&encode(&forest()), |content| content[node_at(1)..node_at(2)].fill(0));
+    let unreachable = ModelError::Node { tree: 0, node: 3, problem: NodeProblem::Unreachable };
+    assert_eq!(Model::parse(&orphaned), Err(unreachable));
+}
+
+#[test]
+fn nan_and_infinite_leaves_and_thresholds_are_refused() {
+    let (nan, infinity) = (f32::NAN.to_le_bytes(), f32::INFINITY.to_le_bytes());
+    for node in [0, 2] {
+        assert_eq!(problem_with(node, VALUE, &nan), NodeProblem::Value);
+        assert_eq!(problem_with(node, VALUE, &infinity), NodeProblem::Value);
+    }
+    assert_eq!(problem_with(4, VALUE, &2.0f32.to_le_bytes()), NodeProblem::Value);
+    assert_eq!(problem_with(0, THRESHOLD, &nan), NodeProblem::Threshold);
+    assert_eq!(problem_with(0, THRESHOLD, &infinity), NodeProblem::Threshold);
+}
+
+#[test]
+fn a_node_has_one_encoding() {
+    assert_eq!(problem_with(0, FEATURE, &[3, 0]), NodeProblem::Feature);
+    assert_eq!(problem_with(0, FLAGS, &[2, 0]), NodeProblem::Unused);
+    assert_eq!(problem_with(2, FEATURE, &[1, 0]), NodeProblem::Unused);
+    assert_eq!(problem_with(2, FLAGS, &[1, 0]), NodeProblem::Unused);
+    assert_eq!(problem_with(3, THRESHOLD, &(-0.0f32).to_le_bytes()), NodeProblem::Unused);
 }
 
 #[test]
@@ -390,62 +407,6 @@ fn extreme_values_give_scores_between_0_and_1() {
     for values in [[f32::MAX, f32::MIN], [f32::MIN, f32::MAX], [f32::INFINITY, f32::NAN], [0.0, 0.0]] {
         assert!((0.0..=1.0).contains(&linear.score(&values)), "{values:?}");
     }
-}
-
-/// A forest whose trees are complete down to `depth`, with thresholds spread by a fixed pattern.
-fn complete_forest(trees: u32, depth: u32, features: u16) -> ModelDraft {
-    let tree = |seed: u32| {
-        let inner_nodes = (1u32 << depth) - 1;
-        let pattern = |node: u32| node.wrapping_mul(2_654_435_761).wrapping_add(seed.wrapping_mul(40_503)) >> 8;
-        let nodes = (0..2 * inner_nodes + 1)
-            .map(|node| {
-                let value = (pattern(node) % 1000) as f32 / 1000.0;
-                if node >= inner_nodes {
-                    return NodeDraft::leaf(value);
-                }
-                let feature = (pattern(node) % u32::from(features)) as u16;
-                inner(feature, value, node % 2 == 0, 2 * node + 1, 2 * node + 2, value)
-            })
-            .collect();
-        TreeDraft { nodes }
-    };
-    ModelDraft {
-        metadata: metadata(Algorithm::RandomForest, usize::from(features)),
-        imputation: Vec::new(),
-        body: ModelBody::Forest((0..trees).map(tree).collect()),
-        self_test: vec![vec![0.5; usize::from(features)]],
-    }
-}
-
-/// `cargo test -p picket-common -- --ignored --nocapture speed`
-#[test]
-#[ignore = "measures; says nothing about right or wrong"]
-fn scoring_speed() {
-    let draft = complete_forest(100, 5, 60);
-    let bytes = encode(&draft);
-    let model = model(&draft);
-    let rows: Vec<Vec<f32>> = (0..1000u32)
-        .map(|row| (0..60).map(|column| ((row * 7919 + column * 104_729) % 1009) as f32 / 1009.0).collect())
-        .collect();
-    let begin = std::time::Instant::now();
-    let mut sum = 0.0;
-    for _ in 0..20 {
-        sum += rows.iter().map(|row| model.score(row)).sum::<f64>();
-    }
-    let per_score = begin.elapsed() / 20_000;
-    let mut into = Vec::new();
-    let begin = std::time::Instant::now();
-    rows.iter().for_each(|row| model.explain(row, &mut into));
-    let per_explanation = begin.elapsed() / 1000;
-    let begin = std::time::Instant::now();
-    assert!(Model::verify(&bytes, &[key().verifying_key()]).is_ok());
-    println!(
-        "100 trees of 32 leaves: {per_score:?} per score (sum {sum}), {per_explanation:?} per explanation, \
-         {:?} to verify {} bytes, {} bytes in memory",
-        begin.elapsed(),
-        bytes.len(),
-        model.memory_bytes()
-    );
 }
 
 proptest! {

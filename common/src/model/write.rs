@@ -4,8 +4,9 @@ use ed25519_dalek::{Signer as _, SigningKey};
 
 use crate::feature::{MISSING, Subject};
 use crate::id::Digest;
+use crate::model::cursor::Tag;
 use crate::model::error::NodeProblem;
-use crate::model::read::{self, FORMAT_VERSION, MAGIC, Tag};
+use crate::model::read::{self, FORMAT_VERSION, MAGIC};
 use crate::model::{Algorithm, Model, ModelBody, ModelDraft, ModelError, NodeDraft, Section, TreeDraft, limits};
 
 impl ModelDraft {

@@ -1,7 +1,8 @@
 //! Golden files: events → vectors → scores, bit for bit.
 //!
-//! `PICKET_UPDATE_GOLDEN=1 cargo test -p picket-common golden` writes them anew. Do that only together with a new version
-//! of the specification or of the model format: what is in the field was trained on, and computes, the old bits.
+//! `PICKET_UPDATE_GOLDEN=1 cargo test -p picket-common golden -- --test-threads=1` writes them anew. Do that only together
+//! with a new version of the specification or of the model format: what is in the field was trained on, and computes,
+//! the old bits.
 
 use std::fs;
 use std::path::PathBuf;

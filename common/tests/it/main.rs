@@ -6,4 +6,5 @@ mod feature;
 mod golden;
 mod json;
 mod scenes;
+mod speed;
 mod support;

@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status};
 use crate::api::peer::admit;
 use crate::clock::UnixSeconds;
 use crate::fleet::Fleet;
+use crate::listener::Connection;
 use crate::pki::Enrollment;
 
 /// Largest message, both ways.
@@ -28,12 +29,14 @@ pub(super) struct EnrollmentApi {
 #[tonic::async_trait]
 impl EnrollmentService for EnrollmentApi {
     async fn enroll(&self, request: Request<v1::EnrollRequest>) -> Result<Response<v1::EnrollResponse>, Status> {
+        let address = request.extensions().get::<Connection>().map(|connection| connection.address);
         let v1::EnrollRequest { join_token, certificate_signing_request_der, inventory } = request.into_inner();
         let inventory = inventory.unwrap_or_default().into();
         let identity = self
             .enrollment
             .enroll(&join_token, &certificate_signing_request_der, inventory, UnixSeconds::now())
-            .await?;
+            .await
+            .inspect_err(|error| tracing::warn!(?address, %error, "refused an enrolment"))?;
         Ok(Response::new(v1::EnrollResponse { identity: Some(identity.into()) }))
     }
 

@@ -12,7 +12,7 @@ use crate::metastore::MetastoreError;
 use crate::pki::EnrollmentError;
 
 /// Logs an error of the server itself.
-fn internal(error: &dyn std::error::Error) -> Status {
+pub(super) fn internal(error: &dyn std::error::Error) -> Status {
     tracing::error!(%error, "a call failed");
     Status::internal("the server could not do this; its log says why")
 }

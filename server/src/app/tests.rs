@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::{fs, io};
@@ -14,6 +15,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::*;
+use crate::api::tests::agent::{Agent, Target};
+use crate::api::tests::frames::Frames;
 
 fn config(state: &Path) -> Config {
     let mut config = Config::default();
@@ -124,4 +127,44 @@ async fn a_server_runs_until_it_is_asked_to_stop() {
     assert!(folder.path().join("run/endpoints.json").exists());
     drop(ask);
     running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_in_the_lake_when_the_server_has_stopped() {
+    const EVENTS: u64 = 40;
+    let folder = TempDir::new().unwrap();
+    let mut slow = config(folder.path());
+    slow.lake.commit_interval_s = NonZeroU32::MAX;
+    let server = Server::start(slow.clone()).await.unwrap();
+
+    let authority = CertificateDer::from_pem_file(folder.path().join("ca.pem")).unwrap();
+    let token = join_token(folder.path()).await;
+    let target = Target { address: server.endpoints().agent, authority };
+    let agent = Agent::enrolled(&target, &token).await.unwrap();
+    let mut delivery = agent.deliver().await.unwrap();
+    let mut frames = Frames::new(7);
+    for _ in 0..4 {
+        delivery.send(frames.next(EVENTS / 4)).await.unwrap();
+    }
+    // In the middle of a stream.
+    server.stop().await.unwrap();
+    assert!(delivery.answer().await.is_err());
+
+    let wal = Arc::new(Wal::open(&folder.path().join("wal"), WalConfig::default()).unwrap());
+    let lake = Lake::open(&folder.path().join("lake"), wal, slow.lake.lake_config()).await.unwrap();
+    let stored = lake.events_stored().await.unwrap();
+    assert_eq!(stored[&agent.host()].values().sum::<u64>(), EVENTS);
+}
+
+/// A join token, made beside the running server.
+async fn join_token(state: &Path) -> String {
+    let metastore = Metastore::open(&state.join("metadata.sqlite")).await.unwrap();
+    let now = UnixSeconds::now();
+    let authority = Arc::new(CertificateAuthority::open(state, now).unwrap());
+    let life = Duration::from_secs(60);
+    let config = EnrollmentConfig { host_certificate_life: life, model_verifying_keys: Vec::new() };
+    let enrollment = Enrollment::new(authority, metastore.clone(), config);
+    let token = enrollment.create_token("test", life, 1, now).await.unwrap();
+    metastore.close().await;
+    token.text.rsplit_once('.').unwrap().0.to_owned()
 }

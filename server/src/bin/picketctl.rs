@@ -1,3 +1,7 @@
-//! The operators' command line of Picket.
+//! picketctl: the operators' command line.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    picket_server::ctl::main(std::env::args_os())
+}

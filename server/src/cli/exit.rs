@@ -10,7 +10,7 @@ use crate::pki::PkiError;
 const BAD_INPUT: u8 = 2;
 const CONFIGURATION: u8 = 3;
 const IDENTITY: u8 = 4;
-const INTERNAL: u8 = 70;
+pub(super) const INTERNAL: u8 = 70;
 
 /// Of a command line that is wrong, or asked for help.
 pub(super) fn usage(usage: &clap::Error) -> ExitCode {
@@ -22,9 +22,9 @@ pub(super) fn code(error: &ServeError) -> ExitCode {
     ExitCode::from(number(error))
 }
 
-fn number(error: &ServeError) -> u8 {
+pub(super) fn number(error: &ServeError) -> u8 {
     match error {
-        ServeError::Config(_) => CONFIGURATION,
+        ServeError::Config(_) | ServeError::LogFilter(_) => CONFIGURATION,
         ServeError::Start(error) => match error {
             StartError::StateDir(_) | StartError::Bind(_) | StartError::Pki(PkiError::ServerName { .. }) => {
                 CONFIGURATION

@@ -21,7 +21,7 @@ pub(super) fn stop() -> io::Result<impl Future<Output = ()>> {
                 _ = interrupt.recv() => {}
             }
             tracing::warn!("stopping at once: a second signal came");
-            std::process::exit(1);
+            std::process::exit(i32::from(super::exit::INTERNAL));
         });
     })
 }

@@ -92,3 +92,65 @@ impl Replay {
 fn generated_group(host: HostId, minute: i64, verdict: Verdict) -> String {
     format!("{GENERATED_GROUP_PREFIX}{host}/{minute}/{verdict}")
 }
+
+#[cfg(test)]
+mod tests {
+    use picket_common::event::{ByteString, EventBody, Origin, ProcessExit, ProcessId, Timestamp};
+    use picket_common::id::{EventKey, Sequence};
+
+    use super::*;
+    use crate::dataset::split::{SplitError, split};
+    use crate::label::LabelParts;
+
+    fn host(number: u8) -> HostId {
+        HostId::from_random([number; 16])
+    }
+
+    fn id(host: HostId, sequence: u64) -> EventId {
+        EventId { host, key: EventKey { epoch: Epoch(7), sequence: Sequence(sequence) } }
+    }
+
+    fn label(event: EventId, verdict: Verdict, group: &str) -> LabelRecord {
+        let parts = LabelParts { event, verdict, technique: "", group, source: "" };
+        LabelRecord { label_id: 1, label: Label::new(parts).unwrap(), author: String::new(), created: Timestamp(0) }
+    }
+
+    fn exit(sequence: u64) -> Event {
+        let process = ProcessId { pid: 1, start_time: Timestamp(0) };
+        let executable = ByteString::from("/bin/true");
+        let body = ProcessExit { process, executable, exit_code: Some(0), signal: None, duration_ns: None };
+        let key = id(host(1), sequence).key;
+        Event { key, time: Timestamp(1), origin: Origin::Replay, body: EventBody::ProcessExit(body) }
+    }
+
+    #[test]
+    fn every_label_is_accounted_for() {
+        let labels = vec![
+            label(id(host(1), 3), Verdict::Benign, "work"),
+            label(id(host(1), 9), Verdict::Benign, "work"),
+            label(id(host(2), 0), Verdict::Malicious, "attack"),
+        ];
+        let mut replay = Replay::new(Subject::ProcessStart, labels);
+        assert_eq!(replay.needed(), [((host(1), Epoch(7)), 9), ((host(2), Epoch(7)), 0)].into());
+        for sequence in 0..6 {
+            replay.observe(host(1), &exit(sequence));
+        }
+        assert_eq!(replay.waiting(), 2);
+        let (rows, counts) = replay.finish();
+        // An exit is no subject; the other two events never came.
+        assert_eq!(counts, LabelCounts { in_force: 3, rows: 0, not_a_subject: 1, event_missing: 2 });
+        assert_eq!(split(&rows, 0.3), Err(SplitError::NoRows));
+    }
+
+    #[test]
+    fn rows_of_nobodys_group_are_taken_together_by_the_minute() {
+        let benign = generated_group(host(1), 5, Verdict::Benign);
+        assert_ne!(benign, generated_group(host(1), 6, Verdict::Benign));
+        assert_ne!(benign, generated_group(host(2), 5, Verdict::Benign));
+        assert_ne!(benign, generated_group(host(1), 5, Verdict::Malicious));
+        // Nobody can give such a name.
+        let parts =
+            LabelParts { group: &benign, event: id(host(1), 0), verdict: Verdict::Benign, technique: "", source: "" };
+        assert!(Label::new(parts).is_err());
+    }
+}

@@ -4,12 +4,13 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -20,15 +21,17 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tower::Service as _;
 
-use crate::listener::{ANONYMOUS_CONNECTION_AGE, HANDSHAKE_TIMEOUT, IDLE_TIMEOUT, ListenerConfig};
+use crate::listener::ListenerConfig;
 use crate::pki::PeerIdentity;
+use crate::rate::TokenBucket;
 
 /// Largest header list of a request, bytes.
 const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
-/// What a peer may send ahead on one stream before somebody reads it, bytes: one message of the largest size.
+/// What a peer may send ahead on one stream before somebody reads it, bytes: one message of the largest size. All
+/// streams of a connection together may twice as much.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-/// What a peer may send ahead on all streams of a connection, bytes.
-const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// The same for a peer without a certificate where peers have one: HTTP/2's own default, enough to enrol.
+const ANONYMOUS_WINDOW_BYTES: u32 = 64 * 1024;
 /// What is kept for a peer that does not read, per stream, bytes.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// How often a silent peer is asked whether it is still there, and how long it may take to say so.
@@ -38,6 +41,9 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const PENDING_RESETS_MAX: usize = 20;
 /// Streams that may be reset for the peer's errors before the connection is closed.
 const ERROR_RESETS_MAX: usize = 128;
+/// Failed handshakes that are logged, a second and at once.
+const HANDSHAKE_FAILURES_LOGGED_PER_SECOND: u64 = 1;
+const HANDSHAKE_FAILURES_LOGGED_BURST: u64 = 10;
 
 /// The connection behind a request, as an extension of it.
 #[derive(Clone, Debug)]
@@ -57,6 +63,13 @@ pub(super) struct Template {
     tls: TlsAcceptor,
     routes: Routes,
     tasks: TaskTracker,
+    failures_logged: Arc<Mutex<TokenBucket>>,
+}
+
+/// What a connection is allowed.
+struct Terms {
+    age: Option<Duration>,
+    window_bytes: u32,
 }
 
 /// Runs the streams of one connection where the listener can wait for them, and counts them.
@@ -91,7 +104,15 @@ where
 
 impl Template {
     pub(super) fn new(config: ListenerConfig, tls: Arc<ServerConfig>, routes: Routes, tasks: TaskTracker) -> Self {
-        Self { config: Arc::new(config), tls: TlsAcceptor::from(tls), routes, tasks }
+        let failures_logged =
+            TokenBucket::new(HANDSHAKE_FAILURES_LOGGED_PER_SECOND, HANDSHAKE_FAILURES_LOGGED_BURST, Instant::now());
+        Self {
+            config: Arc::new(config),
+            tls: TlsAcceptor::from(tls),
+            routes,
+            tasks,
+            failures_logged: Arc::new(Mutex::new(failures_logged)),
+        }
     }
 
     /// Takes a connection over. `slot` is given back when it ends; `draining` asks it to.
@@ -114,31 +135,46 @@ impl Template {
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(listener, %address, %error, "cannot set TCP_NODELAY");
         }
-        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.tls.accept(socket));
+        let handshake = tokio::time::timeout(self.config.timeouts.handshake, self.tls.accept(socket));
         let tls = match draining.run_until_cancelled(handshake).await {
             Some(Ok(Ok(tls))) => tls,
-            Some(Ok(Err(error))) => return tracing::debug!(listener, %address, %error, "TLS handshake failed"),
-            Some(Err(_)) => return tracing::debug!(listener, %address, "TLS handshake took too long"),
+            Some(Ok(Err(error))) => return self.log_failure(address, &error),
+            Some(Err(late)) => return self.log_failure(address, &late),
             None => return,
         };
         let peer = peer_identity(&tls);
         let slot = match (&self.config.hosts, &peer) {
             (Some(hosts), Some(peer)) => match hosts.enter(peer.host) {
                 Some(slot) => Some(slot),
-                None => return tracing::warn!(listener, host = %peer.host, "the host has too many connections"),
+                None => return self.log_surplus(peer),
             },
             _ => None,
         };
         let cut = slot.as_ref().map_or_else(CancellationToken::new, |slot| slot.cut().clone());
-        let age = match (&self.config.hosts, &peer) {
-            (Some(_), None) => Some(ANONYMOUS_CONNECTION_AGE),
-            _ => self.config.connection_age.map(with_jitter),
+        let terms = match (&self.config.hosts, &peer) {
+            (Some(_), None) => {
+                Terms { age: Some(self.config.timeouts.anonymous), window_bytes: ANONYMOUS_WINDOW_BYTES }
+            }
+            _ => Terms { age: self.config.connection_age.map(with_jitter), window_bytes: STREAM_WINDOW_BYTES },
         };
         let connection = Connection { address, peer, draining };
-        cut.run_until_cancelled(self.serve(tls, connection, age)).await;
+        cut.run_until_cancelled(self.serve(tls, connection, terms)).await;
     }
 
-    async fn serve(&self, tls: TlsStream<TcpStream>, connection: Connection, age: Option<Duration>) {
+    /// Anybody can make handshakes fail, so not each of them is logged.
+    fn log_failure(&self, address: SocketAddr, error: &dyn std::error::Error) {
+        if self.failures_logged.lock().try_take(1, Instant::now()) {
+            tracing::info!(listener = self.config.name, %address, %error, "TLS handshake failed");
+        }
+    }
+
+    fn log_surplus(&self, peer: &PeerIdentity) {
+        if self.failures_logged.lock().try_take(1, Instant::now()) {
+            tracing::warn!(listener = self.config.name, host = %peer.host, "the host has too many connections");
+        }
+    }
+
+    async fn serve(&self, tls: TlsStream<TcpStream>, connection: Connection, terms: Terms) {
         let draining = connection.draining.clone();
         let routes = self.routes.clone();
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
@@ -146,11 +182,12 @@ impl Template {
             routes.clone().call(request)
         });
         let running = watch::Sender::new(0);
-        let idle = idle(running.subscribe());
+        let idle = idle(running.subscribe(), self.config.timeouts.idle);
         let executor = Executor { tasks: self.tasks.clone(), running };
-        let mut serving = pin!(http(executor, &self.config).serve_connection(TokioIo::new(tls), service));
+        let http = http(executor, self.config.streams_max, terms.window_bytes);
+        let mut serving = pin!(http.serve_connection(TokioIo::new(tls), service));
         let old = async {
-            match age {
+            match terms.age {
                 Some(age) => tokio::time::sleep(age).await,
                 None => std::future::pending().await,
             }
@@ -162,20 +199,20 @@ impl Template {
             () = draining.cancelled() => {}
         }
         serving.as_mut().graceful_shutdown();
-        match tokio::time::timeout(self.config.drain_timeout, serving).await {
+        match tokio::time::timeout(self.config.timeouts.drain, serving).await {
             Ok(ended) => report(ended),
             Err(_) => tracing::debug!("a connection was cut: it did not end in time"),
         }
     }
 }
 
-fn http(executor: Executor, config: &ListenerConfig) -> http2::Builder<Executor> {
+fn http(executor: Executor, streams_max: u32, window_bytes: u32) -> http2::Builder<Executor> {
     let mut http = http2::Builder::new(executor);
     http.timer(TokioTimer::new())
-        .max_concurrent_streams(config.streams_max)
+        .max_concurrent_streams(streams_max)
         .max_header_list_size(HEADER_LIST_BYTES_MAX)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(window_bytes)
+        .initial_connection_window_size(2 * window_bytes)
         .max_send_buf_size(SEND_BUFFER_BYTES)
         .keep_alive_interval(KEEP_ALIVE_PERIOD)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
@@ -184,14 +221,14 @@ fn http(executor: Executor, config: &ListenerConfig) -> http2::Builder<Executor>
     http
 }
 
-/// Ends when no stream has run for [`IDLE_TIMEOUT`].
-async fn idle(mut running: watch::Receiver<usize>) {
+/// Ends when no stream has run for this long.
+async fn idle(mut running: watch::Receiver<usize>, limit: Duration) {
     loop {
         // Fails only when the connection has ended, and this with it.
         if running.wait_for(|running| *running == 0).await.is_err() {
             return std::future::pending().await;
         }
-        if tokio::time::timeout(IDLE_TIMEOUT, running.wait_for(|running| *running > 0)).await.is_err() {
+        if tokio::time::timeout(limit, running.wait_for(|running| *running > 0)).await.is_err() {
             return;
         }
     }

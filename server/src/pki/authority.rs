@@ -11,7 +11,7 @@ use rcgen::{
 };
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::CertifiedKey;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
@@ -116,8 +116,9 @@ impl CertificateAuthority {
         let mut parameters = parameters(SERVER_NAME, &serial()?, now, life)?;
         let fixed = [SERVER_NAME, "localhost", "127.0.0.1", "::1"];
         for name in fixed.into_iter().chain(names.iter().map(String::as_str)) {
-            let parsed = CertificateParams::new([name.to_owned()])
-                .map_err(|_| PkiError::ServerName { name: name.to_owned() })?;
+            // Both read an address as one; only pki-types refuses what is no name.
+            let parsed = ServerName::try_from(name).ok().and_then(|_| CertificateParams::new([name.to_owned()]).ok());
+            let parsed = parsed.ok_or_else(|| PkiError::ServerName { name: name.to_owned() })?;
             parameters.subject_alt_names.extend(parsed.subject_alt_names);
         }
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];

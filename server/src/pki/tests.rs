@@ -149,8 +149,11 @@ fn the_server_certificate_is_renewed_after_two_thirds_of_its_life() {
 #[test]
 fn a_name_that_is_none_is_refused() {
     let (_folder, authority) = authority();
-    let outcome = ServerCertificate::new(Arc::new(authority), vec!["käse".to_owned()], LIFE, NOW);
-    assert!(matches!(outcome, Err(PkiError::ServerName { name }) if name == "käse"));
+    let authority = Arc::new(authority);
+    for name in ["käse", "not a name", "", "a..b", "1.2.3.4.5"] {
+        let outcome = ServerCertificate::new(Arc::clone(&authority), vec![name.to_owned()], LIFE, NOW);
+        assert!(matches!(&outcome, Err(PkiError::ServerName { name: refused }) if refused == name), "{name}");
+    }
 }
 
 #[test]

@@ -4,9 +4,8 @@
 //!    is more evidence than one of ten, but not a hundred times more, and it must not drown an attack that took three.
 //! 2. Then both classes are scaled to the same total, each half of the number of rows.
 //!
-//! A tree takes these weights in its impurity, a forest draws its bootstrap samples with them. Logistic regression, whose
-//! engine knows no weights, instead repeats the rows of the rarer class a whole number of times, as often as they fit
-//! into the other class ([`repetitions`]).
+//! A tree takes these weights in its impurity, a forest draws its bootstrap samples with them, logistic regression takes
+//! them in its loss.
 
 use std::collections::BTreeMap;
 
@@ -28,15 +27,6 @@ pub fn weights(set: &TrainingSet) -> Vec<f64> {
     raw.iter().zip(set.malicious()).map(|(weight, malicious)| weight * scale[usize::from(*malicious)]).collect()
 }
 
-/// How often each row is repeated where there are no weights: 1 for the more frequent class, and for the rarer one as
-/// often as its rows fit into the other class.
-pub fn repetitions(set: &TrainingSet) -> Vec<usize> {
-    let positives = set.positives().max(1);
-    let negatives = (set.len() - set.positives()).max(1);
-    let (malicious, benign) = ((negatives / positives).max(1), (positives / negatives).max(1));
-    set.malicious().iter().map(|class| if *class { malicious } else { benign }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,13 +45,5 @@ mod tests {
         assert!((malicious - 6.0).abs() < 1e-12 && (benign - 6.0).abs() < 1e-12);
         // Four rows of one attack count half each of what the single row of the other attack counts.
         assert!((weights[0] * 2.0 - weights[4]).abs() < 1e-12);
-    }
-
-    #[test]
-    fn the_rarer_class_is_repeated() {
-        let mut labels = vec![false; 13];
-        labels.extend([true; 4]);
-        let repetitions = repetitions(&set(&labels, &[0; 17]));
-        assert_eq!((repetitions[0], repetitions[16]), (1, 3));
     }
 }

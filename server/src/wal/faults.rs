@@ -7,7 +7,7 @@ const NONE: usize = usize::MAX;
 
 /// What the next operations on segment files shall do. The files are real.
 #[derive(Debug)]
-pub(super) struct Faults {
+pub(crate) struct Faults {
     full_after: AtomicUsize,
     sync_fails: AtomicBool,
 }
@@ -20,12 +20,12 @@ impl Default for Faults {
 
 impl Faults {
     /// Every write from now on stores this many bytes and then finds the disk full; `None`: there is space again.
-    pub(super) fn disk_is_full(&self, after_bytes: Option<usize>) {
+    pub(crate) fn disk_is_full(&self, after_bytes: Option<usize>) {
         self.full_after.store(after_bytes.unwrap_or(NONE), Ordering::SeqCst);
     }
 
     /// Every sync from now on fails.
-    pub(super) fn syncs_fail(&self) {
+    pub(crate) fn syncs_fail(&self) {
         self.sync_fails.store(true, Ordering::SeqCst);
     }
 

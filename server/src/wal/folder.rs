@@ -26,6 +26,8 @@ impl Folder {
     /// Creates the folder where there is none.
     pub(super) fn open(path: &Path) -> Result<Self, WalError> {
         fs::create_dir_all(path).map_err(|error| WalError::io("create", path, error))?;
+        // The folder's own name has to be as durable as what is in it.
+        sync_folder(&path.join(".."))?;
         let lock_path = path.join(LOCK_NAME);
         let lock = OpenOptions::new()
             .create(true)
@@ -138,10 +140,12 @@ impl Folder {
 
     /// Makes created, renamed and removed names durable.
     pub(super) fn sync(&self) -> Result<(), WalError> {
-        File::open(&self.path)
-            .and_then(|folder| folder.sync_all())
-            .map_err(|error| WalError::io("sync", &self.path, error))
+        sync_folder(&self.path)
     }
+}
+
+fn sync_folder(path: &Path) -> Result<(), WalError> {
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(|error| WalError::io("sync", path, error))
 }
 
 /// A segment that is written to.

@@ -24,6 +24,8 @@ pub struct StoredRecord {
     pub event_count: u32,
     /// The batch, as the agent sent it.
     pub frame: Bytes,
+    /// The cursor after this record.
+    pub after: WalCursor,
 }
 
 /// How far a reader got.
@@ -49,7 +51,7 @@ impl Wal {
     }
 
     /// The durable records after `cursor`, oldest first, and the cursor after them: at least one unless there is none,
-    /// and no more than make `bytes_max` of frames. Blocks on the disk; holds one segment in memory.
+    /// and no more than make `bytes_max` of frames. Blocks on the disk; holds the segments it reads in memory.
     ///
     /// Damaged records are stepped over; they were reported when the log was opened, or are logged now.
     ///
@@ -57,32 +59,34 @@ impl Wal {
     /// [`WalError::Io`] when a segment cannot be read.
     pub fn read(&self, cursor: WalCursor, bytes_max: usize) -> Result<(Vec<StoredRecord>, WalCursor), WalError> {
         let mut at = cursor;
+        let mut records = Vec::new();
+        let mut bytes = 0;
         loop {
             let segments = self.shared().segments.lock();
             let length = segments.get(&at.segment).copied().unwrap_or(0);
             let next = segments.range((Bound::Excluded(at.segment), Bound::Unbounded)).next().map(|(first, _)| *first);
             drop(segments);
             if at.offset < length {
-                let (records, after) = self.read_segment(at, length, bytes_max)?;
-                if !records.is_empty() {
-                    return Ok((records, after));
+                let (more, after) = self.read_segment(at, length)?;
+                for record in more {
+                    if !records.is_empty() && bytes + record.frame.len() > bytes_max {
+                        return Ok((records, at));
+                    }
+                    bytes += record.frame.len();
+                    at = record.after;
+                    records.push(record);
                 }
                 at = after;
             } else if let Some(next) = next {
                 let position = WalPosition(next.max(at.position.0));
                 at = WalCursor { segment: next, offset: SEGMENT_HEADER_BYTES as u64, position };
             } else {
-                return Ok((Vec::new(), at));
+                return Ok((records, at));
             }
         }
     }
 
-    fn read_segment(
-        &self,
-        cursor: WalCursor,
-        length: u64,
-        bytes_max: usize,
-    ) -> Result<(Vec<StoredRecord>, WalCursor), WalError> {
+    fn read_segment(&self, cursor: WalCursor, length: u64) -> Result<(Vec<StoredRecord>, WalCursor), WalError> {
         let path = self.shared().folder.segment_path(cursor.segment);
         let read = || {
             let mut file = File::open(&path)?;
@@ -94,18 +98,14 @@ impl Wal {
         let bytes = read().map_err(|error| WalError::io("read", &path, error))?;
         let mut records = Vec::new();
         let mut after = cursor;
-        let mut taken = 0;
         for item in scan(&bytes, &self.shared().log_id, cursor.position.0) {
             match item {
                 Item::Damage { bytes: range } => {
                     let offset = cursor.offset + range.start as u64;
-                    tracing::error!(path = %path.display(), offset, length = range.len(), "stepping over damaged records");
+                    let length = range.len();
+                    tracing::error!(path = %path.display(), offset, length, "stepping over damaged records");
                 }
                 Item::Record { header, frame } => {
-                    if !records.is_empty() && taken + frame.len() > bytes_max {
-                        return Ok((records, after));
-                    }
-                    taken += frame.len();
                     after.offset = cursor.offset + frame.end as u64;
                     after.position = WalPosition(header.position.saturating_add(1));
                     records.push(StoredRecord {
@@ -114,6 +114,7 @@ impl Wal {
                         host: header.host,
                         event_count: header.event_count,
                         frame: bytes.slice(frame),
+                        after,
                     });
                 }
             }

@@ -12,7 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::dedupe::Seen;
 use super::folder::SegmentFile;
 use super::segment::{RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
-use super::{Appended, Shared, WalError, WalPosition, unix_ns_now};
+use super::{Appended, Shared, WalError, WalPosition};
+use crate::clock::unix_nanoseconds;
 
 /// Most frame bytes that go into one write.
 const GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -197,7 +198,7 @@ impl Writer {
             log_id: self.shared.log_id,
             first_position,
             previous_end: self.shared.end().position.0,
-            created_unix_ns: unix_ns_now(),
+            created_unix_ns: unix_nanoseconds(),
         };
         self.active = ActiveSegment::create(&self.shared, &header)?;
         Ok(())

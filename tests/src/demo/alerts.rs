@@ -13,6 +13,9 @@ use super::console::Console;
 /// Alerts shown one by one; of further ones only the number.
 const SHOWN_MAX: usize = 60;
 
+/// Characters shown of a command line or connection.
+const LOOK_CHARACTERS_MAX: usize = 90;
+
 /// Reasons shown of an alert.
 const REASONS_SHOWN: usize = 3;
 
@@ -78,13 +81,65 @@ impl AlertFollower {
 }
 
 fn event_key(alert: &Value) -> Option<EventKey> {
-    let event = alert.get("event").unwrap_or(alert);
-    let number = |key: &str| event.get(key).or_else(|| alert.get(key)).and_then(Value::as_u64);
+    let number = |key: &str| alert.get(key).and_then(Value::as_u64);
     Some(EventKey { epoch: Epoch(number("epoch")?), sequence: Sequence(number("sequence")?) })
 }
 
-/// What makes an alert look like another one, and one line about it.
+/// What makes an alert look like another one, and what is shown of it.
 fn describe(alert: &Value) -> (String, String) {
-    let _ = REASONS_SHOWN;
-    (String::new(), alert.to_string())
+    let text = |pointer: &str| alert.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let number = |pointer: &str| alert.pointer(pointer).and_then(Value::as_f64).unwrap_or_default();
+    let process = alert.pointer("/event/process").map_or_else(String::new, Value::to_string);
+    let what = match text("/subject") {
+        "connection" => {
+            let end = |side: &str| {
+                format!("{}:{}", text(&format!("/event/{side}/ip")), number(&format!("/event/{side}/port")))
+            };
+            let owner = match text("/event/executable") {
+                "" => "somebody",
+                path => file_name(path),
+            };
+            format!("{owner} {} → {}", end("local"), end("remote"))
+        }
+        _ => command_line(alert),
+    };
+    let reasons: Vec<&str> = alert
+        .get("reasons")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|reason| reason.get("words")?.as_str())
+        .take(REASONS_SHOWN)
+        .collect();
+    let shown = format!(
+        "⚠ {:.2} {:<13} {}\n         {}",
+        number("/score"),
+        text("/subject"),
+        shortened(&what, LOOK_CHARACTERS_MAX),
+        reasons.join("; ")
+    );
+    let look = match text("/subject") {
+        // One scan is one look, however many ports.
+        "connection" => format!("connection {} {process}", text("/event/executable")),
+        subject => format!("{subject} {what}"),
+    };
+    (look, shown)
+}
+
+fn command_line(alert: &Value) -> String {
+    let arguments = alert.pointer("/event/arguments").and_then(Value::as_array);
+    let words: Vec<&str> = arguments.into_iter().flatten().filter_map(Value::as_str).collect();
+    let executable = alert.pointer("/event/executable").and_then(Value::as_str).unwrap_or_default();
+    if words.is_empty() { executable.to_owned() } else { format!("{} ({})", words.join(" "), file_name(executable)) }
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+fn shortened(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most - 1).chain(std::iter::once('…')).collect()
 }

@@ -14,11 +14,11 @@ const EXIT_INTERRUPTED: i32 = 130;
 /// How long killed processes may go on writing into the folder that is being removed.
 const REMOVE_ATTEMPTS: u32 = 20;
 
-/// Watches for signals, on its own thread, until the process ends. `temporary` is removed when one comes.
+/// Watches for signals, on its own thread, until the process ends. The folders are removed when one comes.
 ///
 /// # Errors
 /// The signals cannot be watched.
-pub fn watch(temporary: Option<PathBuf>) -> io::Result<()> {
+pub fn watch(temporary: Vec<PathBuf>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut interrupt, mut terminate) = {
         let _inside = runtime.enter();
@@ -33,7 +33,7 @@ pub fn watch(temporary: Option<PathBuf>) -> io::Result<()> {
         });
         eprintln!("\ninterrupted: stopping everything");
         process::end_all();
-        if let Some(folder) = temporary {
+        for folder in temporary {
             for _ in 0..REMOVE_ATTEMPTS {
                 match std::fs::remove_dir_all(&folder) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {

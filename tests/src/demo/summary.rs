@@ -87,6 +87,8 @@ pub struct ModelSummary {
     pub pr_auc: Option<f64>,
     /// Best recall with at most 1 % of benign rows alerted, on held-out rows.
     pub recall_at_1pct_fpr: Option<f64>,
+    /// Lower end of its 95 % interval (bootstrap by attack and piece of work): what decides which model is pushed.
+    pub recall_at_1pct_fpr_low: Option<f64>,
     /// Recall at the model's threshold, on held-out rows.
     pub recall: Option<f64>,
     /// Benign rows alerted at the model's threshold, on held-out rows.

@@ -9,8 +9,9 @@ use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::helper::{HelperPlan, NetStep};
+use super::plan::PlannedInstance;
 use super::tools::Tools;
-use super::{attack, benign};
+use super::{Round, attack, benign};
 
 /// Names the network tools of both sides go by.
 const TOOL_NAMES: [&str; 10] =
@@ -80,6 +81,8 @@ pub struct Stage<'a> {
     pub tools: &'a Tools,
     /// Services of the range.
     pub services: ServiceAddresses,
+    /// Which play of the range.
+    pub round: Round,
     /// Unique among the instances of this play.
     pub number: usize,
     /// Chooses what the plan left open: names, orders.
@@ -88,9 +91,16 @@ pub struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    /// A stage for instance `number`, with its own random numbers from `seed`.
-    pub fn new(folders: &'a Folders, tools: &'a Tools, services: ServiceAddresses, number: usize, seed: u64) -> Self {
-        Self { folders, tools, services, number, rng: StdRng::seed_from_u64(seed), files: 0 }
+    /// A stage for an instance of `round`.
+    pub fn new(
+        folders: &'a Folders,
+        tools: &'a Tools,
+        services: ServiceAddresses,
+        round: Round,
+        planned: &PlannedInstance,
+    ) -> Self {
+        let rng = StdRng::seed_from_u64(planned.seed);
+        Self { folders, tools, services, round, number: planned.number, rng, files: 0 }
     }
 
     /// A new folder of this instance below `parent`, with a name that says nothing.
@@ -99,7 +109,7 @@ impl<'a> Stage<'a> {
     /// It cannot be created.
     pub fn folder_in(&mut self, parent: &Path) -> io::Result<PathBuf> {
         let name: String = (0..6).map(|_| char::from(self.rng.random_range(b'a'..=b'z'))).collect();
-        let folder = parent.join(format!("{name}{}", self.number));
+        let folder = parent.join(format!("{name}{}{}", self.round.number(), self.number));
         std::fs::create_dir_all(&folder)?;
         Ok(folder)
     }
@@ -113,11 +123,14 @@ impl<'a> Stage<'a> {
     /// A path for bookkeeping of this instance, outside of what the activity sees.
     pub fn scaffold(&mut self, what: &str) -> PathBuf {
         self.files += 1;
-        self.folders.scaffold.join(format!("{}-{}.{what}", self.number, self.files))
+        let (round, number) = (self.round.number(), self.number);
+        self.folders.scaffold.join(format!("{round}-{number}-{}.{what}", self.files))
     }
 
-    /// A network tool under a name from the common pool that plays `steps`; `arguments` are what is seen of it.
-    pub fn tool(&mut self, arguments: Vec<String>, steps: Vec<NetStep>) -> Launch {
+    /// A network tool that plays `steps` against `address`. Its name and the form of its arguments come from one pool
+    /// for both sides: they say nothing about what it does.
+    pub fn tool(&mut self, address: SocketAddr, steps: Vec<NetStep>) -> Launch {
+        let arguments = self.tool_arguments(address);
         let record = self.scaffold("connections");
         let plan = HelperPlan::Client { steps, record: record.clone() };
         let directory = self.folders.home.clone();
@@ -127,6 +140,22 @@ impl<'a> Stage<'a> {
     /// A name from the common pool.
     pub fn tool_name(&mut self) -> String {
         TOOL_NAMES.choose(&mut self.rng).copied().unwrap_or(TOOL_NAMES[0]).to_owned()
+    }
+
+    /// Arguments as any network tool has them.
+    pub fn tool_arguments(&mut self, address: SocketAddr) -> Vec<String> {
+        let port = if address == OWN_SERVICE { OWN_PORT.to_owned() } else { address.port().to_string() };
+        let (ip, both) = (address.ip(), format!("{}:{port}", address.ip()));
+        let number = self.rng.random_range(1..30);
+        match self.rng.random_range(0..7) {
+            0 => vec![format!("http://{both}/")],
+            1 => vec!["--to".to_owned(), both],
+            2 => vec![both],
+            3 => vec![ip.to_string(), port],
+            4 => vec!["--retry".to_owned(), number.to_string(), both],
+            5 => vec!["-c".to_owned(), format!("job-{number}.conf")],
+            _ => vec![ip.to_string()],
+        }
     }
 
     /// One of the HTTP servers.

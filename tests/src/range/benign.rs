@@ -302,12 +302,13 @@ fn browse(stage: &mut Stage<'_>, commands: usize) -> Prepared {
 fn fetch(stage: &mut Stage<'_>, client: FetchClient, sizes: &[usize], gap_ms: u64) -> Prepared {
     let address = if stage.rng.random_bool(0.6) { stage.services.mirror } else { stage.any_http() };
     let home = stage.home();
-    let pause = gap_ms as f64 / 1000.0;
+    let (pause, number) = (gap_ms as f64 / 1000.0, stage.number);
     let command = match (client, &stage.tools.curl, &stage.tools.wget, &stage.tools.python) {
         (FetchClient::Curl, Some(curl), ..) => format!("{} -s -o /dev/null", curl.display()),
         (FetchClient::Wget, _, Some(wget), _) => format!("{} -q -O /dev/null", wget.display()),
         (FetchClient::Python, .., Some(python)) => {
-            let urls: Vec<String> = sizes.iter().map(|size| format!("'http://{address}/blob/{size}'")).collect();
+            let urls: Vec<String> =
+                sizes.iter().map(|size| format!("'http://{address}/blob/{size}?i={number}'")).collect();
             let code = format!(
                 "import time, urllib.request\nfor url in [{}]:\n    urllib.request.urlopen(url).read()\n    time.sleep({pause})\n",
                 urls.join(", ")
@@ -322,11 +323,13 @@ fn fetch(stage: &mut Stage<'_>, client: FetchClient, sizes: &[usize], gap_ms: u6
                 steps.push(NetStep::Http { address, requests: vec![HttpRequest::get(size)], gap_ms: 0 });
                 steps.push(NetStep::Pause { ms: gap_ms });
             }
-            return Prepared::root(stage.tool(vec![format!("http://{address}/")], steps));
+            return Prepared::root(stage.tool(address, steps));
         }
     };
-    let script: Vec<String> =
-        sizes.iter().map(|size| format!("{command} http://{address}/blob/{size}; sleep {pause:.2}")).collect();
+    let script: Vec<String> = sizes
+        .iter()
+        .map(|size| format!("{command} 'http://{address}/blob/{size}?i={number}'; sleep {pause:.2}"))
+        .collect();
     shell(&home, script.join("\n"))
 }
 
@@ -341,14 +344,14 @@ fn page_load(stage: &mut Stage<'_>, parts: usize) -> Prepared {
             gap_ms: stage.rng.random_range(0..20),
         })
         .collect();
-    Prepared::root(stage.tool(vec![format!("http://{}/index", stage.services.web)], steps))
+    Prepared::root(stage.tool(stage.services.web, steps))
 }
 
 fn submit_forms(stage: &mut Stage<'_>, sizes: &[usize], gap_ms: u64) -> Prepared {
     let address = stage.any_http();
     let requests = sizes.iter().map(|&size| HttpRequest::post(size)).collect();
     let steps = vec![NetStep::Http { address, requests, gap_ms }];
-    Prepared::root(stage.tool(vec!["--to".to_owned(), address.to_string()], steps))
+    Prepared::root(stage.tool(address, steps))
 }
 
 fn backup(stage: &mut Stage<'_>, bytes: usize) -> io::Result<Prepared> {
@@ -358,9 +361,10 @@ fn backup(stage: &mut Stage<'_>, bytes: usize) -> io::Result<Prepared> {
     let record = stage.scaffold("connections");
     let steps = vec![NetStep::Http { address, requests: vec![HttpRequest::post(bytes)], gap_ms: 0 }];
     let tool = (stage.tool_name(), HelperPlan::Client { steps, record: record.clone() });
+    let arguments = stage.tool_arguments(address).join(" ");
     let script = format!(
         "tar cf all.tar -C {source} .\ngzip -f all.tar\nsha256sum all.tar.gz > all.tar.gz.sha256\n\
-         @TOOL0@ all.tar.gz {address}\nrm -f all.tar.gz\n",
+         @TOOL0@ {arguments}\nrm -f all.tar.gz\n",
         source = stage.folders.source.display()
     );
     let program = Program::Script { path: folder.join("backup.sh"), script, tools: vec![tool] };
@@ -371,8 +375,9 @@ fn health_check(stage: &mut Stage<'_>, interval_ms: u64, times: usize, by_shell:
     let address = stage.any_http();
     if let (true, Some(curl)) = (by_shell, &stage.tools.curl) {
         let script = format!(
-            "for i in $(seq {times}); do {} -s -o /dev/null http://{address}/health; sleep {:.2}; done",
+            "for i in $(seq {times}); do {} -s -o /dev/null 'http://{address}/blob/16?i={}'; sleep {:.2}; done",
             curl.display(),
+            stage.number,
             interval_ms as f64 / 1000.0
         );
         return shell(&stage.folders.home.clone(), script);
@@ -383,7 +388,7 @@ fn health_check(stage: &mut Stage<'_>, interval_ms: u64, times: usize, by_shell:
         steps.push(NetStep::Http { address, requests: vec![request], gap_ms: 0 });
         steps.push(NetStep::Pause { ms: interval_ms });
     }
-    Prepared::root(stage.tool(vec![format!("http://{address}/health"), times.to_string()], steps))
+    Prepared::root(stage.tool(address, steps))
 }
 
 fn port_check(stage: &mut Stage<'_>, times: usize, gap_ms: u64) -> Prepared {
@@ -394,21 +399,21 @@ fn port_check(stage: &mut Stage<'_>, times: usize, gap_ms: u64) -> Prepared {
         }
         steps.push(NetStep::Pause { ms: gap_ms });
     }
-    Prepared::root(stage.tool(vec!["check".to_owned(), "127.0.0.1".to_owned()], steps))
+    Prepared::root(stage.tool(stage.services.web, steps))
 }
 
 fn service_restart(stage: &mut Stage<'_>, down_ms: u64, retry_ms: u64) -> Prepared {
-    let ready = stage.scaffold("port");
+    let (ready, record) = (stage.scaffold("port"), stage.scaffold("visits"));
     let tries = down_ms / retry_ms.max(1) + 4;
     let mut steps = Vec::new();
     for _ in 0..tries {
         steps.push(NetStep::Http { address: OWN_SERVICE, requests: vec![HttpRequest::get(2000)], gap_ms: 0 });
         steps.push(NetStep::Pause { ms: retry_ms });
     }
-    let client = stage.tool(vec!["--retry".to_owned(), retry_ms.to_string()], steps);
+    let client = stage.tool(OWN_SERVICE, steps);
     Prepared {
         service: Some(OwnService {
-            plan: HelperPlan::HttpServer { ready: ready.clone(), port: 0 },
+            plan: HelperPlan::HttpServer { ready: ready.clone(), port: 0, record },
             ready,
             late_by_ms: Some(down_ms),
         }),
@@ -465,7 +470,7 @@ fn admin_session(stage: &mut Stage<'_>, commands: usize, pause_ms: u64) -> Prepa
     let mut script = String::new();
     for command in pool {
         let pause = pause_ms as f64 / 1000.0 * stage.rng.random_range(0.5..1.5);
-        script += &format!("{command} > /dev/null 2>&1\nsleep {pause:.2}\n");
+        script += &format!("{{ {command}; }} >/dev/null 2>&1\nsleep {pause:.2}\n");
     }
     shell(&stage.folders.source.clone(), script)
 }
@@ -489,8 +494,7 @@ fn login(stage: &mut Stage<'_>, lines: u32, pause_ms: u64, mistypes: bool) -> Pr
         tries.insert(0, (user.to_owned(), "corect-horse".to_owned()));
     }
     let steps = vec![NetStep::Login { address: stage.services.login, tries, session_lines: lines, pause_ms }];
-    let arguments = vec![format!("{user}@127.0.0.1"), stage.services.login.port().to_string()];
-    Prepared::root(stage.tool(arguments, steps))
+    Prepared::root(stage.tool(stage.services.login, steps))
 }
 
 fn home_script(stage: &mut Stage<'_>, interpreter: Interpreter) -> io::Result<Prepared> {

@@ -41,6 +41,8 @@ pub enum HelperPlan {
         ready: PathBuf,
         /// Port to take; 0: any.
         port: u16,
+        /// Where to note who named an instance.
+        record: PathBuf,
     },
     /// Lets accounts in by password until it is stopped.
     LoginServer {
@@ -162,7 +164,7 @@ fn read_plan(path: &Path) -> io::Result<HelperPlan> {
 fn run(plan: HelperPlan) -> io::Result<()> {
     match plan {
         HelperPlan::Client { steps, record } => client::run(&steps, &record),
-        HelperPlan::HttpServer { ready, port } => http_server::run(port, &ready),
+        HelperPlan::HttpServer { ready, port, record } => http_server::run(port, &ready, &record),
         HelperPlan::LoginServer { ready, accounts } => login_server::run(&accounts, &ready),
         HelperPlan::ShellOperator { ready, commands, pause_ms } => shell::operate(&ready, &commands, pause_ms),
         HelperPlan::ShellClient { address, record } => shell::connect_back(address, &record),

@@ -8,9 +8,10 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::Round;
 use super::activity::{Activity, Folders, Launch, Prepared, Program, Stage, resolve_own_service};
-use super::helper::PLAN_VARIABLE;
 use super::helper::client::ConnectionRecord;
+use super::helper::{HelperPlan, PLAN_VARIABLE};
 use super::plan::{Plan, PlannedInstance};
 use super::services::{Services, spawn_helper, wait_for_port};
 use super::tools::Tools;
@@ -40,19 +41,24 @@ impl Range {
     /// # Errors
     /// A folder or file cannot be written.
     pub fn build(executable: &Path, root: &Path) -> io::Result<Self> {
-        let shm = Path::new("/dev/shm");
         let folders = Folders {
             home: root.join("home"),
             source: root.join("src"),
             etc: root.join("etc"),
             spool: root.join("spool"),
             tmp: root.join("tmp"),
-            shm: shm.is_dir().then(|| shm.join(format!("picket-range-{}", std::process::id()))),
+            shm: Self::memory_folder(),
             scaffold: root.join("scaffold"),
         };
         let range = Self { executable: executable.to_owned(), folders, tools: Tools::detect() };
         range.write_folders()?;
         Ok(range)
+    }
+
+    /// This process's folder in memory, outside of the range's root; none where there is no such place.
+    pub fn memory_folder() -> Option<PathBuf> {
+        let shm = Path::new("/dev/shm");
+        shm.is_dir().then(|| shm.join(format!("picket-range-{}", std::process::id())))
     }
 
     /// Programs of this machine.
@@ -126,7 +132,7 @@ impl Range {
                 running.fetch_add(1, Ordering::AcqRel);
                 let (running, ended) = (&running, &ended);
                 threads.push(scope.spawn(move || {
-                    let truth = self.play_instance(planned, services, stop);
+                    let truth = self.play_instance(plan.round, planned, services, stop);
                     running.fetch_sub(1, Ordering::AcqRel);
                     progress(ended.fetch_add(1, Ordering::AcqRel) + 1);
                     truth
@@ -135,9 +141,18 @@ impl Range {
             threads.into_iter().map(|thread| thread.join().map_err(|_| io::Error::other("a player died"))?).collect()
         });
         let instances: io::Result<Vec<InstanceTruth>> = instances;
+        let mut instances = instances?;
+        for visit in services.visits(&self.folders)? {
+            // The services outlive a round, the numbers of its instances do not.
+            if visit.connection.time_unix_ns >= started_unix_ns
+                && let Some(instance) = instances.get_mut(visit.instance)
+            {
+                instance.connections.push(visit.connection);
+            }
+        }
         Ok(GroundTruth {
             round: plan.round,
-            instances: instances?,
+            instances,
             service_pids: services.pids(),
             started_unix_ns,
             ended_unix_ns: unix_ns()?,
@@ -146,6 +161,7 @@ impl Range {
 
     fn play_instance(
         &self,
+        round: Round,
         planned: &PlannedInstance,
         services: &Services,
         stop: &AtomicBool,
@@ -166,7 +182,7 @@ impl Range {
             ended_unix_ns: 0,
             failure: None,
         };
-        let mut stage = Stage::new(&self.folders, &self.tools, services.addresses, planned.number, planned.seed);
+        let mut stage = Stage::new(&self.folders, &self.tools, services.addresses, round, planned);
         if let Err(error) = self.run_activity(planned, &mut stage, &mut truth, stop) {
             truth.failure = Some(error.to_string());
         }
@@ -214,10 +230,11 @@ impl Range {
         // The port must be known now although its service comes later: take a free one and let it go again.
         let port = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         resolve_own_service(prepared, port);
-        let super::helper::HelperPlan::HttpServer { ready, .. } = own.plan else {
+        let mut plan = own.plan;
+        let HelperPlan::HttpServer { port: asked, .. } = &mut plan else {
             return Err(io::Error::other("only an HTTP server can come late"));
         };
-        let plan = super::helper::HelperPlan::HttpServer { ready, port };
+        *asked = port;
         let due = Instant::now() + Duration::from_millis(late_by_ms);
         Ok(OwnServiceState::Late { due, name, plan, plan_file })
     }
@@ -250,7 +267,7 @@ impl Range {
                 for (index, (name, plan)) in tools.iter().enumerate() {
                     let plan_file = stage.scaffold("plan");
                     fs::write(&plan_file, serde_json::to_vec(plan)?)?;
-                    let bin = self.folders.scaffold.join(format!("bin{}", stage.number));
+                    let bin = stage.scaffold("bin");
                     fs::create_dir_all(&bin)?;
                     symlink(&self.executable, bin.join(name))?;
                     let call = format!("{PLAN_VARIABLE}={} {}/{name}", plan_file.display(), bin.display());
@@ -310,7 +327,7 @@ impl Drop for Range {
 /// A service of one instance.
 enum OwnServiceState {
     None,
-    Late { due: Instant, name: String, plan: super::helper::HelperPlan, plan_file: PathBuf },
+    Late { due: Instant, name: String, plan: HelperPlan, plan_file: PathBuf },
     Running(ManagedProcess),
 }
 

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::activity::{ACCOUNTS, Folders, ServiceAddresses};
+use super::helper::http_server::Visit;
 use super::helper::{HelperPlan, PLAN_VARIABLE};
 use crate::process::ManagedProcess;
 use crate::wait;
@@ -39,7 +40,10 @@ impl Services {
             processes.push(process);
             Ok((Ipv4Addr::LOCALHOST, port).into())
         };
-        let http = |ready| HelperPlan::HttpServer { ready, port: 0 };
+        let http = |ready: PathBuf| {
+            let record = ready.with_extension("visits");
+            HelperPlan::HttpServer { ready, port: 0, record }
+        };
         let login = |ready| HelperPlan::LoginServer {
             ready,
             accounts: ACCOUNTS.iter().map(|account| (*account).to_owned()).collect(),
@@ -52,6 +56,24 @@ impl Services {
             login: start("logind", &login)?,
         };
         Ok(Self { addresses, processes })
+    }
+
+    /// Connections whose clients said which instance they are part of, since the services were started.
+    ///
+    /// # Errors
+    /// A service's notes cannot be read.
+    pub fn visits(&self, folders: &Folders) -> io::Result<Vec<Visit>> {
+        let mut visits = Vec::new();
+        for process in &self.processes {
+            let record = folders.scaffold.join(format!("{}.visits", process.name()));
+            match fs::read_to_string(&record) {
+                Ok(text) => visits.extend(text.lines().filter_map(|line| serde_json::from_str::<Visit>(line).ok())),
+                // The login service notes nothing.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(visits)
     }
 
     /// Process ids of the services.

@@ -4,6 +4,9 @@ use super::Round;
 use super::attack::Technique;
 use super::helper::client::ConnectionRecord;
 
+/// How much earlier and later than it was played something may be observed.
+const OBSERVED_MARGIN_NS: i64 = 2_000_000_000;
+
 /// One played round.
 #[derive(Clone, Debug)]
 pub struct GroundTruth {
@@ -17,6 +20,13 @@ pub struct GroundTruth {
     pub started_unix_ns: i64,
     /// When its last process had ended.
     pub ended_unix_ns: i64,
+}
+
+impl GroundTruth {
+    /// When its events can have been observed, nanoseconds since 1970: connections close a little later.
+    pub fn observed_time(&self) -> std::ops::RangeInclusive<i64> {
+        self.started_unix_ns - OBSERVED_MARGIN_NS..=self.ended_unix_ns + OBSERVED_MARGIN_NS
+    }
 }
 
 /// One played instance.

@@ -24,27 +24,26 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 use tower::Service as _;
 
-use super::server::TestServer;
 use crate::pki::SERVER_NAME;
 
 /// What a host shows.
 #[derive(Clone, Debug)]
-pub(super) struct Credentials {
+pub(crate) struct Credentials {
     host: HostId,
     certificate: CertificateDer<'static>,
     key: Vec<u8>,
 }
 
 impl Credentials {
-    pub(super) fn new_key() -> KeyPair {
+    pub(crate) fn new_key() -> KeyPair {
         KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap()
     }
 
-    pub(super) fn request(key: &KeyPair) -> Vec<u8> {
+    pub(crate) fn request(key: &KeyPair) -> Vec<u8> {
         CertificateParams::default().serialize_request(key).unwrap().der().to_vec()
     }
 
-    pub(super) fn new(identity: &v1::Identity, key: &KeyPair) -> Self {
+    pub(crate) fn new(identity: &v1::Identity, key: &KeyPair) -> Self {
         Self {
             host: identity.host_id.parse().unwrap(),
             certificate: identity.certificate_der.clone().into(),
@@ -53,48 +52,67 @@ impl Credentials {
     }
 }
 
+/// A server to connect to: where it is and who vouches for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) address: SocketAddr,
+    pub(crate) authority: CertificateDer<'static>,
+}
+
 /// A connection, with or without a certificate.
 #[derive(Debug)]
-pub(super) struct Agent {
+pub(crate) struct Agent {
     channel: Channel,
     credentials: Option<Credentials>,
 }
 
 impl Agent {
-    pub(super) async fn anonymous(server: &TestServer) -> Result<Self, Status> {
-        Self::dial(server, None).await
+    pub(crate) async fn anonymous(target: &Target) -> Result<Self, Status> {
+        Self::dial(target, None).await
     }
 
-    pub(super) async fn connect(server: &TestServer, credentials: Credentials) -> Result<Self, Status> {
-        Self::dial(server, Some(credentials)).await
+    pub(crate) async fn connect(target: &Target, credentials: Credentials) -> Result<Self, Status> {
+        Self::dial(target, Some(credentials)).await
+    }
+
+    /// Enrols a new host with this token (`<id>.<secret>`) and connects it.
+    pub(crate) async fn enrolled(target: &Target, token: &str) -> Result<Self, Status> {
+        let key = Credentials::new_key();
+        let identity = Self::anonymous(target).await?.enroll(token, &Credentials::request(&key)).await?;
+        Self::connect(target, Credentials::new(&identity, &key)).await
     }
 
     /// Another connection of the same host.
-    pub(super) async fn reconnect(&self, server: &TestServer) -> Result<Self, Status> {
-        Self::dial(server, self.credentials.clone()).await
+    pub(crate) async fn reconnect(&self, target: &Target) -> Result<Self, Status> {
+        Self::dial(target, self.credentials.clone()).await
     }
 
     /// This host's certificate shown to another server, whose own certificate the agent would accept.
-    pub(super) async fn connect_to(&self, server: &TestServer) -> Result<Self, Status> {
-        Self::dial(server, self.credentials.clone()).await
+    pub(crate) async fn connect_to(&self, target: &Target) -> Result<Self, Status> {
+        Self::dial(target, self.credentials.clone()).await
     }
 
-    async fn dial(server: &TestServer, credentials: Option<Credentials>) -> Result<Self, Status> {
-        let tls = client_tls(server, credentials.as_ref());
-        let address = server.address;
+    async fn dial(target: &Target, credentials: Option<Credentials>) -> Result<Self, Status> {
+        let tls = client_tls(target, credentials.as_ref());
+        let address = target.address;
         let connector = tower::service_fn(move |_| dial(address, tls.clone()));
         let channel = Endpoint::from_static("http://picket-server")
             .connect_with_connector(connector)
             .await
-            .map_err(|error| Status::unavailable(error.to_string()))?;
+            .map_err(|error| Status::unavailable(causes(&error)))?;
         Ok(Self { channel, credentials })
     }
 
-    pub(super) fn host(&self) -> HostId {
+    /// No more than a TLS connection.
+    pub(crate) async fn tls_only(target: &Target) -> tokio_rustls::client::TlsStream<TcpStream> {
+        dial(target.address, client_tls(target, None)).await.unwrap().into_inner()
+    }
+
+    pub(crate) fn host(&self) -> HostId {
         self.credentials.as_ref().unwrap().host
     }
 
-    pub(super) async fn enroll(&self, token: &str, request: &[u8]) -> Result<v1::Identity, Status> {
+    pub(crate) async fn enroll(&self, token: &str, request: &[u8]) -> Result<v1::Identity, Status> {
         let request = v1::EnrollRequest {
             join_token: token.to_owned(),
             certificate_signing_request_der: request.to_vec(),
@@ -105,28 +123,28 @@ impl Agent {
     }
 
     /// Renews, and returns what to connect with from now on.
-    pub(super) async fn renew(&self) -> Result<Credentials, Status> {
+    pub(crate) async fn renew(&self) -> Result<Credentials, Status> {
         let key = Credentials::new_key();
         let request = v1::RenewRequest { certificate_signing_request_der: Credentials::request(&key) };
         let response = EnrollmentServiceClient::new(self.channel.clone()).renew(request).await?;
         Ok(Credentials::new(&response.into_inner().identity.unwrap(), &key))
     }
 
-    pub(super) async fn deliver(&self) -> Result<Delivery, Status> {
+    pub(crate) async fn deliver(&self) -> Result<Delivery, Status> {
         let (sender, receiver) = mpsc::channel(8);
         let answers =
             IngestServiceClient::new(self.channel.clone()).deliver(ReceiverStream::new(receiver)).await?.into_inner();
         Ok(Delivery { sender, answers, next_id: 1_000_000 })
     }
 
-    pub(super) async fn check_in(&self) -> Result<CheckIn, Status> {
+    pub(crate) async fn check_in(&self) -> Result<CheckIn, Status> {
         let (sender, receiver) = mpsc::channel(8);
         let answers =
             FleetServiceClient::new(self.channel.clone()).check_in(ReceiverStream::new(receiver)).await?.into_inner();
         Ok(CheckIn { sender, answers })
     }
 
-    pub(super) async fn fetch(&self, digest: &str, offset: u64) -> Result<Vec<Bytes>, Status> {
+    pub(crate) async fn fetch(&self, digest: &str, offset: u64) -> Result<Vec<Bytes>, Status> {
         let request = v1::FetchModelRequest { model_digest: digest.to_owned(), offset };
         let mut stream = ModelServiceClient::new(self.channel.clone()).fetch(request).await?.into_inner();
         let mut chunks = Vec::new();
@@ -137,59 +155,72 @@ impl Agent {
     }
 
     /// Sends bytes that no client of ours would, and returns the status of the answer.
-    pub(super) async fn post(&self, path: &str, body: &[u8]) -> Code {
+    pub(crate) async fn post(&self, path: &str, body: &[u8]) -> Code {
+        self.post_with_header(path, body, "x-nothing", "").await.unwrap()
+    }
+
+    /// The same with one more header. An error is one of the transport.
+    pub(crate) async fn post_with_header(
+        &self,
+        path: &str,
+        body: &[u8],
+        name: &'static str,
+        value: &str,
+    ) -> Result<Code, tonic::transport::Error> {
         let request = http::Request::post(format!("http://picket-server{path}"))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
+            .header(name, value)
             .body(tonic::body::Body::new(Full::new(Bytes::copy_from_slice(body))))
             .unwrap();
         let mut channel = self.channel.clone();
-        std::future::poll_fn(|context| channel.poll_ready(context)).await.unwrap();
-        let response = channel.call(request).await.unwrap();
+        std::future::poll_fn(|context| channel.poll_ready(context)).await?;
+        let response = channel.call(request).await?;
         let (parts, body) = response.into_parts();
         if let Some(status) = Status::from_header_map(&parts.headers) {
-            return status.code();
+            return Ok(status.code());
         }
         // A stream that broke off without trailers was reset.
         let trailers = body.collect().await.ok().and_then(|body| body.trailers().cloned());
-        trailers.and_then(|trailers| Status::from_header_map(&trailers)).map_or(Code::Internal, |status| status.code())
+        let status = trailers.and_then(|trailers| Status::from_header_map(&trailers));
+        Ok(status.map_or(Code::Internal, |status| status.code()))
     }
 }
 
 /// An open stream of batches.
 #[derive(Debug)]
-pub(super) struct Delivery {
+pub(crate) struct Delivery {
     sender: mpsc::Sender<v1::DeliverRequest>,
     answers: Streaming<v1::DeliverResponse>,
     next_id: u64,
 }
 
 /// The sending half of such a stream.
-pub(super) struct DeliverySender(mpsc::Sender<v1::DeliverRequest>);
+pub(crate) struct DeliverySender(mpsc::Sender<v1::DeliverRequest>);
 
 impl DeliverySender {
-    pub(super) async fn push(&mut self, delivery_id: u64, batch: Bytes) {
+    pub(crate) async fn push(&mut self, delivery_id: u64, batch: Bytes) {
         // The stream may have ended; the answers say why.
         self.0.send(v1::DeliverRequest { batch, delivery_id }).await.ok();
     }
 }
 
 impl Delivery {
-    pub(super) fn sender(&self) -> DeliverySender {
+    pub(crate) fn sender(&self) -> DeliverySender {
         DeliverySender(self.sender.clone())
     }
 
-    pub(super) async fn push(&mut self, delivery_id: u64, batch: Bytes) {
+    pub(crate) async fn push(&mut self, delivery_id: u64, batch: Bytes) {
         self.sender().push(delivery_id, batch).await;
     }
 
     /// The next answer; a stream that ends without one ends with OK.
-    pub(super) async fn answer(&mut self) -> Result<v1::DeliverResponse, Status> {
+    pub(crate) async fn answer(&mut self) -> Result<v1::DeliverResponse, Status> {
         self.answers.message().await?.ok_or_else(|| Status::ok("the stream has ended"))
     }
 
     /// Sends one batch and waits for its answer.
-    pub(super) async fn send(&mut self, batch: Bytes) -> Result<v1::DeliverResponse, Status> {
+    pub(crate) async fn send(&mut self, batch: Bytes) -> Result<v1::DeliverResponse, Status> {
         self.next_id += 1;
         self.push(self.next_id, batch).await;
         let answer = self.answer().await?;
@@ -198,7 +229,7 @@ impl Delivery {
     }
 
     /// Ends the stream and waits until the server has ended it, too.
-    pub(super) async fn finish(self) -> Result<(), Status> {
+    pub(crate) async fn finish(self) -> Result<(), Status> {
         let Self { sender, mut answers, .. } = self;
         drop(sender);
         while answers.message().await?.is_some() {}
@@ -208,23 +239,23 @@ impl Delivery {
 
 /// An open check-in.
 #[derive(Debug)]
-pub(super) struct CheckIn {
+pub(crate) struct CheckIn {
     sender: mpsc::Sender<v1::CheckInRequest>,
     answers: Streaming<v1::CheckInResponse>,
 }
 
 impl CheckIn {
-    pub(super) async fn report(&self, report: v1::CheckInRequest) {
+    pub(crate) async fn report(&self, report: v1::CheckInRequest) {
         self.sender.send(report).await.ok();
     }
 
-    pub(super) async fn desired(&mut self) -> Result<v1::DesiredState, Status> {
+    pub(crate) async fn desired(&mut self) -> Result<v1::DesiredState, Status> {
         let answer = self.answers.message().await?.ok_or_else(|| Status::ok("the stream has ended"))?;
         Ok(answer.desired_state.unwrap())
     }
 
     /// Says that there are no more reports.
-    pub(super) async fn finish(self) -> Result<(), Status> {
+    pub(crate) async fn finish(self) -> Result<(), Status> {
         let Self { sender, mut answers } = self;
         drop(sender);
         while answers.message().await?.is_some() {}
@@ -232,9 +263,20 @@ impl CheckIn {
     }
 }
 
-fn client_tls(server: &TestServer, credentials: Option<&Credentials>) -> Arc<ClientConfig> {
+/// Everything an error says about why.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+fn client_tls(target: &Target, credentials: Option<&Credentials>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    roots.add(server.authority.certificate().clone()).unwrap();
+    roots.add(target.authority.clone()).unwrap();
     let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()

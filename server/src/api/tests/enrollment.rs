@@ -12,7 +12,7 @@ use super::server::TestServer;
 #[tokio::test]
 async fn an_enrolled_host_knows_whom_to_trust() {
     let server = TestServer::start().await;
-    let agent = Agent::anonymous(&server).await.unwrap();
+    let agent = Agent::anonymous(&server.target).await.unwrap();
     let request = Credentials::request(&Credentials::new_key());
     let identity = agent.enroll(&server.join_token(1).await, &request).await.unwrap();
     assert_eq!(identity.trust_bundle_der.len(), 1);
@@ -28,14 +28,16 @@ async fn an_enrolled_host_knows_whom_to_trust() {
 async fn what_lets_nobody_in_has_a_typed_answer() {
     let server = TestServer::start().await;
     let mut bystander = Bystander::new(&server).await;
-    let agent = Agent::anonymous(&server).await.unwrap();
+    let agent = Agent::anonymous(&server.target).await.unwrap();
     let good = Credentials::request(&Credentials::new_key());
     let once = server.join_token(1).await;
     agent.enroll(&once, &good).await.unwrap();
     let fresh = server.join_token(1).await;
     let wrong = format!("{}.{}", fresh.split_once('.').unwrap().0, "0".repeat(32));
+    let expired = server.expired_join_token().await;
     let huge = vec![0; 20_000];
-    let cases: [(&str, &str, &[u8], Code); 7] = [
+    let cases: [(&str, &str, &[u8], Code); 8] = [
+        ("a token that has expired", &expired, &good, Code::Unauthenticated),
         ("a token that is used up", &once, &good, Code::Unauthenticated),
         ("a token with a wrong secret", &wrong, &good, Code::Unauthenticated),
         ("no token", "", &good, Code::Unauthenticated),
@@ -58,7 +60,7 @@ async fn what_lets_nobody_in_has_a_typed_answer() {
 async fn of_two_agents_with_one_use_left_one_is_let_in() {
     let server = TestServer::start().await;
     let token = server.join_token(1).await;
-    let agents = [Agent::anonymous(&server).await.unwrap(), Agent::anonymous(&server).await.unwrap()];
+    let agents = [Agent::anonymous(&server.target).await.unwrap(), Agent::anonymous(&server.target).await.unwrap()];
     let request = Credentials::request(&Credentials::new_key());
     let outcomes = tokio::join!(agents[0].enroll(&token, &request), agents[1].enroll(&token, &request));
     let codes = [outcomes.0.map_err(|status| status.code()).err(), outcomes.1.map_err(|status| status.code()).err()];
@@ -70,7 +72,7 @@ async fn of_two_agents_with_one_use_left_one_is_let_in() {
 #[tokio::test]
 async fn guessing_is_held_to_a_rate() {
     let server = TestServer::start().await;
-    let agent = Agent::anonymous(&server).await.unwrap();
+    let agent = Agent::anonymous(&server.target).await.unwrap();
     let mut codes = Vec::new();
     while !codes.contains(&Code::ResourceExhausted) {
         assert!(codes.len() < 10_000, "never refused");
@@ -88,7 +90,7 @@ async fn a_renewed_certificate_replaces_the_old_one_when_it_is_used() {
     let renewed = agent.renew().await.unwrap();
     agent.deliver().await.expect("the old certificate is good until then").finish().await.unwrap();
 
-    let next = Agent::connect(&server, renewed).await.unwrap();
+    let next = Agent::connect(&server.target, renewed).await.unwrap();
     assert_eq!(next.host(), agent.host());
     let mut delivery = next.deliver().await.unwrap();
     assert_eq!(delivery.send(Frames::new(7).next(1)).await.unwrap().verdict(), BatchVerdict::Accepted);

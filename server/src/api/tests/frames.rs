@@ -6,19 +6,19 @@ use picket_common::event::{ByteString, Event, EventBody, Origin, ProcessExit, Pr
 use picket_common::id::{BatchSequence, Epoch, EventKey, Sequence};
 
 /// Makes the batches of one epoch, one after the other.
-pub(super) struct Frames {
+pub(crate) struct Frames {
     epoch: Epoch,
     batch: u64,
     event: u64,
 }
 
 impl Frames {
-    pub(super) fn new(epoch: u64) -> Self {
+    pub(crate) fn new(epoch: u64) -> Self {
         Self { epoch: Epoch(epoch), batch: 0, event: 0 }
     }
 
     /// The next batch, of this many events.
-    pub(super) fn next(&mut self, events: u64) -> Bytes {
+    pub(crate) fn next(&mut self, events: u64) -> Bytes {
         let mut builder = BatchBuilder::new();
         for _ in 0..events {
             builder.push(&event(EventKey { epoch: self.epoch, sequence: Sequence(self.event) })).unwrap();

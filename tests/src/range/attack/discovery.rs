@@ -61,7 +61,7 @@ pub(super) fn port_scan(stage: &mut Stage<'_>, style: ScanStyle, count: usize, g
                     steps.push(NetStep::Pause { ms: stage.rng.random_range(gap_ms / 2..=gap_ms * 3 / 2) });
                 }
             }
-            stage.tool(vec!["127.0.0.1".to_owned()], steps)
+            stage.tool(stage.services.web, steps)
         }
     };
     Ok(Prepared { exclusive_ports, ..Prepared::root(launch) })

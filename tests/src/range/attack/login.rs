@@ -43,6 +43,5 @@ fn play(stage: &mut Stage<'_>, pairs: &[(String, String)], per_connection: usize
         steps.push(NetStep::Login { address, tries: tries.to_vec(), session_lines: 0, pause_ms: gap_ms / 4 });
         steps.push(NetStep::Pause { ms: gap_ms });
     }
-    let arguments = vec!["127.0.0.1".to_owned(), address.port().to_string()];
-    Prepared::root(stage.tool(arguments, steps))
+    Prepared::root(stage.tool(address, steps))
 }

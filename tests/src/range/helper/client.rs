@@ -53,11 +53,7 @@ impl Recorder {
     /// # Errors
     /// The connection was refused or timed out, or could not be noted.
     pub fn connect(&mut self, address: SocketAddr) -> io::Result<TcpStream> {
-        let time_unix_ns = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .ok()
-            .and_then(|since| i64::try_from(since.as_nanos()).ok())
-            .unwrap_or_default();
+        let time_unix_ns = unix_ns();
         let socket = rustix::net::socket_with(
             AddressFamily::of(address),
             SocketType::STREAM,
@@ -83,6 +79,12 @@ impl Recorder {
         stream.set_nodelay(true)?;
         Ok(stream)
     }
+}
+
+/// Nanoseconds since 1970; 0 on a machine that believes to be before.
+pub(super) fn unix_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or_default()
 }
 
 trait FamilyOf {

@@ -1,15 +1,17 @@
-//! Measures the cost of features on a busy host. Run with
-//! `cargo test -p picket-common -- --ignored --nocapture feature_speed`.
+//! Measures features and scores. Says nothing about right or wrong; run it with
+//! `cargo test -p picket-common --test it -- --ignored --nocapture speed`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::*;
-use crate::event::{
+use ed25519_dalek::SigningKey;
+use picket_common::event::{
     Connection, ConnectionClose, ConnectionOutcome, Direction, Event, EventBody, Origin, ProcessExit, ProcessId,
-    ProcessStart, Protocol, StreamKind,
+    ProcessStart, Protocol, StreamKind, Timestamp,
 };
-use crate::id::{Epoch, Sequence};
+use picket_common::feature::{ContextLimits, FeaturePipeline, Subject};
+use picket_common::id::{Digest, Epoch, EventKey, Sequence};
+use picket_common::model::{Algorithm, Model, ModelBody, ModelDraft, ModelMetadata, NodeDraft, TreeDraft};
 
 const SECOND: i64 = 1_000_000_000;
 const RUNS: u32 = 5;
@@ -118,4 +120,75 @@ fn feature_speed() {
             fastest / wanted.len() as u32
         );
     }
+}
+
+/// A forest whose trees are complete down to `depth`, with thresholds spread by a fixed pattern.
+fn complete_forest(trees: u32, depth: u32, features: u16) -> ModelDraft {
+    let tree = |seed: u32| {
+        let inner_nodes = (1u32 << depth) - 1;
+        let pattern = |node: u32| node.wrapping_mul(2_654_435_761).wrapping_add(seed.wrapping_mul(40_503)) >> 8;
+        let nodes = (0..2 * inner_nodes + 1)
+            .map(|node| {
+                let value = (pattern(node) % 1000) as f32 / 1000.0;
+                if node >= inner_nodes {
+                    return NodeDraft::leaf(value);
+                }
+                let feature = (pattern(node) % u32::from(features)) as u16;
+                NodeDraft {
+                    feature,
+                    threshold: value,
+                    missing_left: node.is_multiple_of(2),
+                    left: 2 * node + 1,
+                    right: 2 * node + 2,
+                    value,
+                }
+            })
+            .collect();
+        TreeDraft { nodes }
+    };
+    ModelDraft {
+        metadata: ModelMetadata {
+            subject: Subject::Connection,
+            algorithm: Algorithm::RandomForest,
+            feature_spec_hash: Digest::of(b"spec"),
+            feature_count: usize::from(features),
+            threshold: 0.5,
+            dataset_digest: Digest::of(b"data"),
+            training_run: "speed".to_owned(),
+            created: Timestamp(0),
+        },
+        imputation: Vec::new(),
+        body: ModelBody::Forest((0..trees).map(tree).collect()),
+        self_test: vec![vec![0.5; usize::from(features)]],
+    }
+}
+
+#[test]
+#[ignore = "measures; says nothing about right or wrong"]
+fn scoring_speed() {
+    let key = SigningKey::from_bytes(&[1; 32]);
+    let bytes = complete_forest(100, 5, 60).encode(&key).unwrap();
+    let model = Model::verify(&bytes, &[key.verifying_key()]).unwrap();
+    let rows: Vec<Vec<f32>> = (0..1000u32)
+        .map(|row| (0..60).map(|column| ((row * 7919 + column * 104_729) % 1009) as f32 / 1009.0).collect())
+        .collect();
+    let begin = Instant::now();
+    let mut sum = 0.0;
+    for _ in 0..20 {
+        sum += rows.iter().map(|row| model.score(row)).sum::<f64>();
+    }
+    let per_score = begin.elapsed() / 20_000;
+    let mut into = Vec::new();
+    let begin = Instant::now();
+    rows.iter().for_each(|row| model.explain(row, &mut into));
+    let per_explanation = begin.elapsed() / 1000;
+    let begin = Instant::now();
+    assert!(Model::verify(&bytes, &[key.verifying_key()]).is_ok());
+    println!(
+        "100 trees of 32 leaves: {per_score:?} per score (sum {sum}), {per_explanation:?} per explanation, \
+         {:?} to verify {} bytes, {} bytes in memory",
+        begin.elapsed(),
+        bytes.len(),
+        model.memory_bytes()
+    );
 }

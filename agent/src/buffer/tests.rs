@@ -1,0 +1,488 @@
+use std::collections::BTreeMap;
+use std::fs;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const ROOMY: BufferConfig = BufferConfig { bytes_max: 64 * 1024 * 1024 };
+
+fn open(folder: &Path, config: BufferConfig) -> Buffer {
+    let (buffer, damage) = Buffer::open(folder, config).unwrap();
+    assert_eq!(damage, None);
+    buffer
+}
+
+fn record<'a>(priority: Priority, items: u32, payload: &'a [u8]) -> NewRecord<'a> {
+    NewRecord { priority, items, tag: b"tag", payload }
+}
+
+fn append(buffer: &mut Buffer, priority: Priority, payload: &[u8]) -> RecordNumber {
+    buffer.append(record(priority, 1, payload), |_| Vec::new()).unwrap()
+}
+
+fn lease_all(buffer: &mut Buffer) -> Vec<LeasedRecord> {
+    buffer.lease(usize::MAX, usize::MAX).unwrap().records
+}
+
+fn payloads(buffer: &mut Buffer) -> Vec<Vec<u8>> {
+    lease_all(buffer).into_iter().map(|record| record.payload).collect()
+}
+
+#[test]
+fn records_come_back_in_order_whatever_their_priority_and_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("buffer");
+    let sizes = [0, 1, record::CHUNK_BYTES_MAX - 22, record::CHUNK_BYTES_MAX, 10_000, PAYLOAD_BYTES_MAX];
+    let wanted: Vec<Vec<u8>> = sizes.iter().map(|size| (0..*size).map(|i| (i % 251) as u8).collect()).collect();
+    {
+        let mut buffer = open(&folder, ROOMY);
+        for (payload, priority) in wanted.iter().zip(Priority::ALL.iter().cycle()) {
+            append(&mut buffer, *priority, payload);
+        }
+    }
+    let mut buffer = open(&folder, ROOMY);
+    assert_eq!(payloads(&mut buffer), wanted);
+    assert_eq!(lease_all(&mut buffer), Vec::new(), "leased records are not handed out twice");
+    buffer.rollback();
+    assert_eq!(payloads(&mut buffer), wanted);
+}
+
+#[test]
+fn metadata_is_written_with_the_append_and_with_the_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("buffer");
+    let write = |value: &[u8]| vec![MetadataWrite { key: b"count".to_vec(), value: Some(value.to_vec()) }];
+    {
+        let mut buffer = open(&folder, ROOMY);
+        buffer.append(record(Priority::Low, 3, b"x"), |_| write(b"3")).unwrap();
+        assert_eq!(buffer.metadata(b"count").unwrap().as_deref(), Some(&b"3"[..]));
+        let leased = lease_all(&mut buffer);
+        buffer.commit(leased[0].info.number, &write(b"0")).unwrap();
+        assert!(matches!(buffer.commit(leased[0].info.number, &[]), Err(BufferError::NotLeased { .. })));
+    }
+    let buffer = open(&folder, ROOMY);
+    assert_eq!(buffer.metadata_with_prefix(b"co").unwrap(), vec![(b"count".to_vec(), b"0".to_vec())]);
+    assert_eq!(buffer.stats(), BufferStats { disk_bytes: buffer.stats().disk_bytes, ..BufferStats::default() });
+}
+
+#[test]
+fn a_full_buffer_drops_the_oldest_of_the_lowest_priority_and_reports_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut buffer = open(&dir.path().join("buffer"), BufferConfig { bytes_max: 5_500 });
+    let kilobyte = [7; 1_000];
+    for priority in [Priority::Normal, Priority::Low, Priority::Low, Priority::High, Priority::Normal] {
+        append(&mut buffer, priority, &kilobyte);
+    }
+    let mut evicted = Vec::new();
+    let mut push = |buffer: &mut Buffer, priority| {
+        buffer.append(record(priority, 9, &kilobyte), |gone| {
+            evicted.extend(gone.iter().map(|info| (info.number.0, info.tag.clone())));
+            Vec::new()
+        })
+    };
+    for _ in 0..3 {
+        push(&mut buffer, Priority::Normal).unwrap();
+    }
+    assert!(matches!(push(&mut buffer, Priority::Low), Err(BufferError::Full { .. })), "nothing lower is left");
+    for _ in 0..5 {
+        push(&mut buffer, Priority::Highest).unwrap();
+    }
+    let numbers: Vec<u64> = evicted.iter().map(|(number, _)| *number).collect();
+    // Both low ones, the normal ones by age, at last the high one.
+    assert_eq!(numbers, [2, 3, 1, 5, 6, 7, 8, 4]);
+    assert!(evicted.iter().all(|(_, tag)| tag == b"tag"));
+    let stats = buffer.stats();
+    assert!(stats.bytes <= 5_500, "{stats:?}");
+    assert_eq!((stats.records, stats.items), (5, 45));
+}
+
+#[test]
+fn what_was_sent_is_never_evicted_even_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("buffer");
+    let config = BufferConfig { bytes_max: 3_300 };
+    let kilobyte = [7; 1_000];
+    {
+        let mut buffer = open(&folder, config);
+        for _ in 0..3 {
+            append(&mut buffer, Priority::Low, &kilobyte);
+        }
+        assert_eq!(buffer.lease(2, usize::MAX).unwrap().records.len(), 2);
+        buffer.rollback();
+    }
+    let mut buffer = open(&folder, config);
+    let mut gone = Vec::new();
+    for _ in 0..2 {
+        buffer
+            .append(record(Priority::High, 1, &kilobyte), |infos| {
+                gone.extend(infos.iter().map(|info| info.number.0));
+                Vec::new()
+            })
+            .unwrap_or(RecordNumber(0));
+    }
+    assert_eq!(gone, [3, 4], "never 1 and 2, although they are the oldest");
+    let left: Vec<u64> = lease_all(&mut buffer).iter().map(|record| record.info.number.0).collect();
+    assert_eq!(left, [1, 2, 5]);
+}
+
+#[test]
+fn a_record_that_does_not_fit_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut buffer = open(&dir.path().join("buffer"), BufferConfig { bytes_max: 2_000 });
+    append(&mut buffer, Priority::Low, b"small");
+    let before = buffer.stats();
+    let full = buffer.append(record(Priority::Highest, 1, &[0; 3_000]), |_| panic!("no eviction was decided"));
+    assert!(matches!(full, Err(BufferError::Full { ceiling: 2_000, .. })));
+    let large = buffer.append(record(Priority::Highest, 1, &vec![0; PAYLOAD_BYTES_MAX + 1]), |_| Vec::new());
+    assert!(matches!(large, Err(BufferError::TooLarge { what: "record", .. })));
+    assert_eq!(buffer.stats(), before);
+}
+
+#[test]
+fn an_unreadable_record_is_removed_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut buffer = open(&dir.path().join("buffer"), ROOMY);
+    append(&mut buffer, Priority::Low, b"first");
+    append(&mut buffer, Priority::Low, &[1; 9_000]);
+    append(&mut buffer, Priority::Low, b"third");
+    let second = RecordKey { priority: Priority::Low, number: RecordNumber(2) };
+    let mut batch = sled::Batch::default();
+    batch.remove(&second.chunk(1)[..]);
+    buffer.store.apply(batch).unwrap();
+
+    let lease = buffer.lease(10, usize::MAX).unwrap();
+    assert_eq!(lease.unreadable, 1);
+    let payloads: Vec<&[u8]> = lease.records.iter().map(|record| &record.payload[..]).collect();
+    assert_eq!(payloads, [&b"first"[..], &b"third"[..]]);
+    for record in &lease.records {
+        buffer.commit(record.info.number, &[]).unwrap();
+    }
+    assert_eq!(buffer.stats().records, 0);
+}
+
+#[test]
+fn a_lease_is_bounded_by_count_and_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut buffer = open(&dir.path().join("buffer"), ROOMY);
+    for _ in 0..10 {
+        append(&mut buffer, Priority::Normal, &[1; 1_000]);
+    }
+    assert_eq!(buffer.lease(3, usize::MAX).unwrap().records.len(), 3);
+    assert_eq!(buffer.lease(usize::MAX, 2_000).unwrap().records.len(), 2);
+    assert_eq!(buffer.stats().leased, 5);
+}
+
+#[test]
+fn set_aside_starts_afresh_and_keeps_two() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("buffer");
+    let mut buffer = open(&folder, ROOMY);
+    for round in 0..4 {
+        append(&mut buffer, Priority::Normal, b"x");
+        let damage = buffer.set_aside("for the test").unwrap();
+        assert_eq!(damage.set_aside, dir.path().join(format!("buffer.damaged-{round}")));
+        assert_eq!(buffer.stats().records, 0);
+    }
+    let mut names: Vec<String> =
+        fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["buffer", "buffer.damaged-2", "buffer.damaged-3"]);
+}
+
+#[test]
+fn a_store_that_ends_the_process_while_it_is_opened_is_set_aside_after_a_few_attempts() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("buffer");
+    drop(open(&folder, ROOMY));
+    // What processes that died inside the store's recovery leave behind.
+    fs::write(folder.join("opening"), b"....").unwrap();
+    drop(open(&folder, ROOMY));
+    assert!(!folder.join("opening").exists(), "an opening that came back is forgotten");
+    fs::write(folder.join("opening"), b".....").unwrap();
+    let (_, damage) = Buffer::open(&folder, ROOMY).unwrap();
+    assert!(damage.unwrap().detail.contains("5 times"));
+}
+
+/// Damages each file of the store in many ways: the buffer must open (afresh if need be), never panic, and work.
+#[test]
+fn damaged_files_never_stop_the_buffer() {
+    let dir = tempfile::tempdir().unwrap();
+    let pristine = dir.path().join("pristine");
+    {
+        let mut buffer = open(&pristine, ROOMY);
+        for index in 0..200_u32 {
+            let payload: Vec<u8> = (0..2_000).map(|i| (i * index % 253) as u8).collect();
+            append(&mut buffer, Priority::Normal, &payload);
+        }
+        for record in buffer.lease(20, usize::MAX).unwrap().records {
+            buffer.commit(record.info.number, &[]).unwrap();
+        }
+        buffer.flush().unwrap();
+    }
+    let mut set_aside = 0;
+    let mut case = 0;
+    for file in files_under(&pristine) {
+        let relative = file.strip_prefix(&pristine).unwrap();
+        let whole = fs::read(&file).unwrap();
+        let mut variants: Vec<Vec<u8>> = [0, 1, 7, whole.len() / 3, whole.len() / 2, whole.len().saturating_sub(1)]
+            .map(|n| whole[..n.min(whole.len())].to_vec())
+            .into();
+        let mut state = 0x9e37_79b9_u32;
+        let mut random = move || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as usize
+        };
+        variants.push((0..whole.len()).map(|_| random() as u8).collect());
+        for flips in [1, 16, 400] {
+            let mut damaged = whole.clone();
+            for _ in 0..flips.min(damaged.len()) {
+                let at = random() % damaged.len();
+                damaged[at] ^= 1 << (random() % 8);
+            }
+            variants.push(damaged);
+        }
+        for damaged in variants {
+            case += 1;
+            let folder = dir.path().join(format!("case-{case}")).join("buffer");
+            copy_tree(&pristine, &folder);
+            fs::write(folder.join(relative), &damaged).unwrap();
+            set_aside += usize::from(still_works(&folder));
+            fs::remove_dir_all(folder.parent().unwrap()).unwrap();
+        }
+    }
+    assert!(set_aside > 5, "only {set_aside} of {case} were noticed");
+}
+
+/// Opens, uses and empties the buffer as the agent would. Returns whether a store was set aside.
+fn still_works(folder: &Path) -> bool {
+    let (mut buffer, damage) = Buffer::open(folder, ROOMY).unwrap();
+    let mut noticed = damage.is_some();
+    for _ in 0..3 {
+        let used = buffer.append(record(Priority::High, 1, b"after the damage"), |_| Vec::new()).and_then(|_| {
+            loop {
+                let lease = buffer.lease(8, usize::MAX)?;
+                if lease.records.is_empty() {
+                    return Ok(());
+                }
+                for record in lease.records {
+                    buffer.commit(record.info.number, &[])?;
+                }
+            }
+        });
+        match used {
+            Ok(()) => {
+                assert_eq!(buffer.stats().records, 0);
+                return noticed;
+            }
+            Err(error) => {
+                assert!(error.needs_reopen(), "{error}");
+                buffer.set_aside(&error.to_string()).unwrap();
+                noticed = true;
+            }
+        }
+    }
+    panic!("a fresh store fails too");
+}
+
+fn files_under(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(files_under(&path)) } else { files.push(path) }
+    }
+    files
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_tree(&entry.path(), &target)
+        } else {
+            fs::copy(entry.path(), &target).map(drop).unwrap()
+        }
+    }
+}
+
+#[test]
+fn an_emptied_buffer_gives_its_disk_space_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("buffer");
+    let mut buffer = open(&folder, ROOMY);
+    buffer.write_metadata(&[MetadataWrite { key: b"kept".to_vec(), value: Some(b"1".to_vec()) }]).unwrap();
+    for index in 0..16_u8 {
+        append(&mut buffer, Priority::Normal, &vec![index; PAYLOAD_BYTES_MAX]);
+    }
+    let next = buffer.totals.next;
+    buffer.reclaim().unwrap();
+    assert!(buffer.stats().disk_bytes > RECLAIM_BYTES_MIN, "not while there are records");
+    for record in lease_all(&mut buffer) {
+        buffer.commit(record.info.number, &[]).unwrap();
+    }
+    // A file that is still large, whatever the store gave back by itself.
+    if buffer.stats().disk_bytes >= RECLAIM_BYTES_MIN {
+        buffer.reclaim().unwrap();
+    }
+    assert!(buffer.stats().disk_bytes < RECLAIM_BYTES_MIN);
+    assert_eq!(buffer.metadata(b"kept").unwrap().as_deref(), Some(&b"1"[..]));
+    assert_eq!(append(&mut buffer, Priority::Normal, b"x"), next, "numbers go on");
+    drop(buffer);
+    assert_eq!(payloads(&mut open(&folder, ROOMY)), [b"x"]);
+    assert!(!folder.join("sled.old").exists() && !folder.join("sled.new").exists());
+}
+
+#[test]
+fn a_replacement_that_was_cut_short_is_finished() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("buffer");
+    append(&mut open(&folder, ROOMY), Priority::Normal, b"x");
+    // Killed between the two renames.
+    copy_tree(&folder.join("sled"), &folder.join("sled.new"));
+    fs::rename(folder.join("sled"), folder.join("sled.old")).unwrap();
+    assert_eq!(payloads(&mut open(&folder, ROOMY)), [b"x"]);
+    // Killed before the first, and after the second.
+    copy_tree(&folder.join("sled"), &folder.join("sled.new"));
+    copy_tree(&folder.join("sled"), &folder.join("sled.old"));
+    assert_eq!(payloads(&mut open(&folder, ROOMY)), [b"x"]);
+    assert!(!folder.join("sled.old").exists() && !folder.join("sled.new").exists());
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append { priority: usize, items: u32, bytes: usize },
+    Lease { records: usize },
+    Commit { pick: usize },
+    Rollback,
+    Reopen,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        5 => (0..4_usize, 0..50_u32, 0..9_000_usize)
+            .prop_map(|(priority, items, bytes)| Step::Append { priority, items, bytes }),
+        2 => (1..5_usize).prop_map(|records| Step::Lease { records }),
+        3 => (0..8_usize).prop_map(|pick| Step::Commit { pick }),
+        1 => Just(Step::Rollback),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+/// What the buffer should be: a map, a mark, a ceiling.
+#[derive(Default)]
+struct Reference {
+    records: BTreeMap<u64, (Priority, u32, Vec<u8>)>,
+    sent_through: u64,
+    leased: Vec<u64>,
+    next: u64,
+}
+
+impl Reference {
+    fn stored_bytes(items: u32, payload: &[u8]) -> u64 {
+        let new = NewRecord { priority: Priority::Low, items, tag: b"tag", payload };
+        record::stored_bytes(&record::encode(&new).unwrap())
+    }
+
+    fn bytes(&self) -> u64 {
+        self.records.values().map(|(_, items, payload)| Self::stored_bytes(*items, payload)).sum()
+    }
+
+    /// The numbers that go, or `None` when there is no room to be made.
+    fn evict(&self, needed: u64, priority: Priority, ceiling: u64) -> Option<Vec<u64>> {
+        let mut candidates: Vec<(Priority, u64)> = self
+            .records
+            .iter()
+            .filter(|(number, (class, ..))| **number > self.sent_through && *class <= priority)
+            .map(|(number, (class, ..))| (*class, *number))
+            .collect();
+        candidates.sort();
+        let mut excess = (self.bytes() + needed).saturating_sub(ceiling);
+        let mut gone = Vec::new();
+        for (_, number) in candidates {
+            if excess == 0 {
+                break;
+            }
+            let (_, items, payload) = &self.records[&number];
+            excess = excess.saturating_sub(Self::stored_bytes(*items, payload));
+            gone.push(number);
+        }
+        (excess == 0).then_some(gone)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn it_behaves_like_a_queue_with_a_ceiling(steps in prop::collection::vec(step(), 1..60)) {
+        const CEILING: u64 = 30_000;
+        let config = BufferConfig { bytes_max: CEILING };
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("buffer");
+        let mut buffer = open(&folder, config);
+        let mut reference = Reference { next: 1, ..Reference::default() };
+        for (index, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::Append { priority, items, bytes } => {
+                    let priority = Priority::ALL[priority];
+                    let payload = vec![index as u8; bytes];
+                    let mut gone = Vec::new();
+                    let result = buffer.append(record(priority, items, &payload), |infos| {
+                        gone.extend(infos.iter().map(|info| info.number.0));
+                        vec![MetadataWrite { key: b"last".to_vec(), value: Some(vec![index as u8]) }]
+                    });
+                    let needed = Reference::stored_bytes(items, &payload);
+                    match reference.evict(needed, priority, CEILING) {
+                        Some(expected) => {
+                            prop_assert_eq!(result.unwrap().0, reference.next);
+                            prop_assert_eq!(&gone, &expected);
+                            reference.records.retain(|number, _| !expected.contains(number));
+                            reference.records.insert(reference.next, (priority, items, payload));
+                            reference.next += 1;
+                            prop_assert_eq!(buffer.metadata(b"last").unwrap(), Some(vec![index as u8]));
+                        }
+                        None => prop_assert!(matches!(result, Err(BufferError::Full { .. })), "expected to be full"),
+                    }
+                }
+                Step::Lease { records } => {
+                    let got: Vec<(u64, Vec<u8>)> = buffer
+                        .lease(records, usize::MAX).unwrap().records.into_iter()
+                        .map(|record| (record.info.number.0, record.payload)).collect();
+                    let from = reference.leased.iter().max().map_or(0, |last| last + 1);
+                    // Leases only go forward between rollbacks, also past records that were committed.
+                    let expected: Vec<(u64, Vec<u8>)> = reference.records.iter()
+                        .filter(|(number, _)| **number >= from && !reference.leased.contains(number))
+                        .take(records).map(|(number, (_, _, payload))| (*number, payload.clone())).collect();
+                    prop_assert_eq!(&got, &expected);
+                    for (number, _) in got {
+                        reference.leased.push(number);
+                        reference.sent_through = reference.sent_through.max(number);
+                    }
+                }
+                Step::Commit { pick } => {
+                    if let Some(number) = reference.leased.get(pick).copied()
+                        && reference.records.remove(&number).is_some() {
+                        buffer.commit(RecordNumber(number), &[]).unwrap();
+                    }
+                }
+                Step::Rollback => {
+                    buffer.rollback();
+                    reference.leased.clear();
+                }
+                Step::Reopen => {
+                    buffer.flush().unwrap();
+                    drop(buffer);
+                    buffer = open(&folder, config);
+                    reference.leased.clear();
+                }
+            }
+            let stats = buffer.stats();
+            prop_assert_eq!(stats.records, reference.records.len() as u64);
+            prop_assert_eq!(stats.bytes, reference.bytes());
+            prop_assert!(stats.bytes <= CEILING);
+            prop_assert_eq!(stats.items, reference.records.values().map(|(_, items, _)| u64::from(*items)).sum::<u64>());
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! `picket-agent run`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::app;
+use crate::cli::{complain, exit, log, signals};
+use crate::config::{Config, Overrides};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RunArguments {
+    /// Everything the agent keeps is below this folder.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Configuration file [default: /etc/picket/agent.toml if it exists].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The server, host:port, instead of the one given at enrolment.
+    #[arg(long, value_name = "ADDRESS")]
+    server: Option<String>,
+}
+
+impl RunArguments {
+    pub(super) fn into_overrides(self) -> Overrides {
+        let state_dir = self.state_dir.map(|path| path.display().to_string());
+        let flags = [("--state-dir", "agent.state_dir", state_dir), ("--server", "uplink.server", self.server)];
+        let flags = flags.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value?))).collect();
+        Overrides { config: self.config, flags }
+    }
+}
+
+pub(super) fn run(arguments: RunArguments) -> ExitCode {
+    let config = match Config::load(&arguments.into_overrides(), variables()) {
+        Ok(config) => config,
+        Err(error) => {
+            // There is no log yet.
+            complain(&error);
+            return exit::config(&error);
+        }
+    };
+    log::begin(&config.log);
+    match app::run(config, signals::stop) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = crate::error_text::chain(&error), "picket-agent ends");
+            exit::app(&error)
+        }
+    }
+}
+
+/// The environment; a variable that is not text is none of ours.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}

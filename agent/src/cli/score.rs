@@ -1,0 +1,303 @@
+//! `picket-agent score`: the agent's own features and model over recorded events, offline.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use data_encoding::HEXLOWER_PERMISSIVE;
+use ed25519_dalek::VerifyingKey;
+use picket_common::event::{Event, EventBody, json};
+use picket_common::feature::{ContextLimits, FeaturePipeline, FeatureSpec};
+use picket_common::model::limits::MODEL_BYTES_MAX;
+use picket_common::model::{Model, ModelError};
+use serde_json::{Value, json};
+
+use crate::cli::{complain, exit};
+use crate::detector::alert::{Reason, reasons, rfc3339};
+use crate::identity::{IdentityStore, IdentityStoreError};
+use crate::state_file;
+
+/// Longest line that is read.
+const LINE_BYTES_MAX: u64 = 1024 * 1024;
+/// Most hosts and epochs in one input.
+const STREAMS_MAX: usize = 256;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ScoreArguments {
+    /// The model file.
+    #[arg(long, value_name = "FILE")]
+    model: PathBuf,
+    /// Events, one JSON object a line, in their order; `-` for standard input.
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// Ed25519 public key that must have signed the model, hex.
+    #[arg(long, value_name = "HEX", conflicts_with = "state_dir")]
+    trusted_key: Option<String>,
+    /// State folder of an enrolled agent, whose trusted keys count. Without this and --trusted-key the model's
+    /// signature is not checked.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// How to show the verdicts.
+    #[arg(short, long, value_enum, default_value_t = ScoreOutput::Table)]
+    output: ScoreOutput,
+    /// Show only what reaches the model's threshold.
+    #[arg(long)]
+    findings_only: bool,
+    /// Reasons shown of each.
+    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u8).range(0..=50))]
+    reasons: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum ScoreOutput {
+    /// For people.
+    Table,
+    /// One JSON array.
+    Json,
+    /// One JSON object a line, as they come.
+    Ndjson,
+}
+
+/// Why the events could not be scored.
+#[derive(Debug, thiserror::Error)]
+enum ScoreError {
+    #[error("cannot read {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("--trusted-key: expected 64 hexadecimal digits, an Ed25519 public key")]
+    Key,
+    #[error("{} holds no identity: enrol this host, or give --trusted-key", path.display())]
+    NotEnrolled { path: PathBuf },
+    #[error(transparent)]
+    Identity(#[from] IdentityStoreError),
+    #[error("{}", path.display())]
+    Model { path: PathBuf, source: ModelError },
+    #[error("{}, line {line}: {reason}", path.display())]
+    Line { path: PathBuf, line: u64, reason: String },
+    #[error("cannot write the verdicts")]
+    Write(#[source] io::Error),
+}
+
+#[cfg(test)]
+mod tests;
+
+pub(super) fn score(arguments: &ScoreArguments) -> ExitCode {
+    match try_score(arguments, BufWriter::new(io::stdout().lock())) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(exit::FINDINGS),
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(match error {
+                ScoreError::NotEnrolled { .. } | ScoreError::Identity(_) => exit::IDENTITY,
+                ScoreError::Write(_) => exit::INTERNAL,
+                _ => exit::BAD_INPUT,
+            })
+        }
+    }
+}
+
+/// Scores everything; returns the number of findings.
+fn try_score(arguments: &ScoreArguments, out: impl Write) -> Result<u64, ScoreError> {
+    let model = load_model(arguments)?;
+    let path = &arguments.input;
+    let read_error = |source| ScoreError::Read { path: path.clone(), source };
+    let input: Box<dyn BufRead> = if path.as_os_str() == "-" {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(BufReader::new(File::open(path).map_err(read_error)?))
+    };
+    let mut verdicts = Verdicts::new(arguments.output, out);
+    let mut streams: BTreeMap<(String, u64), FeaturePipeline> = BTreeMap::new();
+    let mut contributions = Vec::new();
+    for_each_line(input, path, |line, text| {
+        let error = |reason: String| ScoreError::Line { path: path.clone(), line, reason };
+        let value: Value = serde_json::from_str(text).map_err(|reason| error(reason.to_string()))?;
+        let event = json::from_json(&value).map_err(|reason| error(reason.to_string()))?;
+        let host = value.get("host_id").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let stream = (host, event.key.epoch.0);
+        if streams.len() == STREAMS_MAX && !streams.contains_key(&stream) {
+            return Err(error(format!("more than {STREAMS_MAX} hosts and epochs")));
+        }
+        let features = streams.entry(stream).or_insert_with(|| FeaturePipeline::new(ContextLimits::default()));
+        let Some(vector) = features.observe(&event) else { return Ok(()) };
+        if vector.subject != model.metadata().subject {
+            return Ok(());
+        }
+        let score = model.score(vector.values);
+        let is_finding = model.is_alert(score);
+        if is_finding || !arguments.findings_only {
+            model.explain(vector.values, &mut contributions);
+            let reasons = reasons(vector.subject, &contributions, usize::from(arguments.reasons));
+            let verdict = Verdict { host: &value["host_id"], event: &event, model: &model, score, is_finding, reasons };
+            verdicts.write(&verdict).map_err(ScoreError::Write)?;
+        }
+        verdicts.count(is_finding);
+        Ok(())
+    })?;
+    verdicts.finish().map_err(ScoreError::Write)
+}
+
+fn load_model(arguments: &ScoreArguments) -> Result<Model, ScoreError> {
+    let path = &arguments.model;
+    let trusted = trusted_keys(arguments)?;
+    let bytes = state_file::read_limited(path, MODEL_BYTES_MAX as u64)
+        .and_then(|bytes| bytes.ok_or_else(|| io::ErrorKind::NotFound.into()))
+        .map_err(|source| ScoreError::Read { path: path.clone(), source })?;
+    let model = match trusted {
+        Some(trusted) => Model::verify(&bytes, &trusted),
+        None => {
+            eprintln!("picket-agent: the model's signature is not checked (no --trusted-key, no --state-dir)");
+            Model::parse(&bytes)
+        }
+    };
+    model
+        .and_then(|model| model.check_spec(FeatureSpec::v1(model.metadata().subject)).map(|()| model))
+        .map_err(|source| ScoreError::Model { path: path.clone(), source })
+}
+
+fn trusted_keys(arguments: &ScoreArguments) -> Result<Option<Vec<VerifyingKey>>, ScoreError> {
+    if let Some(text) = &arguments.trusted_key {
+        let bytes = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(|_| ScoreError::Key)?;
+        let bytes: [u8; 32] = bytes.try_into().map_err(|_| ScoreError::Key)?;
+        return Ok(Some(vec![VerifyingKey::from_bytes(&bytes).map_err(|_| ScoreError::Key)?]));
+    }
+    let Some(state_dir) = &arguments.state_dir else { return Ok(None) };
+    let identity = IdentityStore::in_state_dir(state_dir).load()?;
+    let identity = identity.ok_or_else(|| ScoreError::NotEnrolled { path: state_dir.clone() })?;
+    Ok(Some(identity.model_verifying_keys))
+}
+
+/// Calls `take` with each line that is not empty, and its number.
+fn for_each_line(
+    mut input: Box<dyn BufRead>,
+    path: &Path,
+    mut take: impl FnMut(u64, &str) -> Result<(), ScoreError>,
+) -> Result<(), ScoreError> {
+    use std::io::Read as _;
+    let mut buffer = Vec::new();
+    for line in 1.. {
+        buffer.clear();
+        let read = input
+            .by_ref()
+            .take(LINE_BYTES_MAX)
+            .read_until(b'\n', &mut buffer)
+            .map_err(|source| ScoreError::Read { path: path.to_owned(), source })?;
+        if read == 0 {
+            break;
+        }
+        let error = |reason: &str| ScoreError::Line { path: path.to_owned(), line, reason: reason.to_owned() };
+        if read as u64 == LINE_BYTES_MAX {
+            return Err(error("longer than 1 MiB"));
+        }
+        let text = str::from_utf8(&buffer).map_err(|_| error("not UTF-8 text"))?.trim();
+        if !text.is_empty() {
+            take(line, text)?;
+        }
+    }
+    Ok(())
+}
+
+struct Verdict<'a> {
+    host: &'a Value,
+    event: &'a Event,
+    model: &'a Model,
+    score: f64,
+    is_finding: bool,
+    reasons: Vec<Reason>,
+}
+
+impl Verdict<'_> {
+    fn name(&self) -> &'static str {
+        if self.is_finding { "finding" } else { "ok" }
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "host_id": self.host,
+            "epoch": self.event.key.epoch.0,
+            "sequence": self.event.key.sequence.0,
+            "time": rfc3339(self.event.time),
+            "time_unix_ns": self.event.time.0,
+            "subject": self.model.metadata().subject.name(),
+            "verdict": self.name(),
+            "score": self.score,
+            "threshold": self.model.metadata().threshold,
+            "model_digest": self.model.id().to_string(),
+            "what": what(self.event),
+            "reasons": self.reasons.iter().map(Reason::to_json).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// The event in a few words.
+fn what(event: &Event) -> String {
+    match &event.body {
+        EventBody::ProcessStart(start) => {
+            let arguments = start.arguments.iter().skip(1).map(|argument| format!(" {argument}"));
+            format!("{}{}", start.executable, arguments.collect::<String>())
+        }
+        EventBody::ConnectionClose(close) => format!("{} → {}", close.connection.executable, close.connection.remote),
+        _ => String::new(),
+    }
+}
+
+/// Writes verdicts in the wanted form and counts them.
+struct Verdicts<W> {
+    output: ScoreOutput,
+    out: W,
+    written: u64,
+    scored: u64,
+    findings: u64,
+}
+
+impl<W: Write> Verdicts<W> {
+    fn new(output: ScoreOutput, out: W) -> Self {
+        Self { output, out, written: 0, scored: 0, findings: 0 }
+    }
+
+    fn count(&mut self, is_finding: bool) {
+        self.scored += 1;
+        self.findings += u64::from(is_finding);
+    }
+
+    fn write(&mut self, verdict: &Verdict<'_>) -> io::Result<()> {
+        let first = self.written == 0;
+        self.written += 1;
+        match self.output {
+            ScoreOutput::Ndjson => writeln!(self.out, "{}", verdict.to_json()),
+            ScoreOutput::Json => {
+                write!(self.out, "{}\n  {}", if first { "[" } else { "," }, verdict.to_json())
+            }
+            ScoreOutput::Table => {
+                if first {
+                    writeln!(self.out, "{:<8} {:>6}  {:<30}  WHAT", "VERDICT", "SCORE", "TIME")?;
+                }
+                let time = rfc3339(verdict.event.time).unwrap_or_default();
+                writeln!(
+                    self.out,
+                    "{:<8} {:>6.3}  {time:<30}  {}",
+                    verdict.name(),
+                    verdict.score,
+                    what(verdict.event)
+                )?;
+                for reason in &verdict.reasons {
+                    writeln!(self.out, "{:>15}  {:+.3} {}", "", reason.contribution, reason.words)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The number of findings.
+    fn finish(mut self) -> io::Result<u64> {
+        match self.output {
+            ScoreOutput::Json if self.written == 0 => writeln!(self.out, "[]")?,
+            ScoreOutput::Json => writeln!(self.out, "\n]")?,
+            ScoreOutput::Table => writeln!(self.out, "{} scored, {} findings", self.scored, self.findings)?,
+            ScoreOutput::Ndjson => {}
+        }
+        self.out.flush()?;
+        Ok(self.findings)
+    }
+}

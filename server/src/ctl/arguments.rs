@@ -1,0 +1,345 @@
+//! What can be asked of picketctl.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Operate Picket: hosts, events, labels, data sets, models.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "picketctl",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done, 2 bad input, 3 configuration, 4 identity or rights, 5 server not reachable, \
+                  70 and above internal.\n\nA session on the server's machine:\n  \
+                  export PICKET_SERVER=127.0.0.1:8445 PICKET_CA=/var/lib/picket-server/ca.pem \\\n         \
+                  PICKET_TOKEN_FILE=/var/lib/picket-server/admin.token\n  \
+                  picketctl host list\n  \
+                  picketctl event query --sql \"SELECT executable, count(*) AS n FROM process_activity GROUP BY 1 ORDER BY 2 DESC\"\n  \
+                  picketctl label import labels.csv\n  \
+                  picketctl dataset build --subject process_start\n  \
+                  picketctl train --dataset process_start-0123456789ab\n  \
+                  picketctl model push 4f5e…"
+)]
+pub struct Arguments {
+    /// Address of the server's admin API.
+    #[arg(long, global = true, env = "PICKET_SERVER", value_name = "HOST:PORT")]
+    pub server: Option<String>,
+
+    /// The server's CA certificate (PEM); the server writes it to `ca.pem` in its state folder.
+    #[arg(long, global = true, env = "PICKET_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+
+    /// File with the API token; the first start of the server writes `admin.token`.
+    #[arg(long, global = true, env = "PICKET_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+
+    /// How results are written.
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub noun: Noun,
+}
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// One JSON document.
+    Json,
+    /// One JSON object a line.
+    Ndjson,
+}
+
+/// What it is about.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Noun {
+    /// Tokens that let hosts enrol.
+    #[command(subcommand)]
+    Token(TokenVerb),
+    /// Hosts of the fleet.
+    #[command(subcommand)]
+    Host(HostVerb),
+    /// Events that hosts sent.
+    #[command(subcommand)]
+    Event(EventVerb),
+    /// What people and scripts say about events.
+    #[command(subcommand)]
+    Label(LabelVerb),
+    /// Labelled vectors to learn from.
+    #[command(subcommand)]
+    Dataset(DatasetVerb),
+    /// Train models on a data set and evaluate them.
+    Train(TrainArguments),
+    /// Models, their evaluation, and which of them agents use.
+    #[command(subcommand)]
+    Model(ModelVerb),
+    /// The event store.
+    #[command(subcommand)]
+    Lake(LakeVerb),
+}
+
+/// What to do with tokens.
+#[derive(Clone, Debug, Subcommand)]
+pub enum TokenVerb {
+    /// Make a join token. It is shown once.
+    Create {
+        /// How long it can be used: `90s`, `30m`, `12h`, `7d` (at most 30d).
+        #[arg(long, default_value = "1h", value_parser = duration)]
+        valid_for: Duration,
+        /// How many hosts may enrol with it.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        max_uses: u32,
+    },
+}
+
+/// What to do with hosts.
+#[derive(Clone, Debug, Subcommand)]
+pub enum HostVerb {
+    /// All hosts, with what their agents report.
+    List,
+}
+
+/// What to do with events.
+#[derive(Clone, Debug, Subcommand)]
+pub enum EventVerb {
+    /// Run one SELECT over the tables `process_activity`, `network_activity`, `authentication`, `sensor_loss`,
+    /// `agent_activity`.
+    Query {
+        /// The statement.
+        #[arg(long)]
+        sql: String,
+        /// Most rows.
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        limit: u32,
+    },
+    /// Show events as they are accepted, until interrupted.
+    Tail {
+        /// Only of this host.
+        #[arg(long, value_name = "HOST_ID")]
+        host: Option<String>,
+        /// Stop after so many events.
+        #[arg(long, value_name = "EVENTS")]
+        count: Option<u64>,
+    },
+}
+
+/// What to do with labels.
+#[derive(Clone, Debug, Subcommand)]
+pub enum LabelVerb {
+    /// Label some events.
+    Add {
+        /// Events, `<host>/<epoch>/<sequence>`.
+        #[arg(required = true, value_name = "EVENT_ID")]
+        events: Vec<String>,
+        /// What they were.
+        #[arg(long, value_enum)]
+        verdict: VerdictArgument,
+        /// MITRE ATT&CK id, `T1046` or `T1059.004`.
+        #[arg(long, default_value = "")]
+        technique: String,
+        /// The attack or piece of work they are part of; keeps them on one side of a split.
+        #[arg(long, default_value = "")]
+        group: String,
+        /// Where the labels come from.
+        #[arg(long, default_value = "analyst")]
+        source: String,
+    },
+    /// Add labels from a file: CSV with the columns event_id, verdict, technique, group, or JSON lines with these keys.
+    Import {
+        /// The file; `-` for standard input.
+        file: PathBuf,
+        /// Its form; by its name (.csv, .jsonl, .ndjson) when not given.
+        #[arg(long, value_enum)]
+        format: Option<LabelFormat>,
+        /// Where the labels come from.
+        #[arg(long, default_value = "import")]
+        source: String,
+        /// Check the file and add nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Labels in the order they were added.
+    List {
+        /// Most labels.
+        #[arg(long, default_value_t = 1000)]
+        limit: u64,
+    },
+}
+
+/// A verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum VerdictArgument {
+    /// Nothing to worry about.
+    Benign,
+    /// Part of an attack.
+    Malicious,
+}
+
+/// The form of a file of labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LabelFormat {
+    /// Comma-separated values with a header.
+    Csv,
+    /// One JSON object a line.
+    Jsonl,
+}
+
+/// What to do with data sets.
+#[derive(Clone, Debug, Subcommand)]
+pub enum DatasetVerb {
+    /// Build a data set of all labels in force and the events stored now.
+    Build {
+        /// What its rows are.
+        #[arg(long, value_enum)]
+        subject: SubjectArgument,
+        /// Share of the rows, by time, that only evaluation sees: 0.05 to 0.9 [default: 0.3].
+        #[arg(long)]
+        test_fraction: Option<f64>,
+    },
+    /// One data set and its manifest.
+    Show {
+        /// Its id.
+        dataset_id: String,
+    },
+    /// All data sets, the newest first.
+    List,
+}
+
+/// A subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum SubjectArgument {
+    /// Starts of programs.
+    ProcessStart,
+    /// Ends of connections.
+    Connection,
+}
+
+impl SubjectArgument {
+    /// Its name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ProcessStart => "process_start",
+            Self::Connection => "connection",
+        }
+    }
+}
+
+/// What to train.
+#[derive(Args, Clone, Debug)]
+pub struct TrainArguments {
+    /// The data set's id.
+    #[arg(long, value_name = "DATASET_ID")]
+    pub dataset: String,
+    /// Only this algorithm; may be given more than once [default: all].
+    #[arg(long = "algorithm", value_enum)]
+    pub algorithms: Vec<AlgorithmArgument>,
+    /// The same data set, algorithm and seed give the same model.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// An algorithm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum AlgorithmArgument {
+    /// One tree.
+    DecisionTree,
+    /// The mean of many trees.
+    RandomForest,
+    /// A weighted sum through the logistic function.
+    LogisticRegression,
+}
+
+impl AlgorithmArgument {
+    /// Its name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DecisionTree => "decision_tree",
+            Self::RandomForest => "random_forest",
+            Self::LogisticRegression => "logistic_regression",
+        }
+    }
+}
+
+/// What to do with models.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ModelVerb {
+    /// All models, the newest first.
+    List {
+        /// Only of this subject.
+        #[arg(long, value_enum)]
+        subject: Option<SubjectArgument>,
+    },
+    /// One model and its evaluation.
+    Show {
+        /// Its digest, or the unambiguous beginning of it (at least 6 digits).
+        model: String,
+    },
+    /// Make a model the one that every agent uses for its subject.
+    Push {
+        /// Its digest, or the unambiguous beginning of it (at least 6 digits).
+        model: String,
+    },
+    /// Write a model's signed file.
+    Export {
+        /// Its digest, or the unambiguous beginning of it (at least 6 digits).
+        model: String,
+        /// Where to.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        /// Replace a file that is there already.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// What to do with the event store.
+#[derive(Clone, Debug, Subcommand)]
+pub enum LakeVerb {
+    /// Move everything acknowledged so far into the tables, so that queries see it.
+    Commit,
+}
+
+/// Reads `90s`, `30m`, `12h`, `7d`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let expected = || format!("{text:?} is no duration: expected a number and s, m, h or d, such as 30m");
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(expected)?;
+    let number: u64 = number.parse().map_err(|_| expected())?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(expected()),
+    };
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        assert_eq!(duration("7d"), Ok(Duration::from_secs(604_800)));
+        for bad in ["", "s", "10", "1.5h", "-1m", "10x", "99999999999999999999d", "5µ"] {
+            assert!(duration(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! `picketctl host …`
+
+use picket_proto::v1;
+use serde_json::{Value, json};
+
+use crate::ctl::client::Client;
+use crate::ctl::command::{object, time_text};
+use crate::ctl::error::CtlError;
+use crate::ctl::output::{Output, Row, columns};
+
+pub(super) async fn list(client: &mut Client, output: &mut Output<'_>) -> Result<(), CtlError> {
+    let hosts = client.list_hosts(v1::ListHostsRequest {}).await?.into_inner().hosts;
+    let shown = columns([
+        ("host", "host_id"),
+        ("name", "hostname"),
+        ("connected", "connected"),
+        ("last seen", "last_seen"),
+        ("events", "events_stored"),
+        ("lost", "events_lost_total"),
+        ("alerts", "alerts_total"),
+        ("models", "models"),
+        ("system", "operating_system"),
+        ("agent", "agent_version"),
+    ]);
+    output.rows(&shown, hosts.into_iter().map(row).collect())
+}
+
+fn row(host: v1::Host) -> Row {
+    let inventory = host.inventory.unwrap_or_default();
+    let status = host.status.unwrap_or_default();
+    let lost: std::collections::BTreeMap<_, _> = status.events_lost.iter().collect();
+    let models: Vec<String> = status
+        .active_models
+        .iter()
+        .filter(|model| !model.model_digest.is_empty())
+        .map(|model| model.subject.clone())
+        .collect();
+    object([
+        ("host_id", host.host_id.into()),
+        ("hostname", inventory.hostname.into()),
+        ("connected", host.connected.into()),
+        ("enrolled", time_text(host.enrolled_unix_s)),
+        ("last_seen", time_text(host.last_seen_unix_s)),
+        ("events_stored", host.events_stored.into()),
+        ("operating_system", inventory.operating_system.into()),
+        ("kernel_release", inventory.kernel_release.into()),
+        ("architecture", inventory.architecture.into()),
+        ("logical_cpus", inventory.logical_cpus.into()),
+        ("memory_bytes", inventory.memory_bytes.into()),
+        ("agent_version", inventory.agent_version.into()),
+        ("boot_time", time_text(i64::try_from(inventory.boot_time_unix_s).unwrap_or(0))),
+        ("epoch", status.epoch.into()),
+        ("events_accepted", status.events_accepted.into()),
+        ("events_lost", json!(lost)),
+        ("events_lost_total", lost.values().map(|lost| **lost).fold(0, u64::saturating_add).into()),
+        ("buffer_bytes", status.buffer_bytes.into()),
+        ("buffer_bytes_max", status.buffer_bytes_max.into()),
+        ("alerts_total", status.alerts_total.into()),
+        ("cpu_seconds", status.cpu_seconds.into()),
+        ("resident_bytes", status.resident_bytes.into()),
+        ("resident_bytes_peak", status.resident_bytes_peak.into()),
+        ("models", models.join(", ").into()),
+        ("active_models", status.active_models.into_iter().map(model).collect::<Vec<Value>>().into()),
+        ("sensors", status.sensors.into_iter().map(sensor).collect::<Vec<Value>>().into()),
+    ])
+}
+
+fn model(model: v1::ActiveModel) -> Value {
+    json!({"subject": model.subject, "model_digest": model.model_digest, "last_error": model.last_error})
+}
+
+fn sensor(sensor: v1::SensorStatus) -> Value {
+    json!({
+        "name": sensor.name, "mode": sensor.mode, "reason": sensor.reason, "events_total": sensor.events_total,
+    })
+}

@@ -1,0 +1,188 @@
+//! `picketctl train` and `picketctl model …`
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
+
+use picket_common::id::Digest;
+use picket_proto::v1;
+use serde_json::Value;
+
+use crate::ctl::arguments::{ModelVerb, TrainArguments};
+use crate::ctl::client::Client;
+use crate::ctl::command::{bytes_text, object, time_text};
+use crate::ctl::error::CtlError;
+use crate::ctl::output::{Column, Output, Row, columns, safe, table};
+use crate::ctl::progress::Progress;
+
+/// Fewest digits that a digest may be shortened to.
+const PREFIX_DIGITS_MIN: usize = 6;
+/// Digits of a digest in a table.
+const SHOWN_DIGITS: usize = 12;
+
+pub(super) async fn run(client: &mut Client, verb: &ModelVerb, output: &mut Output<'_>) -> Result<(), CtlError> {
+    match verb {
+        ModelVerb::List { subject } => {
+            let subject = subject.map_or("", |subject| subject.name());
+            let models = list(client, subject).await?;
+            output.rows(&shown(), models.iter().map(row).collect())
+        }
+        ModelVerb::Show { model } => show(client, model, output).await,
+        ModelVerb::Push { model } => push(client, model, output).await,
+        ModelVerb::Export { model, to, force } => export(client, model, to, *force, output).await,
+    }
+}
+
+pub(super) async fn train(
+    client: &mut Client,
+    arguments: &TrainArguments,
+    output: &mut Output<'_>,
+) -> Result<(), CtlError> {
+    let request = v1::TrainRequest {
+        dataset_id: arguments.dataset.clone(),
+        algorithms: arguments.algorithms.iter().map(|algorithm| algorithm.name().to_owned()).collect(),
+        seed: arguments.seed,
+    };
+    let mut answers = client.train(request).await?.into_inner();
+    let mut rows = Vec::new();
+    {
+        let progress = Progress::new();
+        while let Some(answer) = answers.message().await? {
+            if let Some(step) = &answer.progress {
+                progress.show(step);
+            }
+            rows.extend(answer.model.iter().map(row));
+        }
+    }
+    output.rows(&shown(), rows)
+}
+
+async fn show(client: &mut Client, model: &str, output: &mut Output<'_>) -> Result<(), CtlError> {
+    let model_digest = resolve(client, model).await?;
+    let answer = client.get_model(v1::GetModelRequest { model_digest, with_bytes: false }).await?.into_inner();
+    let model = answer.model.ok_or_else(|| CtlError::Answer("no model came".to_owned()))?;
+    let mut whole = row(&model);
+    whole.insert("evaluation".to_owned(), evaluation(&model));
+    let report: String = answer.report_text.lines().map(|line| safe(line) + "\n").collect();
+    output.one(&format!("model {}\n{}\n{report}", model.model_digest, table(&shown(), &[row(&model)])), whole)
+}
+
+async fn push(client: &mut Client, model: &str, output: &mut Output<'_>) -> Result<(), CtlError> {
+    let model_digest = resolve(client, model).await?;
+    let answer = client.push_model(v1::PushModelRequest { model_digest: model_digest.clone() }).await?.into_inner();
+    let text = format!(
+        "generation {}: every agent is to use model {model_digest}; {} agents are connected and were told",
+        answer.generation, answer.agents_connected
+    );
+    let result = object([
+        ("model_digest", model_digest.into()),
+        ("generation", answer.generation.into()),
+        ("agents_connected", answer.agents_connected.into()),
+    ]);
+    output.one(&text, result)
+}
+
+async fn export(
+    client: &mut Client,
+    model: &str,
+    to: &Path,
+    force: bool,
+    output: &mut Output<'_>,
+) -> Result<(), CtlError> {
+    let model_digest = resolve(client, model).await?;
+    let request = v1::GetModelRequest { model_digest: model_digest.clone(), with_bytes: true };
+    let file = client.get_model(request).await?.into_inner().model_file;
+    if Digest::of(&file).to_string() != model_digest {
+        return Err(CtlError::Answer(format!("the file that came is not the model {model_digest}")));
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).truncate(force).create(force).create_new(!force);
+    let write = || -> std::io::Result<()> {
+        let mut opened = options.open(to)?;
+        opened.write_all(&file)?;
+        opened.sync_all()
+    };
+    write().map_err(|source| CtlError::File { path: to.to_owned(), source })?;
+    let text = format!("{} written, {}", to.display(), bytes_text(file.len() as u64));
+    let result = object([
+        ("model_digest", model_digest.into()),
+        ("file", to.to_string_lossy().into()),
+        ("bytes", file.len().into()),
+    ]);
+    output.one(&safe(&text), result)
+}
+
+async fn list(client: &mut Client, subject: &str) -> Result<Vec<v1::Model>, CtlError> {
+    Ok(client.list_models(v1::ListModelsRequest { subject: subject.to_owned() }).await?.into_inner().models)
+}
+
+/// The whole digest of a model that was named by it or by its beginning.
+async fn resolve(client: &mut Client, given: &str) -> Result<String, CtlError> {
+    let given = given.to_ascii_lowercase();
+    if given.parse::<Digest>().is_ok() {
+        return Ok(given);
+    }
+    let is_prefix = given.len() >= PREFIX_DIGITS_MIN && given.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_prefix {
+        return Err(CtlError::Argument(format!(
+            "{given:?} is no model: expected 64 hexadecimal digits or at least the first {PREFIX_DIGITS_MIN}"
+        )));
+    }
+    let models = list(client, "").await?;
+    let mut matching = models.into_iter().filter(|model| model.model_digest.starts_with(&given));
+    match (matching.next(), matching.next()) {
+        (Some(model), None) => Ok(model.model_digest),
+        (None, _) => Err(CtlError::Argument(format!("there is no model {given}…"))),
+        (Some(_), Some(_)) => {
+            Err(CtlError::Argument(format!("more than one model begins with {given}: give more digits")))
+        }
+    }
+}
+
+fn shown() -> Vec<Column> {
+    columns([
+        ("model", "model"),
+        ("subject", "subject"),
+        ("version", "version"),
+        ("algorithm", "algorithm"),
+        ("stage", "stage"),
+        ("recall at 1 % FPR", "recall_at_1pct_fpr"),
+        ("PR-AUC", "pr_auc"),
+        ("ROC-AUC", "roc_auc"),
+        ("recall", "recall"),
+        ("FPR", "false_positive_rate"),
+        ("size", "size"),
+        ("training s", "training_seconds"),
+        ("created", "created"),
+    ])
+}
+
+fn evaluation(model: &v1::Model) -> Value {
+    // An evaluation that cannot be read has no figures.
+    serde_json::from_str(&model.evaluation_json).unwrap_or_default()
+}
+
+fn row(model: &v1::Model) -> Row {
+    let evaluation = evaluation(model);
+    let figure = |key: &str| evaluation.get(key).cloned().unwrap_or_default();
+    object([
+        ("model", model.model_digest.chars().take(SHOWN_DIGITS).collect::<String>().into()),
+        ("model_digest", model.model_digest.as_str().into()),
+        ("subject", model.subject.as_str().into()),
+        ("version", model.version.into()),
+        ("algorithm", model.algorithm.as_str().into()),
+        ("stage", model.stage.as_str().into()),
+        ("dataset_id", model.dataset_id.as_str().into()),
+        ("recall_at_1pct_fpr", figure("recall_at_1pct_fpr")),
+        ("recall_at_01pct_fpr", figure("recall_at_01pct_fpr")),
+        ("pr_auc", figure("pr_auc")),
+        ("roc_auc", figure("roc_auc")),
+        ("recall", figure("recall")),
+        ("false_positive_rate", figure("false_positive_rate")),
+        ("threshold", model.threshold.into()),
+        ("model_bytes", model.model_bytes.into()),
+        ("size", bytes_text(model.model_bytes).into()),
+        ("training_seconds", model.training_seconds.into()),
+        ("created", time_text(model.created_unix_s)),
+    ])
+}

@@ -1,0 +1,77 @@
+//! What several tests need.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use picket_tests::accounting::Stored;
+use picket_tests::admin::AdminClient;
+use picket_tests::agent_report::AgentReport;
+use picket_tests::recording;
+use picket_tests::sandbox::{Agent, RunningAgent, Sandbox};
+use picket_tests::wait;
+
+/// How long delivery may take.
+pub(crate) const DELIVERY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The binary that is every part (see `picket_tests::role`).
+pub(crate) fn executable() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_picket-demo"))
+}
+
+/// A new sandbox.
+pub(crate) fn sandbox() -> Sandbox {
+    Sandbox::new(executable()).unwrap()
+}
+
+/// Whether the test may do what only root may; says that it is skipped otherwise.
+pub(crate) fn is_root(test: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        println!("skipped: {test} needs root");
+    }
+    root
+}
+
+/// A recording of `events` events in the sandbox.
+pub(crate) fn record(sandbox: &Sandbox, events: u32) -> PathBuf {
+    let path = sandbox.folder().join(format!("recording-{events}.jsonl"));
+    recording::write(&path, events).unwrap();
+    path
+}
+
+/// An agent called `name` that plays a recording of `events` events once, as fast as it can.
+pub(crate) fn replaying_agent(sandbox: &Sandbox, name: &str, events: u32) -> Agent {
+    sandbox.agent(name).config(&recording::agent_config(&record(sandbox, events), 0, 1))
+}
+
+/// Waits until the agent has accepted `events` events in its epoch.
+pub(crate) fn wait_for_events(agent: &mut RunningAgent, events: u64) -> AgentReport {
+    let status = agent
+        .wait_for(&format!("{events} events"), DELIVERY_DEADLINE, |status| {
+            AgentReport::from_status(status).events_accepted >= events
+        })
+        .unwrap();
+    AgentReport::from_status(&status)
+}
+
+/// The only host of a server.
+pub(crate) fn only_host(admin: &mut AdminClient) -> String {
+    let hosts = admin.hosts().unwrap();
+    assert_eq!(hosts.len(), 1, "{hosts:?}");
+    hosts[0].host_id.clone()
+}
+
+/// Waits until `wanted` holds for what is stored of the host.
+pub(crate) fn wait_until_stored(
+    admin: &mut AdminClient,
+    host_id: &str,
+    what: &str,
+    wanted: impl Fn(&Stored) -> bool,
+) -> Stored {
+    wait::until(what, DELIVERY_DEADLINE, || {
+        admin.commit_lake().map_err(|error| error.to_string())?;
+        let stored = Stored::read(admin, host_id).map_err(|error| error.to_string())?;
+        if wanted(&stored) { Ok(stored) } else { Err(format!("{stored:?}")) }
+    })
+    .unwrap()
+}
