@@ -31,7 +31,7 @@ use crate::pipeline::spool::{OpenedSpool, Spool, SpoolError, SpoolPaths};
 use crate::pipeline::{AlertMark, Pipeline, PipelineCounters, now};
 use crate::sensor::{self, Observation, SensorContext, SensorError, SensorSet};
 use crate::state_file;
-use crate::status::{AgentLock, OwnCost, Sources, StatusFile};
+use crate::status::{AgentLock, OwnCost, Sensors, Sources, StatusFile};
 use crate::uplink::{Uplink, UplinkState};
 
 mod reporter;
@@ -115,7 +115,7 @@ struct App {
     /// Keeps the way to the pipeline open: an agent whose sensors are all off, or have nothing more to play, still
     /// delivers, fetches models and reports.
     sender: SensorSender,
-    sensors: Arc<Mutex<Option<SensorSet>>>,
+    sensors: Arc<Mutex<Sensors>>,
     pipeline: JoinHandle<()>,
     detector: JoinHandle<()>,
     stop_pipeline: CancellationToken,
@@ -160,7 +160,7 @@ impl App {
         let intake = sender.intake();
         let sensors = start_sensors(&config, sender.clone(), own_remotes)?;
         let modes = sensors.modes.clone();
-        let sensors = Arc::new(Mutex::new(Some(sensors)));
+        let sensors = Arc::new(Mutex::new(Sensors::Running(sensors)));
         let stop_pipeline = CancellationToken::new();
         let pipeline_counters = Arc::new(PipelineCounters::default());
         let parts = Pipeline {
@@ -189,7 +189,6 @@ impl App {
             detector_queue: QueueGauge::clone(&detector_queue),
             uplink: Arc::clone(&uplink_state),
             cost: OwnCost::new(),
-            last_sensors: Vec::new(),
         };
         let status_file =
             StatusFile::create(state_dir).map_err(|source| AppError::StateDir { path: state_dir.clone(), source })?;

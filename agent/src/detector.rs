@@ -221,8 +221,12 @@ impl Worker {
     }
 
     fn observe(&mut self, event: &Event) {
+        self.judge(event);
+        self.parts.counters.observed.fetch_add(1, Ordering::Release);
+    }
+
+    fn judge(&mut self, event: &Event) {
         let counters = &self.parts.counters;
-        counters.observed.fetch_add(1, Ordering::Relaxed);
         self.in_force.refresh(&self.parts.models);
         let Some(vector) = self.features.observe(event) else { return };
         let Some(model) = self.in_force.get(vector.subject) else {

@@ -88,7 +88,7 @@ impl AlertMark {
         self.0.fetch_max(sequence.0.saturating_add(1), Ordering::AcqRel);
     }
 
-    fn is_from(&self, first: Sequence) -> bool {
+    pub(crate) fn is_from(&self, first: Sequence) -> bool {
         self.0.load(Ordering::Acquire) > first.0
     }
 }

@@ -21,7 +21,7 @@ pub(crate) mod print;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use crate::status::collect::Sources;
+pub(crate) use crate::status::collect::{Sensors, Sources};
 pub(crate) use crate::status::cost::OwnCost;
 pub(crate) use crate::status::file::{AgentLock, ReadError, StatusFile, read};
 

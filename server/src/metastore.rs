@@ -9,7 +9,7 @@
 //!
 //! # Rules
 //! * What must be true together is one method and one transaction.
-//! * Writes go through [`Metastore::write`]: there is one write connection, so a write transaction never meets
+//! * Writes go through `Metastore::write`: there is one write connection, so a write transaction never meets
 //!   another one and never fails with `SQLITE_BUSY`. Reads run beside it on their own connections (WAL mode).
 //! * A write that returned `Ok` is on the disk (`synchronous = FULL`).
 //! * No store reads the clock: the caller passes the time.

@@ -67,7 +67,7 @@ fn allocate(file: &mut File) -> io::Result<()> {
 }
 
 fn write_zeros(file: &mut File) -> io::Result<()> {
-    const BLOCK: [u8; 64 * 1024] = [0; 64 * 1024];
+    static BLOCK: [u8; 64 * 1024] = [0; 64 * 1024];
     for _ in 0..RESERVE_BYTES / BLOCK.len() as u64 {
         file.write_all(&BLOCK)?;
     }

@@ -79,8 +79,11 @@ enum ScoreError {
     Write(#[source] io::Error),
 }
 
+#[cfg(test)]
+mod tests;
+
 pub(super) fn score(arguments: &ScoreArguments) -> ExitCode {
-    match try_score(arguments) {
+    match try_score(arguments, BufWriter::new(io::stdout().lock())) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(exit::FINDINGS),
         Err(error) => {
@@ -95,7 +98,7 @@ pub(super) fn score(arguments: &ScoreArguments) -> ExitCode {
 }
 
 /// Scores everything; returns the number of findings.
-fn try_score(arguments: &ScoreArguments) -> Result<u64, ScoreError> {
+fn try_score(arguments: &ScoreArguments, out: impl Write) -> Result<u64, ScoreError> {
     let model = load_model(arguments)?;
     let path = &arguments.input;
     let read_error = |source| ScoreError::Read { path: path.clone(), source };
@@ -104,7 +107,7 @@ fn try_score(arguments: &ScoreArguments) -> Result<u64, ScoreError> {
     } else {
         Box::new(BufReader::new(File::open(path).map_err(read_error)?))
     };
-    let mut verdicts = Verdicts::new(arguments.output, BufWriter::new(io::stdout().lock()));
+    let mut verdicts = Verdicts::new(arguments.output, out);
     let mut streams: BTreeMap<(String, u64), FeaturePipeline> = BTreeMap::new();
     let mut contributions = Vec::new();
     for_each_line(input, path, |line, text| {

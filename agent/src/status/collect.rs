@@ -27,7 +27,7 @@ pub(crate) struct Sources {
     pub(crate) intake: Intake,
     pub(crate) spool: Arc<Spool>,
     pub(crate) pipeline: Arc<PipelineCounters>,
-    pub(crate) sensors: Arc<Mutex<Option<SensorSet>>>,
+    pub(crate) sensors: Arc<Mutex<Sensors>>,
     pub(crate) modes: Vec<SensorMode>,
     pub(crate) models: Arc<ActiveModels>,
     pub(crate) model_store: Option<Arc<Mutex<ModelStore>>>,
@@ -35,8 +35,32 @@ pub(crate) struct Sources {
     pub(crate) detector_queue: QueueGauge,
     pub(crate) uplink: Arc<UplinkState>,
     pub(crate) cost: OwnCost,
-    /// The sensors' last word, for when they have been stopped.
-    pub(crate) last_sensors: Vec<SensorStatus>,
+}
+
+/// The sensors, as long as they run, and then what they last said.
+#[derive(Debug)]
+pub(crate) enum Sensors {
+    Running(SensorSet),
+    Stopped(Vec<SensorStatus>),
+}
+
+impl Sensors {
+    /// What each sensor has done so far.
+    fn status(&self) -> Vec<SensorStatus> {
+        match self {
+            Self::Running(set) => set.status(),
+            Self::Stopped(last) => last.clone(),
+        }
+    }
+
+    /// Gives the sensors out to be stopped; what they said last stays.
+    pub(crate) fn take(&mut self) -> Option<SensorSet> {
+        let last = Self::Stopped(self.status());
+        match std::mem::replace(self, last) {
+            Self::Running(set) => Some(set),
+            Self::Stopped(_) => None,
+        }
+    }
 }
 
 impl Sources {
@@ -92,13 +116,11 @@ impl Sources {
         snapshot
     }
 
-    fn sensors(&mut self) -> Vec<SensorReport> {
-        if let Some(sensors) = self.sensors.lock().as_ref() {
-            self.last_sensors = sensors.status();
-        }
+    fn sensors(&self) -> Vec<SensorReport> {
+        let statuses = self.sensors.lock().status();
         let report = |mode: &SensorMode| {
             let name = mode.name.to_string();
-            let status = self.last_sensors.iter().find(|status| status.name == name);
+            let status = statuses.iter().find(|status| status.name == name);
             SensorReport {
                 mode: mode_name(mode.origin).to_owned(),
                 reason: mode.reason.to_string(),

@@ -27,10 +27,11 @@ use crate::rate::TokenBucket;
 
 /// Largest header list of a request, bytes.
 const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
-/// What a peer may send ahead on one stream before somebody reads it, bytes: one message of the largest size.
+/// What a peer may send ahead on one stream before somebody reads it, bytes: one message of the largest size. All
+/// streams of a connection together may twice as much.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-/// What a peer may send ahead on all streams of a connection, bytes.
-const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// The same for a peer without a certificate where peers have one: HTTP/2's own default, enough to enrol.
+const ANONYMOUS_WINDOW_BYTES: u32 = 64 * 1024;
 /// What is kept for a peer that does not read, per stream, bytes.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// How often a silent peer is asked whether it is still there, and how long it may take to say so.
@@ -63,6 +64,12 @@ pub(super) struct Template {
     routes: Routes,
     tasks: TaskTracker,
     failures_logged: Arc<Mutex<TokenBucket>>,
+}
+
+/// What a connection is allowed.
+struct Terms {
+    age: Option<Duration>,
+    window_bytes: u32,
 }
 
 /// Runs the streams of one connection where the listener can wait for them, and counts them.
@@ -139,17 +146,19 @@ impl Template {
         let slot = match (&self.config.hosts, &peer) {
             (Some(hosts), Some(peer)) => match hosts.enter(peer.host) {
                 Some(slot) => Some(slot),
-                None => return tracing::warn!(listener, host = %peer.host, "the host has too many connections"),
+                None => return self.log_surplus(peer),
             },
             _ => None,
         };
         let cut = slot.as_ref().map_or_else(CancellationToken::new, |slot| slot.cut().clone());
-        let age = match (&self.config.hosts, &peer) {
-            (Some(_), None) => Some(self.config.timeouts.anonymous),
-            _ => self.config.connection_age.map(with_jitter),
+        let terms = match (&self.config.hosts, &peer) {
+            (Some(_), None) => {
+                Terms { age: Some(self.config.timeouts.anonymous), window_bytes: ANONYMOUS_WINDOW_BYTES }
+            }
+            _ => Terms { age: self.config.connection_age.map(with_jitter), window_bytes: STREAM_WINDOW_BYTES },
         };
         let connection = Connection { address, peer, draining };
-        cut.run_until_cancelled(self.serve(tls, connection, age)).await;
+        cut.run_until_cancelled(self.serve(tls, connection, terms)).await;
     }
 
     /// Anybody can make handshakes fail, so not each of them is logged.
@@ -159,7 +168,13 @@ impl Template {
         }
     }
 
-    async fn serve(&self, tls: TlsStream<TcpStream>, connection: Connection, age: Option<Duration>) {
+    fn log_surplus(&self, peer: &PeerIdentity) {
+        if self.failures_logged.lock().try_take(1, Instant::now()) {
+            tracing::warn!(listener = self.config.name, host = %peer.host, "the host has too many connections");
+        }
+    }
+
+    async fn serve(&self, tls: TlsStream<TcpStream>, connection: Connection, terms: Terms) {
         let draining = connection.draining.clone();
         let routes = self.routes.clone();
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
@@ -169,9 +184,10 @@ impl Template {
         let running = watch::Sender::new(0);
         let idle = idle(running.subscribe(), self.config.timeouts.idle);
         let executor = Executor { tasks: self.tasks.clone(), running };
-        let mut serving = pin!(http(executor, &self.config).serve_connection(TokioIo::new(tls), service));
+        let http = http(executor, self.config.streams_max, terms.window_bytes);
+        let mut serving = pin!(http.serve_connection(TokioIo::new(tls), service));
         let old = async {
-            match age {
+            match terms.age {
                 Some(age) => tokio::time::sleep(age).await,
                 None => std::future::pending().await,
             }
@@ -190,13 +206,13 @@ impl Template {
     }
 }
 
-fn http(executor: Executor, config: &ListenerConfig) -> http2::Builder<Executor> {
+fn http(executor: Executor, streams_max: u32, window_bytes: u32) -> http2::Builder<Executor> {
     let mut http = http2::Builder::new(executor);
     http.timer(TokioTimer::new())
-        .max_concurrent_streams(config.streams_max)
+        .max_concurrent_streams(streams_max)
         .max_header_list_size(HEADER_LIST_BYTES_MAX)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(window_bytes)
+        .initial_connection_window_size(2 * window_bytes)
         .max_send_buf_size(SEND_BUFFER_BYTES)
         .keep_alive_interval(KEEP_ALIVE_PERIOD)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)

@@ -34,8 +34,10 @@ async fn what_lets_nobody_in_has_a_typed_answer() {
     agent.enroll(&once, &good).await.unwrap();
     let fresh = server.join_token(1).await;
     let wrong = format!("{}.{}", fresh.split_once('.').unwrap().0, "0".repeat(32));
+    let expired = server.expired_join_token().await;
     let huge = vec![0; 20_000];
-    let cases: [(&str, &str, &[u8], Code); 7] = [
+    let cases: [(&str, &str, &[u8], Code); 8] = [
+        ("a token that has expired", &expired, &good, Code::Unauthenticated),
         ("a token that is used up", &once, &good, Code::Unauthenticated),
         ("a token with a wrong secret", &wrong, &good, Code::Unauthenticated),
         ("no token", "", &good, Code::Unauthenticated),

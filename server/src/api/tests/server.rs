@@ -151,7 +151,16 @@ impl TestServer {
 
     /// A join token without its pin, for this many hosts.
     pub(super) async fn join_token(&self, uses: u32) -> String {
-        let token = self.enrollment.create_token("test", DAY, uses, UnixSeconds::now()).await.unwrap();
+        self.join_token_of(uses, UnixSeconds::now()).await
+    }
+
+    /// A join token that was valid the day before yesterday.
+    pub(super) async fn expired_join_token(&self) -> String {
+        self.join_token_of(1, UnixSeconds::now().before(2 * DAY)).await
+    }
+
+    async fn join_token_of(&self, uses: u32, created: UnixSeconds) -> String {
+        let token = self.enrollment.create_token("test", DAY, uses, created).await.unwrap();
         token.text.rsplit_once('.').unwrap().0.to_owned()
     }
 
