@@ -23,12 +23,18 @@ use crate::sensor::reporter::{Reporter, SensorCounters};
 pub mod config;
 mod connection;
 #[cfg(target_os = "linux")]
+mod event_clock;
+#[cfg(all(test, target_os = "linux"))]
+mod load_tests;
+#[cfg(target_os = "linux")]
 mod netlink;
 mod process;
 pub mod replay;
 mod reporter;
 #[cfg(all(test, target_os = "linux"))]
 mod test_sink;
+#[cfg(target_os = "linux")]
+mod trace;
 
 /// How often, at least, a sensor looks whether it shall stop.
 pub const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
@@ -136,6 +142,8 @@ struct SensorEnvironment<S> {
     /// The agent's own process, which is not reported.
     own_pid: Option<u32>,
     own_remotes: Vec<SocketAddr>,
+    /// Trace events may be used.
+    trace: bool,
 }
 
 /// A sensor that was started, or the reason why it cannot run here.
@@ -162,6 +170,7 @@ fn start_seeing<S: ObservationSink>(
         processes: Arc::new(parking_lot::Mutex::new(ProcessTable::default())),
         own_pid,
         own_remotes: context.own_remotes,
+        trace: config.trace,
     };
     let mut set = SensorSet {
         modes: Vec::new(),

@@ -10,8 +10,10 @@ use picket_common::event::Timestamp;
 
 /// Unit of start times in `/proc` (`USER_HZ` is 100 on every architecture Linux has today).
 pub const TICK_NS: i64 = 10_000_000;
-/// How long the flank of the uptime's last digit is waited for.
-const FLANK_WAIT_MAX: Duration = Duration::from_millis(15);
+/// How exactly the moment is to be known at which the uptime's last digit changes.
+const FLANK_WIDTH_NS: i64 = 50_000;
+/// How long that is tried, on a machine that lets this thread run too rarely.
+const MEASUREMENT_MAX: Duration = Duration::from_millis(100);
 
 /// The wall-clock time of boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,20 +28,25 @@ pub fn now() -> Timestamp {
 }
 
 impl BootClock {
-    /// Measures it, which takes up to [`FLANK_WAIT_MAX`]: `/proc/uptime` has a resolution of one tick, but the moment
-    /// it changes is known to the microsecond. Where there is no `/proc/uptime`, boot is 1970: start times are then
+    /// Measures it, which takes some 5 to 15 milliseconds: `/proc/uptime` has a resolution of one tick, but the moment it
+    /// changes can be told to some microseconds. Where there is no `/proc/uptime`, boot is 1970: start times are then
     /// relative, yet still the same for the same process.
     pub fn measure() -> Self {
-        let boot = |uptime: i64| Timestamp((now().0 - uptime).div_euclid(TICK_NS) * TICK_NS);
-        let Some(first) = uptime_ns() else { return Self { boot: Timestamp(0) } };
+        let mut before_last = now();
+        let Some(mut uptime) = uptime_ns() else { return Self { boot: Timestamp(0) } };
         let begin = Instant::now();
-        while begin.elapsed() < FLANK_WAIT_MAX {
-            match uptime_ns() {
-                Some(uptime) if uptime != first => return Self { boot: boot(uptime) },
-                _ => {}
+        let mut best = (i64::MAX, before_last.0 - uptime);
+        while best.0 > FLANK_WIDTH_NS && begin.elapsed() < MEASUREMENT_MAX {
+            let before = now();
+            let Some(seen) = uptime_ns() else { break };
+            if seen != uptime {
+                // The flank was after the reading before this one was begun, and before this one was done.
+                uptime = seen;
+                best = best.min((now().0 - before_last.0, before_last.0 - seen));
             }
+            before_last = before;
         }
-        Self { boot: boot(first) }
+        Self::booted_at(Timestamp(best.1))
     }
 
     /// A clock whose boot was at the given time.

@@ -13,7 +13,13 @@ use picket_common::event::{ByteString, ProcessId, Timestamp};
 /// Most processes known at once.
 pub const PROCESSES_MAX: usize = 32_768;
 /// How far the start time that a fork event implies may be from the one `/proc` shows, for both to mean one process.
-const START_TIME_TOLERANCE_NS: i64 = 20_000_000;
+pub const START_TIME_TOLERANCE_NS: i64 = 20_000_000;
+
+/// Most processes remembered after their end, for events about them that come late.
+const ENDED_MAX: usize = 1024;
+
+/// Most threads whose process is remembered, also after their end.
+const THREADS_MAX: usize = 8192;
 
 /// A path, shared between the entries that inherit it.
 pub type SharedPath = Arc<[u8]>;
@@ -27,6 +33,12 @@ pub struct ProcessTable {
     capacity: usize,
     evictions: u64,
     leaderless: Vec<u32>,
+    /// Those that ended last, oldest first.
+    ended: VecDeque<EndedProcess>,
+    /// Processes of threads other than the one they are named after.
+    process_of_thread: HashMap<u32, u32>,
+    /// Every such thread once, oldest first; also some that are gone.
+    threads: VecDeque<u32>,
     nothing: SharedPath,
 }
 
@@ -157,6 +169,9 @@ impl ProcessTable {
             capacity: capacity.max(1),
             evictions: 0,
             leaderless: Vec::new(),
+            ended: VecDeque::new(),
+            process_of_thread: HashMap::new(),
+            threads: VecDeque::new(),
             nothing: Arc::from([]),
         }
     }
@@ -213,6 +228,17 @@ impl ProcessTable {
         Some((entry.id, Arc::clone(&entry.executable)))
     }
 
+    /// As [`Self::owner`], of the process that a task (process or thread) belonged to at a time; it may have ended since.
+    pub fn owner_at(&mut self, task: u32, time: Timestamp) -> Option<(ProcessId, SharedPath)> {
+        let pid = self.process_of_thread.get(&task).copied().unwrap_or(task);
+        let latest_creation = time.0.saturating_add(START_TIME_TOLERANCE_NS);
+        if self.entries.get(&pid).is_some_and(|entry| entry.created.0 <= latest_creation) {
+            return self.owner(pid);
+        }
+        let had_pid = |ended: &&EndedProcess| ended.id.pid == pid && ended.created.0 <= latest_creation;
+        self.ended.iter().rev().find(had_pid).map(|ended| (ended.id, Arc::clone(&ended.executable)))
+    }
+
     /// Takes in a process found running. A process already known keeps its identity.
     pub fn find(&mut self, found: FoundProcess) -> Lineage {
         let pid = found.id.pid;
@@ -235,6 +261,7 @@ impl ProcessTable {
 
     /// A process was forked.
     pub fn fork(&mut self, parent_pid: u32, id: ProcessId, created: Timestamp) {
+        self.process_of_thread.remove(&id.pid);
         let entry = self.child_of(Some(parent_pid), id, created);
         self.insert(entry);
     }
@@ -267,7 +294,15 @@ impl ProcessTable {
     }
 
     /// A thread was added to a process.
-    pub fn thread_started(&mut self, pid: u32) {
+    pub fn thread_started(&mut self, thread: u32, pid: u32) {
+        if self.process_of_thread.insert(thread, pid).is_none() {
+            self.threads.push_back(thread);
+            if self.threads.len() > THREADS_MAX
+                && let Some(oldest) = self.threads.pop_front()
+            {
+                self.process_of_thread.remove(&oldest);
+            }
+        }
         if let Some(entry) = self.entries.get_mut(&pid) {
             entry.other_threads = entry.other_threads.saturating_add(1);
         }
@@ -304,13 +339,18 @@ impl ProcessTable {
     /// Forgets a process that is known to have ended.
     pub fn remove(&mut self, pid: u32) -> Option<EndedProcess> {
         let entry = self.entries.remove(&pid)?;
-        Some(EndedProcess {
+        let ended = EndedProcess {
             id: entry.id,
             created: entry.created,
             executable: entry.executable,
             start_reported: entry.start_reported,
             status: entry.status,
-        })
+        };
+        self.ended.push_back(ended.clone());
+        if self.ended.len() > ENDED_MAX {
+            self.ended.pop_front();
+        }
+        Some(ended)
     }
 
     fn lineage(&mut self, pid: u32, fallback: ProcessId) -> Lineage {

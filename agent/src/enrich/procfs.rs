@@ -19,6 +19,8 @@ use crate::enrich::process_details::{Arguments, ProcessDetails};
 const DELETED_SUFFIX: &[u8] = b" (deleted)";
 /// Longest `/proc/PID/stat`: fifty-two numbers and a name of sixteen bytes need half of it.
 const STAT_BYTES_MAX: usize = 2048;
+/// How much of `/proc/PID/status` is read: what is wanted is in its first lines.
+const STATUS_BYTES_MAX: usize = 512;
 /// `PF_KTHREAD` in the flags of `/proc/PID/stat`.
 const KERNEL_THREAD_FLAG: u64 = 0x0020_0000;
 /// Major and minor number of `/dev/null`.
@@ -121,6 +123,13 @@ impl ProcReader {
         let (executable, _) = self.executable(folder);
         let stat = self.stat(folder)?;
         Some((self.clock.start_time(stat.start_ticks), executable))
+    }
+
+    /// The process that a task (process or thread) belongs to.
+    pub fn process_of_task(&mut self, task: u32) -> Option<u32> {
+        let folder = self.folder(task)?;
+        let length = self.read(&folder, c"status", STATUS_BYTES_MAX)?;
+        parse_process_of_task(&self.buffer[..length])
     }
 
     /// `/proc/PID/stat`.
@@ -266,6 +275,11 @@ fn parse_stat(text: &[u8]) -> Option<ProcessStat> {
         thread_count,
         start_ticks,
     })
+}
+
+fn parse_process_of_task(status: &[u8]) -> Option<u32> {
+    let value = status.split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"Tgid:"))?;
+    std::str::from_utf8(value).ok()?.trim().parse().ok()
 }
 
 /// A number as text, without allocation.

@@ -9,12 +9,12 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::mem::MaybeUninit;
 
-use picket_common::event::ProcessId;
+use picket_common::event::{ProcessId, Timestamp};
 use rustix::fs::RawDir;
 
 use crate::enrich::SharedProcessTable;
 use crate::enrich::boot_clock::BootClock;
-use crate::enrich::process_table::SharedPath;
+use crate::enrich::process_table::{START_TIME_TOLERANCE_NS, SharedPath};
 use crate::enrich::procfs::ProcReader;
 
 /// Most open files looked at in one call: some ten milliseconds of one processor.
@@ -84,6 +84,18 @@ impl SocketOwners {
         let folder = self.reader.folder(pid)?;
         let (start_time, executable) = self.reader.identity(&folder)?;
         Some(Owner { process: ProcessId { pid, start_time }, executable: executable.into() })
+    }
+
+    /// The process that a task (process or thread) belonged to at a time. It may have ended since, a thread may not.
+    pub fn owner_of_task(&mut self, task: u32, time: Timestamp) -> Option<Owner> {
+        let known = self.processes.lock().owner_at(task, time);
+        if let Some((process, executable)) = known {
+            return Some(Owner { process, executable });
+        }
+        let pid = self.reader.process_of_task(task)?;
+        // A process that began later has been given the same pid.
+        let latest_start = time.0.saturating_add(START_TIME_TOLERANCE_NS);
+        self.owner(pid).filter(|owner| owner.process.start_time.0 <= latest_start)
     }
 
     /// Looks for the holders of `wanted` (inode to a key of the caller's), calls `found` with the key and the owner of

@@ -13,15 +13,29 @@ const INTERVAL_MS_MAX: u64 = 60_000;
 const REPLAY_EVENTS_PER_SECOND_MAX: u32 = 1_000_000;
 
 /// Which sensors run, and how.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SensorConfig {
     /// Processes: `[sensor.process]`.
     pub process: ProcessSensorConfig,
     /// Connections: `[sensor.connection]`.
     pub connection: ConnectionSensorConfig,
+    /// Whether sensors may use the kernel's trace events where that is permitted (root, tracefs): with them a connection
+    /// is known with its owner at the moment it begins. Where tracefs is not mounted, it is mounted at its usual place.
+    pub trace: bool,
     /// A recording to play: `[sensor.replay]`; none by default.
     pub replay: Option<ReplayConfig>,
+}
+
+impl Default for SensorConfig {
+    fn default() -> Self {
+        Self {
+            process: ProcessSensorConfig::default(),
+            connection: ConnectionSensorConfig::default(),
+            trace: true,
+            replay: None,
+        }
+    }
 }
 
 /// How events are to be seen.
@@ -61,8 +75,9 @@ impl Default for ProcessSensorConfig {
 pub struct ConnectionSensorConfig {
     /// How.
     pub mode: ModeChoice,
-    /// Time between two dumps of the live sockets, milliseconds: how late an open is seen, and how long a connection
-    /// must live for its owner to be found. Ends are pushed by the kernel and do not wait for it.
+    /// Time between two dumps of the live sockets where trace events do not tell of openings, milliseconds: how late an
+    /// opening is seen, and how long a connection must live for its owner to be found. Ends are pushed by the kernel and
+    /// do not wait for it.
     pub dump_interval_ms: u64,
 }
 
@@ -165,6 +180,7 @@ mod tests {
     #[test]
     fn every_key_can_be_set() {
         let text = r#"
+            trace = false
             process = { mode = "polling", poll_interval_ms = 500 }
             connection = { mode = "off", dump_interval_ms = 200 }
             [replay]
@@ -177,6 +193,7 @@ mod tests {
         "#;
         let config: SensorConfig = toml::from_str(text).unwrap();
         config.check().unwrap();
+        assert!(!config.trace);
         assert_eq!(config.process.mode, ModeChoice::Polling);
         assert_eq!(config.connection.dump_interval(), Duration::from_millis(200));
         let replay = config.replay.unwrap();

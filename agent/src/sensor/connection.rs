@@ -13,6 +13,8 @@ use crate::sensor::{ObservationSink, SensorEnvironment, SensorError, StartedSens
 use picket_common::event::{Origin, SensorMode};
 
 #[cfg(target_os = "linux")]
+mod attempts;
+#[cfg(target_os = "linux")]
 mod listeners;
 #[cfg(target_os = "linux")]
 mod netlink;
@@ -20,6 +22,8 @@ mod netlink;
 mod owner_search;
 #[cfg(target_os = "linux")]
 mod sock_diag;
+#[cfg(target_os = "linux")]
+mod state_trace;
 #[cfg(target_os = "linux")]
 mod summary;
 #[cfg(target_os = "linux")]
@@ -54,24 +58,39 @@ fn start_here<S: ObservationSink>(
         Ok(parts) => parts,
         Err(error) => return absent(config, &format!("netlink sock_diag: {error}; it needs CONFIG_INET_TCP_DIAG")),
     };
+    let parts = netlink::Parts { client, owners, destroyed: None, states: None };
     if config.mode == ModeChoice::Polling {
         let mode = mode(Origin::AgentPolling, "asked for by sensor.connection.mode");
-        return netlink::start(config, environment, mode, netlink::Parts { client, owners, destroyed: None });
+        return netlink::start(config, environment, mode, parts);
     }
     match sock_diag::DestroySubscription::open() {
         Ok(destroyed) => {
-            let mode = mode(Origin::AgentNetlink, &lesser_owners());
-            netlink::start(config, environment, mode, netlink::Parts { client, owners, destroyed: Some(destroyed) })
+            let (states, reason) = start_trace(environment.trace);
+            let parts = netlink::Parts { destroyed: Some(destroyed), states, ..parts };
+            netlink::start(config, environment, mode(Origin::AgentNetlink, &reason), parts)
         }
         Err(error) => {
             let reason = format!("netlink sock_diag notifications: {error}; run as root or with CAP_NET_ADMIN");
             if config.mode == ModeChoice::Netlink {
                 return Err(SensorError::ModeUnavailable { sensor: NAME, reason });
             }
-            let mode = mode(Origin::AgentPolling, &reason);
-            netlink::start(config, environment, mode, netlink::Parts { client, owners, destroyed: None })
+            netlink::start(config, environment, mode(Origin::AgentPolling, &reason), parts)
         }
     }
+}
+
+/// Starts the recording of state changes, or says what is missed without.
+#[cfg(target_os = "linux")]
+fn start_trace(permitted: bool) -> (Option<state_trace::StateTrace>, String) {
+    let reason = if permitted {
+        match state_trace::StateTrace::start() {
+            Ok(states) => return (Some(states), String::new()),
+            Err(error) => format!("no trace events: {error}"),
+        }
+    } else {
+        "no trace events: switched off by sensor.trace".to_owned()
+    };
+    (None, format!("{reason}; who owns a connection is found only if it lasts, and as root"))
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -91,15 +110,6 @@ fn absent(config: &ConnectionSensorConfig, reason: &str) -> Result<StartedSensor
         ModeChoice::Auto | ModeChoice::Off => {
             Ok(StartedSensor { mode: mode(Origin::Agent, &format!("not running: {reason}")), running: None })
         }
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn lesser_owners() -> String {
-    if rustix::process::geteuid().is_root() {
-        String::new()
-    } else {
-        "not root: owners of other users' sockets cannot be found".to_owned()
     }
 }
 

@@ -12,12 +12,12 @@ use crate::sensor::config::{ModeChoice, ProcessSensorConfig};
 use crate::sensor::{ObservationSink, SensorEnvironment, SensorError, StartedSensor};
 
 #[cfg(target_os = "linux")]
-mod event_clock;
-#[cfg(target_os = "linux")]
 mod netlink;
 mod polling;
 #[cfg(target_os = "linux")]
 mod proc_event;
+#[cfg(target_os = "linux")]
+mod program_trace;
 #[cfg(all(test, target_os = "linux"))]
 mod tests;
 

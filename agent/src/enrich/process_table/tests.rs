@@ -100,8 +100,8 @@ fn a_process_ends_with_its_last_thread() {
     let mut table = ProcessTable::default();
     fork(&mut table, 1, process(10, 10));
     table.execute(execution(10, "/bin/a"));
-    table.thread_started(10);
-    table.thread_started(10);
+    table.thread_started(110, 10);
+    table.thread_started(111, 10);
     assert!(table.leaderless().is_empty());
     assert_eq!(table.task_exited(10, true, 0), TaskExit::Continues);
     assert_eq!(table.task_exited(10, false, 0), TaskExit::Continues);
@@ -115,7 +115,7 @@ fn a_process_ends_with_its_last_thread() {
 fn an_exec_leaves_one_thread() {
     let mut table = ProcessTable::default();
     fork(&mut table, 1, process(10, 10));
-    table.thread_started(10);
+    table.thread_started(110, 10);
     // The old leader's end can come before the exec, that of another thread after it.
     assert_eq!(table.task_exited(10, true, 0), TaskExit::Continues);
     table.execute(execution(10, "/bin/a"));
@@ -154,4 +154,38 @@ fn the_oldest_go_first_and_are_counted() {
         table.task_exited(pid, true, 0);
     }
     assert!(table.order.len() <= 2 * 1024 + 1, "{}", table.order.len());
+}
+
+#[test]
+fn a_process_is_remembered_for_a_while_after_its_end() {
+    let mut table = ProcessTable::default();
+    fork(&mut table, 1, process(10, 1000));
+    table.execute(execution(10, "/bin/a"));
+    table.task_exited(10, true, 0);
+    fork(&mut table, 1, process(10, 5000));
+    let at = |table: &mut ProcessTable, ms: i64| table.owner_at(10, Timestamp(ms * 1_000_000)).map(|(id, _)| id);
+    assert_eq!(at(&mut table, 2000), Some(process(10, 1000)));
+    assert_eq!(at(&mut table, 6000), Some(process(10, 5000)));
+    assert_eq!(at(&mut table, 500), None);
+    for pid in 11..=3000 {
+        fork(&mut table, 1, process(pid, 6000));
+        table.task_exited(pid, true, 0);
+    }
+    assert_eq!((at(&mut table, 2000), table.ended.len()), (None, ENDED_MAX));
+}
+
+#[test]
+fn a_thread_stands_for_its_process() {
+    let mut table = ProcessTable::default();
+    fork(&mut table, 1, process(10, 1000));
+    table.thread_started(11, 10);
+    table.task_exited(10, false, 0);
+    let at = |table: &mut ProcessTable, task| table.owner_at(task, Timestamp(2_000_000_000)).map(|(id, _)| id);
+    assert_eq!(at(&mut table, 11), Some(process(10, 1000)));
+    fork(&mut table, 1, process(11, 1500));
+    assert_eq!(at(&mut table, 11), Some(process(11, 1500)));
+    for thread in 100..100_000 {
+        table.thread_started(thread, 10);
+    }
+    assert_eq!((table.process_of_thread.len(), table.threads.len()), (THREADS_MAX, THREADS_MAX));
 }

@@ -25,7 +25,15 @@ fn everything_of_a_process_that_waits_is_read() {
         .spawn()
         .unwrap();
     let mut reader = reader();
-    let details = reader.details(child.id()).unwrap();
+    // The caller goes on a moment before the new program has its arguments.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let details = loop {
+        let details = reader.details(child.id()).unwrap();
+        if !details.arguments.values.is_empty() {
+            break details;
+        }
+        assert!(std::time::Instant::now() < deadline);
+    };
     child.kill().unwrap();
     let executable = std::fs::canonicalize("/bin/sleep").unwrap();
     assert_eq!(details.executable, executable.as_os_str().as_encoded_bytes());
@@ -115,4 +123,19 @@ fn device_numbers_tell_terminals() {
     assert_eq!(stream_kind(0o020_666, (1, 9)), StreamKind::Other);
     assert_eq!(stream_kind(0o140_777, (0, 0)), StreamKind::Socket);
     assert_eq!(stream_kind(0o060_660, (254, 0)), StreamKind::Other);
+}
+
+#[test]
+fn a_thread_belongs_to_its_process() {
+    let pid = std::process::id();
+    let mut reader = reader();
+    let threads: Vec<u32> = std::fs::read_dir("/proc/self/task")
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
+        .collect();
+    // Those of other tests may be gone already; this one and the first are not.
+    let processes: Vec<u32> = threads.iter().filter_map(|&thread| reader.process_of_task(thread)).collect();
+    assert!(processes.len() >= 2 && processes.iter().all(|&process| process == pid), "{processes:?}");
+    assert_eq!(parse_process_of_task(b"Name:\tx\nTgid:\t12\nNgid:\t0\n"), Some(12));
+    assert_eq!(parse_process_of_task(b"Name:\tx\n"), None);
 }

@@ -43,10 +43,9 @@ const RECEIVE_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 pub(super) struct TcpState(pub(super) u8);
 
 impl TcpState {
-    #[cfg(test)]
     pub(super) const ESTABLISHED: Self = Self(1);
     pub(super) const SYN_SENT: Self = Self(2);
-    const SYN_RECV: Self = Self(3);
+    pub(super) const SYN_RECV: Self = Self(3);
     const TIME_WAIT: Self = Self(6);
     const CLOSE: Self = Self(7);
     pub(super) const LISTEN: Self = Self(10);
@@ -188,13 +187,38 @@ impl DiagClient {
     }
 
     /// Gives every TCP socket to `take`: listening, connecting, connected or closing.
-    pub(super) fn dump(&mut self, with_info: bool, mut take: impl FnMut(DiagSocket)) -> io::Result<()> {
-        let states = TcpState::mask_of_sockets();
+    pub(super) fn dump(&mut self, with_info: bool, take: impl FnMut(DiagSocket)) -> io::Result<()> {
+        self.dump_in_states(TcpState::mask_of_sockets(), with_info, take)
+    }
+
+    /// Gives every listening TCP socket to `take`.
+    pub(super) fn dump_listening(&mut self, take: impl FnMut(DiagSocket)) -> io::Result<()> {
+        self.dump_in_states(TcpState::LISTEN.mask(), false, take)
+    }
+
+    fn dump_in_states(&mut self, states: u32, with_info: bool, mut take: impl FnMut(DiagSocket)) -> io::Result<()> {
         self.ask(&request(AF_INET, states, with_info, None), FLAG_DUMP, &mut take)?;
         match self.ask(&request(AF_INET6, states, with_info, None), FLAG_DUMP, &mut take) {
             // A kernel without IPv6.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result,
+        }
+    }
+
+    /// The socket with these ends, or the one listening at `local` when `remote` is unspecified. `None` when there is
+    /// none (any more).
+    pub(super) fn find(&mut self, local: SocketAddr, remote: SocketAddr) -> io::Result<Option<DiagSocket>> {
+        let family = if local.is_ipv4() { AF_INET } else { AF_INET6 };
+        let mut found = None;
+        match self.ask(&request(family, u32::MAX, false, Some((local, remote))), 0, &mut |socket| found = Some(socket))
+        {
+            Ok(()) => Ok(found.filter(|socket| {
+                // What is left in TIME_WAIT is no socket any more.
+                let is_whole = socket.state.mask() & TcpState::mask_of_sockets() != 0;
+                is_whole && socket.local.port() == local.port() && socket.remote == remote
+            })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

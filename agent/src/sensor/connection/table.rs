@@ -118,6 +118,8 @@ impl ConnectionTable {
         let look = self.look;
         let direction = witness.as_ref().map(|witness| witness.direction).unwrap_or(Direction::Unknown);
         let known = self.entries.contains_key(&socket.cookie);
+        // Whose connection a listener accepts is known well enough to save the search.
+        let is_accepted = direction == Direction::Inbound && self.listeners.owner(socket.local).is_some();
         let entry = self.entries.entry(socket.cookie).or_insert_with(|| Entry {
             local: socket.local,
             remote: socket.remote,
@@ -133,7 +135,7 @@ impl ConnectionTable {
         entry.seen_in_look = look;
         entry.user_id = socket.user_id;
         entry.info = socket.info.or(entry.info);
-        if entry.owner.learn_inode(socket.inode) {
+        if entry.owner.learn_inode(socket.inode) && !is_accepted {
             self.unowned.push(socket.cookie);
         }
         if socket.state.is_synchronized() && !entry.established {
@@ -168,6 +170,11 @@ impl ConnectionTable {
         if let Some(search) = self.search_mut(cookie) {
             search.set_owner(owner);
         }
+    }
+
+    /// Whether [`Self::take_opened`] has something to give.
+    pub(super) fn has_opened(&self) -> bool {
+        !self.unopened.is_empty()
     }
 
     /// The connections established since this was last asked, as events with the time of their beginning.

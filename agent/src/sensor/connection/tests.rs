@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
@@ -21,16 +21,37 @@ fn config(mode: ModeChoice) -> SensorConfig {
     config
 }
 
-/// The sensor on notifications, where that is permitted. It sees this process, which opens the connections.
-fn netlink(sink: &TestSink) -> Option<SensorSet> {
-    let set = sink.start_seeing_itself(&config(ModeChoice::Auto));
+/// The sensor on notifications, where that is permitted, with or without trace events. It sees this process, which
+/// opens the connections.
+fn netlink(sink: &TestSink, trace: bool) -> Option<SensorSet> {
+    let set = sink.start_seeing_itself(&SensorConfig { trace, ..config(ModeChoice::Auto) });
     let mode = &set.modes[0];
-    if mode.origin == Origin::AgentNetlink {
+    if mode.origin == Origin::AgentNetlink && (mode.reason.is_empty() || !trace) {
         return Some(set);
     }
     eprintln!("skipped: {}", mode.reason);
     set.stop_and_join(STOP_TIMEOUT);
     None
+}
+
+/// Runs a test with trace events and without.
+fn with_each_netlink(test: impl Fn(&TestSink, bool)) {
+    for trace in [true, false] {
+        let sink = TestSink::default();
+        let Some(set) = netlink(&sink, trace) else { continue };
+        test(&sink, trace);
+        assert_eq!(sink.lost(), 0);
+        assert_eq!(set.stop_and_join(STOP_TIMEOUT), Vec::<&str>::new());
+    }
+}
+
+/// A listener that the sensor knows.
+fn known_listener(sink: &TestSink) -> TcpListener {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    assert_eq!(wait_for_open(sink, cookie(&server)).direction, Direction::Inbound);
+    listener
 }
 
 fn cookie(socket: &impl std::os::fd::AsFd) -> u64 {
@@ -42,6 +63,14 @@ fn pair(address: SocketAddr) -> (TcpStream, TcpStream, TcpListener) {
     let listener = TcpListener::bind(address).unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     (client, listener.accept().unwrap().0, listener)
+}
+
+/// Ends both directions so that each end has seen the other's FIN.
+fn close_in_order(client: &mut TcpStream, server: &mut TcpStream) {
+    client.shutdown(Shutdown::Write).unwrap();
+    std::io::copy(server, &mut std::io::sink()).unwrap();
+    server.shutdown(Shutdown::Write).unwrap();
+    std::io::copy(client, &mut std::io::sink()).unwrap();
 }
 
 fn opens(observations: &[Observation], cookie: u64) -> Vec<Connection> {
@@ -75,109 +104,145 @@ fn nowhere() -> SocketAddr {
 
 #[test]
 fn both_ends_of_a_connection_are_reported_with_owner_and_bytes() {
-    let sink = TestSink::default();
-    let Some(set) = netlink(&sink) else { return };
-    for address in [(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()] {
-        let (mut client, mut server, _listener) = pair(address);
-        let cookies = [cookie(&client), cookie(&server)];
-        let (local, remote) = (client.local_addr().unwrap(), server.local_addr().unwrap());
-        let opened = cookies.map(|cookie| wait_for_open(&sink, cookie));
-        assert_eq!(opened[0].process.unwrap().pid, std::process::id());
-        assert_eq!((opened[0].local, opened[0].remote, opened[0].direction), (local, remote, Direction::Outbound));
-        assert_eq!((opened[1].local, opened[1].remote), (remote, local));
-        assert_eq!(opened[0].user_id, Some(rustix::process::geteuid().as_raw()));
-        let executable = std::env::current_exe().unwrap();
-        assert_eq!(opened[0].executable.as_bytes(), executable.as_os_str().as_encoded_bytes());
-        client.write_all(&[1; 100_000]).unwrap();
-        client.shutdown(Shutdown::Write).unwrap();
-        let mut received = Vec::new();
-        server.read_to_end(&mut received).unwrap();
-        server.write_all(&[2; 777]).unwrap();
-        drop(server);
-        client.read_to_end(&mut received).unwrap();
-        assert_eq!(received.len(), 100_777);
-        drop(client);
-        let closed = cookies.map(|cookie| wait_for_close(&sink, cookie));
-        assert_eq!((closed[0].bytes_sent, closed[0].bytes_received), (Some(100_000), Some(777)));
-        assert_eq!((closed[1].bytes_sent, closed[1].bytes_received), (Some(777), Some(100_000)));
-        for (opened, closed) in opened.iter().zip(&closed) {
-            assert_eq!((&closed.connection.local, closed.connection.process), (&opened.local, opened.process));
-            assert_eq!(closed.outcome, ConnectionOutcome::Closed);
-            assert!(closed.duration_ns.unwrap() > 0 && closed.segments_sent.unwrap() > 2);
+    with_each_netlink(|sink, _| {
+        for address in [(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()] {
+            check_both_ends(sink, address);
         }
-    }
-    assert_eq!(sink.lost(), 0);
-    assert_eq!(set.stop_and_join(STOP_TIMEOUT), Vec::<&str>::new());
+    });
 }
 
-#[test]
-fn the_direction_is_that_of_the_listener() {
-    let sink = TestSink::default();
-    let Some(set) = netlink(&sink) else { return };
-    let (client, server, _listener) = pair((Ipv4Addr::LOCALHOST, 0).into());
-    assert_eq!(wait_for_open(&sink, cookie(&server)).direction, Direction::Inbound);
-    assert_eq!(wait_for_open(&sink, cookie(&client)).direction, Direction::Outbound);
-    set.stop_and_join(STOP_TIMEOUT);
+fn check_both_ends(sink: &TestSink, address: SocketAddr) {
+    let (mut client, mut server, _listener) = pair(address);
+    let cookies = [cookie(&client), cookie(&server)];
+    let (local, remote) = (client.local_addr().unwrap(), server.local_addr().unwrap());
+    let opened = cookies.map(|cookie| wait_for_open(sink, cookie));
+    let executable = std::env::current_exe().unwrap();
+    for end in &opened {
+        assert_eq!(end.process.unwrap().pid, std::process::id());
+        assert_eq!(end.executable.as_bytes(), executable.as_os_str().as_encoded_bytes());
+        assert_eq!(end.user_id, Some(rustix::process::geteuid().as_raw()));
+    }
+    assert_eq!((opened[0].local, opened[0].remote, opened[0].direction), (local, remote, Direction::Outbound));
+    assert_eq!((opened[1].local, opened[1].remote, opened[1].direction), (remote, local, Direction::Inbound));
+    client.write_all(&[1; 100_000]).unwrap();
+    server.write_all(&[2; 777]).unwrap();
+    close_in_order(&mut client, &mut server);
+    drop((client, server));
+    let closed = cookies.map(|cookie| wait_for_close(sink, cookie));
+    assert_eq!((closed[0].bytes_sent, closed[0].bytes_received), (Some(100_000), Some(777)));
+    assert_eq!((closed[1].bytes_sent, closed[1].bytes_received), (Some(777), Some(100_000)));
+    for (opened, closed) in opened.iter().zip(&closed) {
+        assert_eq!(closed.connection, *opened);
+        assert_eq!(closed.outcome, ConnectionOutcome::Closed);
+        assert!(closed.duration_ns.unwrap() > 0 && closed.segments_sent.unwrap() > 2);
+    }
 }
 
 #[test]
 fn each_short_connection_ends_exactly_once() {
     const COUNT: usize = 200;
-    let sink = TestSink::default();
-    let Some(set) = netlink(&sink) else { return };
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut expected = Vec::new();
-    for number in 1..=COUNT {
-        let mut client = TcpStream::connect(address).unwrap();
-        let mut server = listener.accept().unwrap().0;
-        client.write_all(&vec![0; number]).unwrap();
-        server.read_exact(&mut vec![0; number]).unwrap();
-        expected.push((cookie(&client), number, 0));
-        expected.push((cookie(&server), 0, number));
-    }
-    for &(cookie, sent, received) in &expected {
-        let close = wait_for_close(&sink, cookie);
-        assert_eq!((close.bytes_sent, close.bytes_received), (Some(sent as u64), Some(received as u64)));
-        assert_eq!(close.outcome, ConnectionOutcome::Closed);
-    }
-    let observations = sink.observations();
-    for (cookie, ..) in expected {
-        assert_eq!(closes(&observations, cookie).len(), 1);
-        assert!(opens(&observations, cookie).len() <= 1);
-    }
-    assert_eq!(sink.lost(), 0);
-    set.stop_and_join(STOP_TIMEOUT);
+    with_each_netlink(|sink, trace| {
+        let listener = known_listener(sink);
+        let address = listener.local_addr().unwrap();
+        let mut expected = Vec::new();
+        for number in 1..=COUNT {
+            let mut client = TcpStream::connect(address).unwrap();
+            let mut server = listener.accept().unwrap().0;
+            client.write_all(&vec![0; number]).unwrap();
+            close_in_order(&mut client, &mut server);
+            expected.push((cookie(&client), number, 0));
+            expected.push((cookie(&server), 0, number));
+        }
+        for (number, &(cookie, sent, received)) in expected.iter().enumerate() {
+            let close = wait_for_close(sink, cookie);
+            assert_eq!((close.bytes_sent, close.bytes_received), (Some(sent as u64), Some(received as u64)));
+            assert_eq!(close.outcome, ConnectionOutcome::Closed);
+            if trace {
+                assert_eq!(
+                    close.connection.process.map(|process| process.pid),
+                    Some(std::process::id()),
+                    "{number} {close:?}"
+                );
+                assert!(close.duration_ns.is_some());
+            }
+        }
+        let observations = sink.observations();
+        for (cookie, ..) in expected {
+            assert_eq!(closes(&observations, cookie).len(), 1);
+            assert!(opens(&observations, cookie).len() <= 1);
+        }
+    });
 }
 
 #[test]
 fn a_refused_attempt_failed() {
-    let sink = TestSink::default();
-    let Some(set) = netlink(&sink) else { return };
-    let remote = nowhere();
-    assert!(TcpStream::connect_timeout(&remote, STOP_TIMEOUT).is_err());
-    let close = sink.wait_for("failed attempt", |observations| {
-        observations.iter().find_map(|observation| match &observation.body {
-            EventBody::ConnectionClose(close) if close.connection.remote == remote => Some((**close).clone()),
-            _ => None,
-        })
+    with_each_netlink(|sink, trace| {
+        let remote = nowhere();
+        assert!(TcpStream::connect_timeout(&remote, STOP_TIMEOUT).is_err());
+        let close = wait_for_close_to(sink, |to| to == remote);
+        assert_eq!((close.outcome, close.connection.direction), (ConnectionOutcome::Failed, Direction::Outbound));
+        assert_eq!((close.bytes_sent, close.bytes_received), (Some(0), Some(0)));
+        let pid = close.connection.process.map(|process| process.pid);
+        assert_eq!(pid, trace.then(std::process::id));
     });
-    assert_eq!((close.outcome, close.connection.direction), (ConnectionOutcome::Failed, Direction::Outbound));
-    assert_eq!((close.bytes_sent, close.bytes_received), (Some(0), Some(0)));
-    set.stop_and_join(STOP_TIMEOUT);
 }
 
 #[test]
-fn connections_that_exist_already_are_opened_and_the_agent_itself_is_not_reported() {
-    let (client, server, _listener) = pair((Ipv4Addr::LOCALHOST, 0).into());
-    let sink = TestSink::default();
-    let Some(set) = netlink(&sink) else { return };
-    wait_for_open(&sink, cookie(&client));
-    wait_for_open(&sink, cookie(&server));
-    set.stop_and_join(STOP_TIMEOUT);
+fn an_attempt_refused_while_the_caller_waits_is_known_in_full_only_by_its_beginning() {
+    with_each_netlink(|sink, trace| {
+        // An address of its own, since without the beginning nothing else tells it from others.
+        let address = if trace { Ipv4Addr::new(127, 77, 0, 1) } else { Ipv4Addr::new(127, 77, 0, 2) };
+        assert!(TcpStream::connect((address, 1)).is_err());
+        let close = wait_for_close_to(sink, |to| to.ip() == address);
+        assert_eq!(close.outcome, ConnectionOutcome::Failed);
+        assert_eq!(close.connection.remote.port(), u16::from(trace));
+        assert_eq!(close.connection.process.is_some(), trace);
+    });
+}
 
+#[test]
+fn a_connection_that_is_cut_off_was_one() {
+    with_each_netlink(|sink, trace| {
+        let (client, server, _listener) = pair((Ipv4Addr::LOCALHOST, 0).into());
+        let cookies = [cookie(&client), cookie(&server)];
+        rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
+        let remote = client.peer_addr().unwrap();
+        drop(client);
+        drop(server);
+        let closed = cookies.map(|cookie| wait_for_close(sink, cookie));
+        assert_eq!(closed[0].outcome, ConnectionOutcome::Closed, "{closed:?}");
+        assert_eq!(closed[1].outcome, ConnectionOutcome::Closed, "{closed:?}");
+        if trace {
+            assert_eq!(closed[0].connection.remote, remote);
+        }
+    });
+}
+
+fn wait_for_close_to(sink: &TestSink, is_remote: impl Fn(SocketAddr) -> bool) -> ConnectionClose {
+    sink.wait_for("failed attempt", |observations| {
+        observations.iter().find_map(|observation| match &observation.body {
+            EventBody::ConnectionClose(close) if is_remote(close.connection.remote) => Some((**close).clone()),
+            _ => None,
+        })
+    })
+}
+
+#[test]
+fn connections_that_exist_already_are_opened() {
+    let (client, server, _listener) = pair((Ipv4Addr::LOCALHOST, 0).into());
+    with_each_netlink(|sink, _| {
+        for end in [&client, &server] {
+            assert_eq!(wait_for_open(sink, cookie(end)).process.unwrap().pid, std::process::id());
+        }
+    });
+}
+
+#[test]
+fn the_agents_own_connections_are_not_reported() {
+    let (client, _server, _listener) = pair((Ipv4Addr::LOCALHOST, 0).into());
     let sink = TestSink::default();
     let set = sink.start(&config(ModeChoice::Auto));
+    let (own, _own_server, _own_listener) = pair((Ipv4Addr::LOCALHOST, 0).into());
     let (listener, mut shell) = listener_and_shell();
     let (stream, address) = listener.accept().unwrap();
     sink.wait_for("open of another process", |observations| {
@@ -192,7 +257,9 @@ fn connections_that_exist_already_are_opened_and_the_agent_itself_is_not_reporte
     drop(stream);
     shell.kill().unwrap();
     shell.wait().unwrap();
-    assert!(opens(&sink.observations(), cookie(&client)).is_empty());
+    for cookie in [cookie(&client), cookie(&own)] {
+        assert!(opens(&sink.observations(), cookie).is_empty());
+    }
     set.stop_and_join(STOP_TIMEOUT);
 }
 

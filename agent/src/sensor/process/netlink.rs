@@ -2,7 +2,7 @@
 //!
 //! One thread reads the kernel's messages one by one and looks at `/proc` as soon as a program starts, so that
 //! processes that live for a millisecond are still described. What the kernel had to drop is known exactly from the
-//! gaps in its numbering; after a loss the table is compared with `/proc`, quietly: what was lost is counted, not made
+//! gaps in its numbering and from its own count; after a loss the table is compared with `/proc`, quietly: what was lost is counted, not made
 //! up for.
 
 use std::collections::VecDeque;
@@ -18,9 +18,10 @@ use crate::enrich::process_details::ProcessDetails;
 use crate::enrich::process_table::{EndedProcess, Execution, FoundProcess, Lineage, TaskExit};
 use crate::enrich::procfs::ProcReader;
 use crate::enrich::user_names::UserNames;
+use crate::sensor::event_clock::EventClock;
 use crate::sensor::netlink::{DATAGRAM_BYTES_MAX, NetlinkSocket, Received, message, messages};
-use crate::sensor::process::event_clock::EventClock;
 use crate::sensor::process::proc_event::{self, ProcEvent, ProcMessage, SequenceGaps};
+use crate::sensor::process::program_trace::ProgramTrace;
 use crate::sensor::process::{NAME, SEEDED_PROCESSES_MAX, exit_event, mode, start_event};
 use crate::sensor::reporter::Reporter;
 use crate::sensor::{ObservationSink, STOP_CHECK_INTERVAL, SensorEnvironment, SensorError, StartedSensor};
@@ -111,15 +112,11 @@ pub(super) fn start<S: ObservationSink>(
     subscription: Subscription,
     environment: &SensorEnvironment<S>,
 ) -> Result<StartedSensor, SensorError> {
-    let reason = if rustix::process::geteuid().is_root() {
-        ""
-    } else {
-        "not root: executables, folders and streams of other users' processes cannot be read"
-    };
+    let (programs, reason) = start_trace(environment.trace);
     let SensorEnvironment { stop, processes, own_pid, .. } = environment.clone();
-    environment.spawn(mode(Origin::AgentNetlink, reason), NAME, move |reporter| {
+    environment.spawn(mode(Origin::AgentNetlink, &reason), NAME, move |reporter| {
         raise_priority();
-        let mut sensor = ProcessSensor::new(reporter, subscription.reader, processes, own_pid);
+        let mut sensor = ProcessSensor::new(reporter, subscription.reader, programs, processes, own_pid);
         sensor.seed()?;
         for (time, message) in subscription.early {
             sensor.observe(&message, time);
@@ -139,10 +136,27 @@ pub(super) fn start<S: ObservationSink>(
                 // Nothing is on its way: everything until now has been seen.
                 Received::Nothing | Received::Overrun => sensor.seen_until = boot_clock::now(),
             }
-            sensor.maintain();
+            sensor.maintain(&subscription.socket);
         }
         Ok(())
     })
+}
+
+/// Starts the recording of program starts, or says what is missed without.
+fn start_trace(permitted: bool) -> (Option<ProgramTrace>, String) {
+    if !rustix::process::geteuid().is_root() {
+        let reason = "not root: executables, folders and streams of other users' processes cannot be read";
+        return (None, reason.to_owned());
+    }
+    let reason = if permitted {
+        match ProgramTrace::start() {
+            Ok(programs) => return (Some(programs), String::new()),
+            Err(error) => format!("no trace events: {error}"),
+        }
+    } else {
+        "no trace events: switched off by sensor.trace".to_owned()
+    };
+    (None, format!("{reason}; some processes of a millisecond have no executable"))
 }
 
 /// A process of a millisecond can only be described by a thread that runs at once when it starts.
@@ -158,7 +172,12 @@ struct ProcessSensor<S> {
     reader: ProcReader,
     processes: SharedProcessTable,
     user_names: UserNames,
+    /// For programs that are over before they can be looked at.
+    programs: Option<ProgramTrace>,
     gaps: SequenceGaps,
+    /// Messages known to be lost by the gaps.
+    missing_messages: u64,
+    lost_reported: u64,
     own_pid: Option<u32>,
     evictions_reported: u64,
     next_maintenance: Instant,
@@ -171,13 +190,22 @@ struct ProcessSensor<S> {
 }
 
 impl<S: ObservationSink> ProcessSensor<S> {
-    fn new(reporter: Reporter<S>, reader: ProcReader, processes: SharedProcessTable, own_pid: Option<u32>) -> Self {
+    fn new(
+        reporter: Reporter<S>,
+        reader: ProcReader,
+        programs: Option<ProgramTrace>,
+        processes: SharedProcessTable,
+        own_pid: Option<u32>,
+    ) -> Self {
         Self {
             reporter,
             reader,
             processes,
             user_names: UserNames::default(),
+            programs,
             gaps: SequenceGaps::default(),
+            missing_messages: 0,
+            lost_reported: 0,
             own_pid,
             evictions_reported: 0,
             next_maintenance: Instant::now() + MAINTENANCE_INTERVAL,
@@ -225,11 +253,8 @@ impl<S: ObservationSink> ProcessSensor<S> {
     }
 
     fn observe(&mut self, message: &ProcMessage, time: Timestamp) {
-        let lost = self.gaps.observe(message);
-        if lost > 0 {
-            self.reporter.lost(lost);
-            self.comparison_due = Some(Instant::now() + COMPARISON_DELAY);
-        }
+        self.missing_messages += self.gaps.observe(message);
+        self.report_lost(self.missing_messages);
         self.seen_until = time;
         match message.event {
             ProcEvent::Fork { parent_pid, child_task, child_pid } => {
@@ -242,7 +267,7 @@ impl<S: ObservationSink> ProcessSensor<S> {
                     let start_time = self.reader.clock().on_grid(time);
                     processes.fork(parent_pid, ProcessId { pid: child_pid, start_time }, time);
                 } else {
-                    processes.thread_started(child_pid);
+                    processes.thread_started(child_task, child_pid);
                 }
             }
             ProcEvent::Exec { pid } => self.program_started(pid, time),
@@ -256,11 +281,25 @@ impl<S: ObservationSink> ProcessSensor<S> {
         }
     }
 
+    /// Reports what was lost beyond what was reported already, when so many messages were lost in total.
+    fn report_lost(&mut self, total: u64) {
+        if total > self.lost_reported {
+            self.reporter.lost(total - self.lost_reported);
+            self.lost_reported = total;
+            self.comparison_due = Some(Instant::now() + COMPARISON_DELAY);
+        }
+    }
+
     fn program_started(&mut self, pid: u32, time: Timestamp) {
         if Some(pid) == self.own_pid || self.processes.lock().found(pid).is_some_and(|found| time <= found) {
             return;
         }
-        let details = self.reader.details(pid).unwrap_or_default();
+        let mut details = self.reader.details(pid).unwrap_or_default();
+        if details.executable.is_empty()
+            && let Some(programs) = &mut self.programs
+        {
+            details.executable = programs.executable(pid);
+        }
         let lineage = self.processes.lock().execute(Execution {
             pid,
             time,
@@ -281,12 +320,14 @@ impl<S: ObservationSink> ProcessSensor<S> {
         }
     }
 
-    fn maintain(&mut self) {
+    fn maintain(&mut self, socket: &NetlinkSocket) {
         let now = Instant::now();
         if now < self.next_maintenance {
             return;
         }
         self.next_maintenance = now + MAINTENANCE_INTERVAL;
+        // A gap is seen when the next message of the same processor comes, and not before the first.
+        self.report_lost(socket.drops().unwrap_or(0));
         let evictions = self.processes.lock().evictions();
         // The end of a process that was forgotten cannot be reported.
         self.reporter.lost(evictions - self.evictions_reported);
