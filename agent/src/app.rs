@@ -19,6 +19,7 @@ use picket_common::id::HostId;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::reporter::Reporter;
+use crate::app::signals::Signals;
 use crate::app::supervisor::{Failure, Supervisor};
 use crate::buffer::BufferConfig;
 use crate::config::Config;
@@ -35,6 +36,7 @@ use crate::status::{AgentLock, OwnCost, Sensors, Sources, StatusFile};
 use crate::uplink::{Uplink, UplinkState};
 
 mod reporter;
+mod signals;
 mod supervisor;
 #[cfg(test)]
 mod tests;
@@ -49,6 +51,9 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(200);
 const WORKER_THREADS: usize = 1;
 /// … and what waits for the disk beside it.
 const BLOCKING_THREADS_MAX: usize = 3;
+
+/// Exit code after a second signal.
+const EXIT_AT_ONCE: i32 = 1;
 
 /// Why the agent could not start, or ended otherwise than asked to.
 #[derive(Debug, thiserror::Error)]
@@ -84,11 +89,11 @@ pub enum AppError {
     Failure(#[from] Failure),
 }
 
-/// Runs the agent until `stop` completes or a part fails.
+/// Runs the agent until SIGTERM or SIGINT, or until a part of it fails.
 ///
 /// # Errors
 /// [`AppError`]; the agent has been stopped in stages in any case.
-pub fn run<S: Future<Output = ()>>(config: Config, stop: impl FnOnce() -> io::Result<S>) -> Result<(), AppError> {
+pub fn run(config: Config) -> Result<(), AppError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -98,9 +103,18 @@ pub fn run<S: Future<Output = ()>>(config: Config, stop: impl FnOnce() -> io::Re
         .map_err(AppError::Threads)?;
     let result = runtime.block_on(async {
         // First of all, so that a signal during the start is not lost.
-        let stop = stop().map_err(AppError::Threads)?;
-        let app = App::start(config)?;
-        app.run(stop).await
+        let mut signals = Signals::listen().map_err(AppError::Threads)?;
+        let mut app = App::start(config)?;
+        let result = app.watch(signals.next()).await;
+        tokio::select! {
+            () = app.stop() => {}
+            _ = signals.next() => {
+                // Whoever sent it does not want to wait. What is not durable now is counted by the next life.
+                tracing::warn!("stopping at once: a second signal came");
+                std::process::exit(EXIT_AT_ONCE);
+            }
+        }
+        Ok(result?)
     });
     // A task that is stuck must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -226,17 +240,17 @@ impl App {
         })
     }
 
-    async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), AppError> {
+    /// Waits until `stop` completes, or until a part ends on its own.
+    async fn watch<T>(&mut self, stop: impl Future<Output = T>) -> Result<(), Failure> {
         let result = tokio::select! {
-            () = stop => Ok(()),
+            _ = stop => Ok(()),
             failure = watch_threads([("pipeline", &self.pipeline), ("detector", &self.detector)]) => Err(failure),
             failure = self.supervisor.failure() => Err(failure),
         };
         if let Err(failure) = &result {
             tracing::error!(%failure, "the agent stops because a part of it ended");
         }
-        self.stop().await;
-        Ok(result?)
+        result
     }
 
     /// See the module documentation.

@@ -16,7 +16,6 @@ mod exit;
 mod log;
 mod run;
 mod score;
-mod signals;
 mod status;
 #[cfg(test)]
 mod tests;

@@ -213,6 +213,8 @@ fn a_full_disk_of_the_server_acknowledges_nothing_and_loses_nothing() {
     });
     assert_eq!((stored.events_of(epoch), stored.lost_of(epoch)), (counters.accepted, 0), "{stored:?}");
     assert_eq!(stored.duplicates, 0);
+    // The metadata, which met the full disk too, can be written again.
+    wait::until("a token to be made", Duration::from_secs(10), || admin.create_token(60, 1)).unwrap();
     running.stop().unwrap();
     server.stop().unwrap();
 }

@@ -38,8 +38,10 @@ fn status_of(dir: &Path) -> Option<status::Snapshot> {
 }
 
 async fn run_until(config: Config, stop: CancellationToken) -> Result<(), AppError> {
-    let app = App::start(config)?;
-    app.run(stop.cancelled_owned()).await
+    let mut app = App::start(config)?;
+    let result = app.watch(stop.cancelled_owned()).await;
+    app.stop().await;
+    Ok(result?)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

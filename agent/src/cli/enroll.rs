@@ -34,7 +34,7 @@ struct TokenArguments {
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// The join token itself. Other users of this host can see it in the list of processes: rather use a file.
-    #[arg(long, value_name = "TOKEN", env = "PICKET_TOKEN", hide_env_values = true)]
+    #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
 }
 

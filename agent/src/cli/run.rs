@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::app;
-use crate::cli::{complain, exit, log, signals};
+use crate::cli::{complain, exit, log};
 use crate::config::{Config, Overrides};
 
 #[derive(Debug, clap::Args)]
@@ -39,7 +39,7 @@ pub(super) fn run(arguments: RunArguments) -> ExitCode {
         }
     };
     log::begin(&config.log);
-    match app::run(config, signals::stop) {
+    match app::run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = crate::error_text::chain(&error), "picket-agent ends");

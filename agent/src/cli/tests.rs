@@ -3,6 +3,8 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory as _;
 
 use super::*;
+use crate::app::AppError;
+use crate::identity::IdentityStoreError;
 
 #[test]
 fn the_definition_holds_together() {
@@ -35,7 +37,6 @@ fn exit_codes_tell_failures_apart() {
         exit_code(&["run", "--state-dir", &state, "--config", &config.display().to_string()])
     };
     assert_eq!(run("[bufer]\n", &config), exit::CONFIGURATION);
-    assert_eq!(run("[sensor.replay]\npath = '/none'\n", &config), exit::CONFIGURATION);
     assert_eq!(exit_code(&["status", "--state-dir", &dir.path().join("none").display().to_string()]), 3);
     assert_eq!(exit_code(&["frobnicate"]), exit::BAD_INPUT);
     assert_eq!(exit_code(&["--version"]), 0);
@@ -53,4 +54,18 @@ fn a_token_is_not_shown() {
     let line = ["picket-agent", "enroll", "--server", "h:1", "--token", "id.topsecret.x"];
     let arguments = Arguments::try_parse_from(line).unwrap();
     assert!(!format!("{arguments:?}").contains("topsecret"));
+}
+
+#[test]
+fn what_ends_the_agent_decides_its_exit_code() {
+    let path = PathBuf::from("/state");
+    let source = || std::io::Error::other("for the test");
+    for (error, code) in [
+        (AppError::Locked { path: path.clone() }, 3),
+        (AppError::StateDir { path: path.clone(), source: source() }, 3),
+        (AppError::Identity(IdentityStoreError::File { path, source: source() }), 4),
+        (AppError::Threads(source()), 70),
+    ] {
+        assert_eq!(exit::app(&error), ExitCode::from(code), "{error}");
+    }
 }
