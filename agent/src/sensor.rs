@@ -16,6 +16,8 @@ use picket_common::event::{EventBody, LossReason, LossStage, Origin, SensorMode,
 use tokio_util::sync::CancellationToken;
 
 use crate::enrich::SharedProcessTable;
+#[cfg(target_os = "linux")]
+use crate::enrich::boot_clock::BootClock;
 use crate::enrich::process_table::ProcessTable;
 pub use crate::sensor::config::SensorConfig;
 use crate::sensor::reporter::{Reporter, SensorCounters};
@@ -144,6 +146,9 @@ struct SensorEnvironment<S> {
     own_remotes: Vec<SocketAddr>,
     /// Trace events may be used.
     trace: bool,
+    /// One for all, so that all give a process the same start time.
+    #[cfg(target_os = "linux")]
+    boot_clock: BootClock,
 }
 
 /// A sensor that was started, or the reason why it cannot run here.
@@ -171,6 +176,8 @@ fn start_seeing<S: ObservationSink>(
         own_pid,
         own_remotes: context.own_remotes,
         trace: config.trace,
+        #[cfg(target_os = "linux")]
+        boot_clock: BootClock::measure(),
     };
     let mut set = SensorSet {
         modes: Vec::new(),

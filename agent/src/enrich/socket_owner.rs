@@ -17,8 +17,8 @@ use crate::enrich::boot_clock::BootClock;
 use crate::enrich::process_table::{START_TIME_TOLERANCE_NS, SharedPath};
 use crate::enrich::procfs::ProcReader;
 
-/// Most open files looked at in one call: some ten milliseconds of one processor.
-const FILES_PER_CALL_MAX: usize = 8192;
+/// Most open files looked at in one call: some three milliseconds of one processor.
+const FILES_PER_CALL_MAX: usize = 2048;
 /// Most processes remembered to hold sockets.
 const HOLDERS_MAX: usize = 32;
 /// How many of the processes that started last are looked at first.
@@ -46,6 +46,8 @@ pub struct SocketOwners {
     holders: VecDeque<u32>,
     /// Where in the list of all processes the last call stopped.
     next_pid: u32,
+    /// The process in the midst of whose files the last call stopped, and the next of these files.
+    unfinished: Option<(u32, u32)>,
     names: Box<[MaybeUninit<u8>]>,
 }
 
@@ -72,6 +74,7 @@ impl SocketOwners {
             processes,
             holders: VecDeque::new(),
             next_pid: 0,
+            unfinished: None,
             names: vec![MaybeUninit::uninit(); NAMES_BYTES].into_boxed_slice(),
         })
     }
@@ -103,7 +106,8 @@ impl SocketOwners {
     pub fn find(&mut self, wanted: &mut HashMap<u32, u64>, found: impl FnMut(u64, &Owner)) -> Search {
         let mut wanted = Wanted { inodes: wanted, found, files_left: FILES_PER_CALL_MAX };
         let newest: Vec<u32> = self.processes.lock().newest().take(NEWEST_PROCESSES).collect();
-        let likely: Vec<u32> = self.holders.iter().copied().chain(newest).collect();
+        let unfinished = self.unfinished.map(|(pid, _)| pid);
+        let likely: Vec<u32> = unfinished.into_iter().chain(self.holders.iter().copied()).chain(newest).collect();
         for pid in likely {
             if wanted.is_done() {
                 return wanted.result();
@@ -126,16 +130,25 @@ impl SocketOwners {
     }
 
     fn look_at(&mut self, pid: u32, wanted: &mut Wanted<'_, impl FnMut(u64, &Owner)>) {
+        let first_file = match self.unfinished {
+            Some((unfinished, file)) if unfinished == pid => {
+                self.unfinished = None;
+                file
+            }
+            _ => 0,
+        };
         let Some(files) = self.reader.folder(pid).and_then(|folder| folder.descriptors()) else { return };
         let mut hits = Vec::new();
         let mut entries = RawDir::new(&files, &mut self.names);
         while let Some(Ok(entry)) = entries.next() {
-            if wanted.is_done() {
-                break;
-            }
             let name = entry.file_name();
-            if name.to_bytes().first() == Some(&b'.') {
+            let Some(file) = name.to_str().ok().and_then(|name| name.parse().ok()) else { continue };
+            if file < first_file {
                 continue;
+            }
+            if wanted.is_done() {
+                self.unfinished = (!wanted.inodes.is_empty()).then_some((pid, file));
+                break;
             }
             wanted.files_left -= 1;
             let mut target = [0_u8; LINK_BYTES];
@@ -226,6 +239,28 @@ mod tests {
         child.wait().unwrap();
         assert_eq!(found[&1].process.pid, child.id());
         drop(near);
+    }
+
+    #[test]
+    fn a_process_with_more_files_than_the_budget_is_searched_in_turns() {
+        let mut owners = owners();
+        let sockets: Vec<_> = (0..20).map(|_| std::os::unix::net::UnixDatagram::unbound().unwrap()).collect();
+        let last = inode(sockets.last().unwrap());
+        let mut inodes = HashMap::from([(last, 1)]);
+        let mut calls = 0;
+        let mut found = None;
+        while found.is_none() {
+            calls += 1;
+            assert!(calls < 1000);
+            let mut wanted = Wanted {
+                inodes: &mut inodes,
+                found: |_, owner: &Owner| found = Some(owner.process.pid),
+                files_left: 2,
+            };
+            owners.look_at(std::process::id(), &mut wanted);
+        }
+        assert_eq!((found, owners.unfinished), (Some(std::process::id()), None));
+        assert!(calls > 5, "{calls}");
     }
 
     #[test]

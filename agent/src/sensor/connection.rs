@@ -2,10 +2,8 @@
 //!
 //! Both ends of a connection within this host are reported, each with its own cookie. A `ConnectionOpen` is sent when a
 //! connection is first seen established, a `ConnectionClose` once for each, also when its opening was never seen (then
-//! without what only the living socket told).
+//! without what only the living socket told). Sockets are those of the agent's own network namespace.
 
-#[cfg(target_os = "linux")]
-use crate::enrich::boot_clock::BootClock;
 #[cfg(target_os = "linux")]
 use crate::enrich::socket_owner::SocketOwners;
 use crate::sensor::config::{ConnectionSensorConfig, ModeChoice};
@@ -52,7 +50,7 @@ fn start_here<S: ObservationSink>(
     let parts = sock_diag::DiagClient::open().and_then(|mut client| {
         // Whether it answers, and for TCP.
         client.dump(false, |_| {})?;
-        Ok((client, SocketOwners::new(environment.processes.clone(), BootClock::measure())?))
+        Ok((client, SocketOwners::new(environment.processes.clone(), environment.boot_clock)?))
     });
     let (client, owners) = match parts {
         Ok(parts) => parts,

@@ -49,7 +49,7 @@ pub(super) fn start<S: ObservationSink>(
 fn start_netlink<S: ObservationSink>(
     environment: &SensorEnvironment<S>,
 ) -> Result<Result<StartedSensor, String>, SensorError> {
-    match netlink::Subscription::open() {
+    match netlink::Subscription::open(environment.boot_clock) {
         Ok(subscription) => netlink::start(subscription, environment).map(Ok),
         Err(error) => Ok(Err(error.to_string())),
     }

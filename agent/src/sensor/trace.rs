@@ -23,8 +23,10 @@ mod page;
 const TRACEFS: &str = "/sys/kernel/tracing";
 /// Where it is mounted also, on older systems.
 const TRACEFS_OF_DEBUGFS: &str = "/sys/kernel/debug/tracing";
-/// Ring buffer per processor, KiB: some 3,000 records.
-const BUFFER_KIB: u32 = 256;
+/// Ring buffers of one instance, all processors together, KiB.
+const BUFFERS_KIB: usize = 4096;
+/// Ring buffer of one processor, KiB: some 400 to 3,000 records.
+const BUFFER_KIB: std::ops::RangeInclusive<usize> = 32..=256;
 /// Largest part of a ring buffer that is read at once, bytes.
 const PAGE_BYTES_MAX: usize = 64 * 1024;
 /// How long the removal of an instance is tried.
@@ -77,7 +79,9 @@ impl TraceInstance {
         };
         instance.layout = PageLayout::parse(&instance.read("events/header_page")?)
             .ok_or_else(|| io::Error::other("the layout of trace buffers is not understood"))?;
-        instance.write("buffer_size_kb", &BUFFER_KIB.to_string())?;
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let buffer_kib = (BUFFERS_KIB / processors).clamp(*BUFFER_KIB.start(), *BUFFER_KIB.end());
+        instance.write("buffer_size_kb", &buffer_kib.to_string())?;
         // Readers are woken by the first record, not by a buffer half full. Kernels before 5.0 know nothing else.
         if instance.folder.join("buffer_percent").exists() {
             instance.write("buffer_percent", "0")?;

@@ -51,7 +51,12 @@ pub(super) fn start<S: ObservationSink>(
 ) -> Result<StartedSensor, SensorError> {
     let interval = if parts.states.is_some() { LOOK_INTERVAL_WITH_TRACE } else { config.dump_interval() };
     let stop = environment.stop.clone();
-    let own = OwnConnections { pid: environment.own_pid, remotes: environment.own_remotes.clone() };
+    let user = rustix::process::geteuid();
+    let own = OwnConnections {
+        pid: environment.own_pid,
+        remotes: environment.own_remotes.clone(),
+        visible_user: (!user.is_root()).then_some(user.as_raw()),
+    };
     environment.spawn(mode, NAME, move |reporter| {
         let mut sensor = ConnectionSensor {
             reporter,
@@ -61,21 +66,23 @@ pub(super) fn start<S: ObservationSink>(
             changes: Vec::new(),
             ended: Vec::new(),
             evictions: 0,
+            has_lost: false,
         };
         let mut next_look = Instant::now();
         let mut next_maintenance = Instant::now() + MAINTENANCE_INTERVAL;
         while !stop.is_cancelled() {
             let now = Instant::now();
+            if now >= next_maintenance {
+                next_maintenance = now + MAINTENANCE_INTERVAL;
+                sensor.count_losses();
+                sensor.find_owners();
+                if sensor.has_lost {
+                    next_look = now;
+                }
+            }
             if now >= next_look {
                 next_look = now + interval;
                 sensor.look()?;
-            }
-            if now >= next_maintenance {
-                next_maintenance = now + MAINTENANCE_INTERVAL;
-                if sensor.count_losses() {
-                    next_look = now;
-                }
-                sensor.find_owners();
             }
             sensor.wait_until(next_look.min(next_maintenance))?;
             sensor.take_messages()?;
@@ -93,6 +100,8 @@ struct ConnectionSensor<S> {
     changes: Vec<StateChange>,
     ended: Vec<DiagSocket>,
     evictions: u64,
+    /// Something was lost since the last look: what that does not show is forgotten.
+    has_lost: bool,
 }
 
 impl<S: ObservationSink> ConnectionSensor<S> {
@@ -116,6 +125,9 @@ impl<S: ObservationSink> ConnectionSensor<S> {
         }
         self.find_owners();
         self.report_opened();
+        if std::mem::take(&mut self.has_lost) {
+            self.table.forget_lost();
+        }
         if self.parts.destroyed.is_none() {
             for close in self.table.take_missing(time) {
                 self.reporter.send(time, EventBody::ConnectionClose(Box::new(close)));
@@ -177,6 +189,7 @@ impl<S: ObservationSink> ConnectionSensor<S> {
         let Some(states) = &mut self.parts.states else { return Ok(()) };
         let lost = states.take(&mut self.changes)?;
         self.reporter.lost(lost);
+        self.has_lost |= lost > 0;
         // A connection that has ended by now cannot be asked for any more.
         let ended: HashSet<_> = self.ended.iter().map(|socket| (socket.local, socket.remote)).collect();
         let changes = std::mem::take(&mut self.changes);
@@ -212,8 +225,12 @@ impl<S: ObservationSink> ConnectionSensor<S> {
         Ok(())
     }
 
-    /// Counts what was lost; says whether something was.
-    fn count_losses(&mut self) -> bool {
+    fn count_losses(&mut self) {
+        if let Some(destroyed) = &mut self.parts.destroyed {
+            let lost = destroyed.new_drops();
+            self.reporter.lost(lost);
+            self.has_lost |= lost > 0;
+        }
         let evictions = self.table.evictions();
         if evictions > self.evictions {
             tracing::warn!(
@@ -222,13 +239,6 @@ impl<S: ObservationSink> ConnectionSensor<S> {
             );
             self.evictions = evictions;
         }
-        let Some(destroyed) = &mut self.parts.destroyed else { return false };
-        let lost = destroyed.new_drops();
-        self.reporter.lost(lost);
-        if lost > 0 {
-            self.table.forget_lost();
-        }
-        lost > 0
     }
 }
 

@@ -36,13 +36,15 @@ pub(super) struct ConnectionTable {
     own: OwnConnections,
 }
 
-/// The agent's own connections, which are not reported.
+/// What the agent itself is: its own connections are not reported.
 #[derive(Clone, Debug, Default)]
 pub(super) struct OwnConnections {
     /// The agent's process.
     pub(super) pid: Option<u32>,
     /// Where it connects to: failed attempts there of an unknown process are its own.
     pub(super) remotes: Vec<SocketAddr>,
+    /// The only user whose open files it can see; `None`: everybody's.
+    pub(super) visible_user: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -120,6 +122,7 @@ impl ConnectionTable {
         let known = self.entries.contains_key(&socket.cookie);
         // Whose connection a listener accepts is known well enough to save the search.
         let is_accepted = direction == Direction::Inbound && self.listeners.owner(socket.local).is_some();
+        let is_searchable = self.own.visible_user.is_none_or(|user| user == socket.user_id) && !is_accepted;
         let entry = self.entries.entry(socket.cookie).or_insert_with(|| Entry {
             local: socket.local,
             remote: socket.remote,
@@ -135,7 +138,7 @@ impl ConnectionTable {
         entry.seen_in_look = look;
         entry.user_id = socket.user_id;
         entry.info = socket.info.or(entry.info);
-        if entry.owner.learn_inode(socket.inode) && !is_accepted {
+        if entry.owner.learn_inode(socket.inode) && is_searchable {
             self.unowned.push(socket.cookie);
         }
         if socket.state.is_synchronized() && !entry.established {

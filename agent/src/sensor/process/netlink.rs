@@ -65,8 +65,8 @@ pub(super) struct Subscription {
 
 impl Subscription {
     /// Subscribes, and waits for the kernel to confirm.
-    pub(super) fn open() -> Result<Self, SubscriptionError> {
-        let reader = ProcReader::open(BootClock::measure()).map_err(SubscriptionError::Proc)?;
+    pub(super) fn open(clock: BootClock) -> Result<Self, SubscriptionError> {
+        let reader = ProcReader::open(clock).map_err(SubscriptionError::Proc)?;
         let socket = NetlinkSocket::open(netlink_sys::protocols::NETLINK_CONNECTOR, proc_event::GROUPS)
             .map_err(SubscriptionError::Socket)?;
         socket.enlarge_receive_buffer(RECEIVE_BUFFER_BYTES);

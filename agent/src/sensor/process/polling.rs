@@ -12,8 +12,6 @@ use picket_common::event::{Origin, ProcessId, Timestamp};
 use sysinfo::{Process, ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System, UpdateKind};
 
 use crate::enrich::SharedProcessTable;
-#[cfg(target_os = "linux")]
-use crate::enrich::boot_clock::BootClock;
 use crate::enrich::process_details::{Arguments, ProcessDetails};
 use crate::enrich::process_table::{Execution, FoundProcess};
 #[cfg(target_os = "linux")]
@@ -39,8 +37,9 @@ pub(super) fn start<S: ObservationSink>(
     };
     let interval = config.poll_interval();
     let SensorEnvironment { stop, processes, own_pid, .. } = environment.clone();
+    let describer = Describer::new(environment);
     environment.spawn(mode(Origin::AgentPolling, reason), NAME, move |reporter| {
-        let mut poller = ProcessPoller::new(reporter, processes, own_pid);
+        let mut poller = ProcessPoller::new(reporter, describer, processes, own_pid);
         while !stop.is_cancelled() {
             let next = Instant::now() + interval;
             poller.look(&mut system);
@@ -72,12 +71,12 @@ struct Known {
 }
 
 impl<S: ObservationSink> ProcessPoller<S> {
-    fn new(reporter: Reporter<S>, processes: SharedProcessTable, own_pid: Option<u32>) -> Self {
+    fn new(reporter: Reporter<S>, describer: Describer, processes: SharedProcessTable, own_pid: Option<u32>) -> Self {
         Self {
             reporter,
             processes,
             user_names: UserNames::default(),
-            describer: Describer::new(),
+            describer,
             own_pid,
             known: HashMap::new(),
             looks: 0,
@@ -228,8 +227,8 @@ struct Describer {
 
 #[cfg(target_os = "linux")]
 impl Describer {
-    fn new() -> Self {
-        Self { reader: ProcReader::open(BootClock::measure()).ok() }
+    fn new<S>(environment: &SensorEnvironment<S>) -> Self {
+        Self { reader: ProcReader::open(environment.boot_clock).ok() }
     }
 
     fn describe(&mut self, process: &Process, pid: u32) -> ProcessDetails {
@@ -243,7 +242,7 @@ struct Describer;
 
 #[cfg(not(target_os = "linux"))]
 impl Describer {
-    fn new() -> Self {
+    fn new<S>(_environment: &SensorEnvironment<S>) -> Self {
         Self
     }
 

@@ -42,7 +42,8 @@ fn owner(pid: u32) -> Owner {
 }
 
 fn table() -> ConnectionTable {
-    ConnectionTable::new(OwnConnections { pid: Some(AGENT), remotes: vec!["192.0.2.1:8443".parse().unwrap()] })
+    let remotes = vec!["192.0.2.1:8443".parse().unwrap()];
+    ConnectionTable::new(OwnConnections { pid: Some(AGENT), remotes, visible_user: None })
 }
 
 fn opened(table: &mut ConnectionTable) -> Vec<(Timestamp, Connection)> {
@@ -225,4 +226,13 @@ fn listeners_are_bounded_and_told_apart_by_address() {
     table.listeners.remove(10);
     table.see(&any, Timestamp(0), None);
     assert!(table.listeners.accept("10.9.9.9:4711".parse().unwrap()));
+}
+
+#[test]
+fn owners_that_cannot_be_seen_are_not_looked_for() {
+    let own = OwnConnections { visible_user: Some(7), ..OwnConnections::default() };
+    let mut table = ConnectionTable::new(own);
+    table.see(&socket(1, TcpState::ESTABLISHED, CLIENT, LISTENING), Timestamp(1), None);
+    table.see(&DiagSocket { user_id: 7, ..socket(2, TcpState::ESTABLISHED, CLIENT, LISTENING) }, Timestamp(1), None);
+    assert_eq!(table.wanted_owners(), HashMap::from([(102, 2)]));
 }
