@@ -34,7 +34,11 @@ impl Source {
             self.text[..at].rfind("#[cfg(test)]")
         });
         let end = tests.unwrap_or(self.text.len());
-        let is_test_file = self.path.contains("/tests/") || self.path.ends_with("/tests.rs");
+        // `tests`, `load_tests`, `test_server`: modules that lib.rs compiles for tests only.
+        let is_test_file = self.path.split('/').skip(1).any(|part| {
+            let name = part.trim_end_matches(".rs");
+            name == "tests" || name.ends_with("_tests") || name.starts_with("test_")
+        });
         let text = if is_test_file { "" } else { &self.text[..end] };
         text.lines().enumerate().map(|(index, line)| (index + 1, line)).filter(|(_, line)| {
             let line = line.trim_start();

@@ -99,7 +99,7 @@ impl Fixture {
         Uplink {
             config: UplinkConfig {
                 backoff_max_ms: 100,
-                acknowledgement_timeout_ms: 300,
+                acknowledgement_timeout_ms: 1000,
                 check_in_interval_ms: 50,
                 ..UplinkConfig::default()
             },
@@ -160,6 +160,7 @@ async fn the_window_is_kept_and_what_was_not_acknowledged_comes_again() {
     assert_eq!(fixture.delivered(), 0);
     server.script.lock().ingest = Ingest::Accept;
     server.wait_for("everything", |script| script.rows == 900).await;
+    wait_for("acknowledgements", || fixture.delivered() == 900).await;
     fixture.finish(task).await;
     assert!(server.script.lock().duplicates >= delivery::WINDOW_BATCHES as u64);
     assert_eq!((server.script.lock().rows, fixture.delivered()), (900, 900));

@@ -53,14 +53,16 @@ pub enum Benign {
         /// Bytes uploaded.
         bytes: usize,
     },
-    /// Asks a service whether it is well, again and again, as regularly as a clock.
+    /// Asks a service whether it is well, or tells it figures, again and again, as regularly as a clock.
     HealthCheck {
         /// How often.
         interval_ms: u64,
         /// How many times.
         times: usize,
-        /// With a shell loop and a fetch program, not one long-lived process.
-        by_shell: bool,
+        /// Bytes of each answer, or of each post.
+        bytes: usize,
+        /// How it is done.
+        style: HealthCheckStyle,
     },
     /// Looks whether each of a few services still listens.
     PortCheck {
@@ -117,6 +119,17 @@ pub enum Benign {
         /// How many changes.
         edits: u32,
     },
+}
+
+/// How a service is asked, or told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthCheckStyle {
+    /// One long-lived process asks.
+    Get,
+    /// One long-lived process posts figures.
+    Post,
+    /// A shell loop with a fetch program asks.
+    ShellLoop,
 }
 
 /// Programs that fetch.
@@ -196,7 +209,10 @@ impl Benign {
             Self::HealthCheck {
                 interval_ms: scaled(rng.random_range(300..1200)),
                 times: rng.random_range(6..15),
-                by_shell: rng.random_bool(0.3),
+                bytes: rng.random_range(16..700),
+                style: *[HealthCheckStyle::Get, HealthCheckStyle::Post, HealthCheckStyle::ShellLoop]
+                    .choose(rng)
+                    .unwrap_or(&HealthCheckStyle::Get),
             },
             Self::PortCheck { times: rng.random_range(1..4), gap_ms: scaled(rng.random_range(300..1000)) },
             Self::ServiceRestart {
@@ -225,8 +241,8 @@ impl Benign {
             Self::PageLoad { parts } => Ok(page_load(stage, *parts)),
             Self::SubmitForms { sizes, gap_ms } => Ok(submit_forms(stage, sizes, *gap_ms)),
             Self::Backup { bytes } => backup(stage, *bytes),
-            Self::HealthCheck { interval_ms, times, by_shell } => {
-                Ok(health_check(stage, *interval_ms, *times, *by_shell))
+            Self::HealthCheck { interval_ms, times, bytes, style } => {
+                Ok(health_check(stage, *interval_ms, *times, *bytes, *style))
             }
             Self::PortCheck { times, gap_ms } => Ok(port_check(stage, *times, *gap_ms)),
             Self::ServiceRestart { down_ms, retry_ms } => Ok(service_restart(stage, *down_ms, *retry_ms)),
@@ -371,21 +387,27 @@ fn backup(stage: &mut Stage<'_>, bytes: usize) -> io::Result<Prepared> {
     Ok(Prepared::root(Launch { program, directory: folder, record: Some(record) }))
 }
 
-fn health_check(stage: &mut Stage<'_>, interval_ms: u64, times: usize, by_shell: bool) -> Prepared {
+fn health_check(
+    stage: &mut Stage<'_>,
+    interval_ms: u64,
+    times: usize,
+    bytes: usize,
+    style: HealthCheckStyle,
+) -> Prepared {
     let address = stage.any_http();
-    if let (true, Some(curl)) = (by_shell, &stage.tools.curl) {
+    if let (HealthCheckStyle::ShellLoop, Some(curl)) = (style, &stage.tools.curl) {
         let script = format!(
-            "for i in $(seq {times}); do {} -s -o /dev/null 'http://{address}/blob/16?i={}'; sleep {:.2}; done",
+            "for i in $(seq {times}); do {} -s -o /dev/null 'http://{address}/blob/{bytes}?i={}'; sleep {:.2}; done",
             curl.display(),
             stage.number,
             interval_ms as f64 / 1000.0
         );
         return shell(&stage.folders.home.clone(), script);
     }
+    let request = if style == HealthCheckStyle::Post { HttpRequest::post(bytes) } else { HttpRequest::get(bytes) };
     let mut steps = Vec::new();
     for _ in 0..times {
-        let request = HttpRequest { path: "/health".to_owned(), post_bytes: 0 };
-        steps.push(NetStep::Http { address, requests: vec![request], gap_ms: 0 });
+        steps.push(NetStep::Http { address, requests: vec![request.clone()], gap_ms: 0 });
         steps.push(NetStep::Pause { ms: interval_ms });
     }
     Prepared::root(stage.tool(address, steps))

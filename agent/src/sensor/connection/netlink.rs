@@ -109,6 +109,7 @@ impl<S: ObservationSink> ConnectionSensor<S> {
     fn look(&mut self) -> io::Result<()> {
         let (table, attempts) = (&mut self.table, &mut self.attempts);
         let time = boot_clock::now();
+        self.ended.clear();
         table.begin_look();
         // Counters are wanted only where the kernel will not tell them at the end.
         let with_info = self.parts.destroyed.is_none();
@@ -123,6 +124,8 @@ impl<S: ObservationSink> ConnectionSensor<S> {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(()),
             Err(error) => return Err(error),
         }
+        // What began before the look has been told by now.
+        self.take_changes()?;
         self.find_owners();
         self.report_opened();
         if std::mem::take(&mut self.has_lost) {
@@ -176,6 +179,7 @@ impl<S: ObservationSink> ConnectionSensor<S> {
             destroyed.take(NOTIFICATIONS_PER_TURN, |socket| ended.push(socket))?;
         }
         self.take_changes()?;
+        self.report_opened();
         for socket in &self.ended {
             let witness = self.attempts.take(socket);
             if let Some(close) = self.table.destroy(socket, time, witness) {
@@ -203,7 +207,6 @@ impl<S: ObservationSink> ConnectionSensor<S> {
             }
         }
         self.changes = changes;
-        self.report_opened();
         Ok(())
     }
 

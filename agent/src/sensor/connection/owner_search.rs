@@ -15,11 +15,6 @@ pub(super) struct OwnerSearch {
 }
 
 impl OwnerSearch {
-    /// A search that has ended, or that waits for an inode.
-    pub(super) fn with_owner(owner: Option<Owner>) -> Self {
-        Self { inode: 0, searches: 0, owner }
-    }
-
     /// The owner, once found.
     pub(super) fn owner(&self) -> Option<&Owner> {
         self.owner.as_ref()

@@ -55,7 +55,10 @@ struct Entry {
     owner: OwnerSearch,
     user_id: u32,
     first_seen: Timestamp,
+    /// Seen established.
     established: bool,
+    /// Told to have been established.
+    was_established: bool,
     opened: bool,
     seen_in_look: u64,
     /// As the last look showed it, where looks are all there is.
@@ -118,23 +121,26 @@ impl ConnectionTable {
             return;
         }
         let look = self.look;
-        let direction = witness.as_ref().map(|witness| witness.direction).unwrap_or(Direction::Unknown);
         let known = self.entries.contains_key(&socket.cookie);
-        // Whose connection a listener accepts is known well enough to save the search.
-        let is_accepted = direction == Direction::Inbound && self.listeners.owner(socket.local).is_some();
-        let is_searchable = self.own.visible_user.is_none_or(|user| user == socket.user_id) && !is_accepted;
         let entry = self.entries.entry(socket.cookie).or_insert_with(|| Entry {
             local: socket.local,
             remote: socket.remote,
-            direction,
-            owner: OwnerSearch::with_owner(witness.as_ref().and_then(|seen| seen.owner.clone())),
+            direction: Direction::Unknown,
+            owner: OwnerSearch::default(),
             user_id: socket.user_id,
-            first_seen: witness.as_ref().map_or(time, |seen| seen.time),
+            first_seen: time,
             established: false,
+            was_established: false,
             opened: false,
             seen_in_look: look,
             info: None,
         });
+        if let Some(witness) = witness {
+            entry.hear(witness);
+        }
+        // Whose connection a listener accepts is known well enough to save the search.
+        let is_accepted = entry.direction == Direction::Inbound && self.listeners.owner(socket.local).is_some();
+        let is_searchable = self.own.visible_user.is_none_or(|user| user == socket.user_id) && !is_accepted;
         entry.seen_in_look = look;
         entry.user_id = socket.user_id;
         entry.info = socket.info.or(entry.info);
@@ -211,13 +217,16 @@ impl ConnectionTable {
             return None;
         }
         let is_reset = socket.remote.port() == 0;
-        let entry = known.unwrap_or_else(|| self.entry_of_destroyed(socket, time, witness));
+        let mut entry = known.unwrap_or_else(|| self.entry_of_destroyed(socket, time));
+        if let Some(witness) = witness {
+            entry.hear(witness);
+        }
         let connection = self.connection(socket.cookie, &entry);
         if self.is_own(&connection) {
             return None;
         }
         let mut summary = summary::summarize(socket.info.as_ref(), connection.direction, is_reset);
-        if entry.established {
+        if entry.established || entry.was_established {
             summary.outcome = ConnectionOutcome::Closed;
         }
         if summary.outcome == ConnectionOutcome::Failed && self.is_own_attempt(&connection) {
@@ -257,24 +266,16 @@ impl ConnectionTable {
         self.entries.extract_if(|_, entry| entry.seen_in_look < seen_at_least_in).collect()
     }
 
-    fn entry_of_destroyed(&self, socket: &DiagSocket, time: Timestamp, witness: Option<Witness>) -> Entry {
-        let direction = socket.info.as_ref().and_then(summary::direction);
-        let witness = witness.unwrap_or_else(|| Witness {
+    fn entry_of_destroyed(&self, socket: &DiagSocket, time: Timestamp) -> Entry {
+        Entry {
             local: socket.local,
             remote: socket.remote,
-            direction: direction.unwrap_or(Direction::Unknown),
-            owner: None,
-            time,
-            established: false,
-        });
-        Entry {
-            local: witness.local,
-            remote: witness.remote,
-            direction: witness.direction,
-            owner: OwnerSearch::with_owner(witness.owner),
+            direction: socket.info.as_ref().and_then(summary::direction).unwrap_or(Direction::Unknown),
+            owner: OwnerSearch::default(),
             user_id: UNKNOWN_USER,
-            first_seen: witness.time,
-            established: witness.established,
+            first_seen: time,
+            established: false,
+            was_established: false,
             opened: false,
             seen_in_look: self.look,
             info: None,
@@ -326,6 +327,23 @@ impl ConnectionTable {
             let entries = &self.entries;
             self.order.retain(|cookie| entries.contains_key(cookie));
         }
+    }
+}
+
+impl Entry {
+    /// Takes over what a witness knows better, as far as it was not reported otherwise already.
+    fn hear(&mut self, witness: Witness) {
+        if self.owner.owner().is_none()
+            && let Some(owner) = &witness.owner
+        {
+            self.owner.set_owner(owner);
+        }
+        if !self.opened {
+            (self.local, self.remote) = (witness.local, witness.remote);
+            self.direction = witness.direction;
+            self.first_seen = self.first_seen.min(witness.time);
+        }
+        self.was_established |= witness.established;
     }
 }
 

@@ -145,7 +145,11 @@ pub(super) fn look_around(stage: &mut Stage<'_>, style: DiscoveryStyle, looks: u
     let program = match (style, &stage.tools.python, &stage.tools.perl) {
         (DiscoveryStyle::Script, ..) => {
             let folder = stage.folder_in(&directory)?;
-            Program::Script { path: folder.join("run.sh"), script: quiet.join("\n"), tools: Vec::new() }
+            Program::Script {
+                path: folder.join("run.sh"),
+                script: format!("{}\ntrue\n", quiet.join("\n")),
+                tools: Vec::new(),
+            }
         }
         (DiscoveryStyle::Python, Some(python), _) => {
             let calls: Vec<String> = commands.iter().map(|command| format!("{:?}", first_words(command))).collect();

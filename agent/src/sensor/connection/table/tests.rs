@@ -152,6 +152,31 @@ fn a_witness_makes_up_for_what_the_socket_does_not_tell() {
 }
 
 #[test]
+fn a_witness_may_come_after_the_socket_was_seen() {
+    let mut table = table();
+    let witness = Witness {
+        local: CLIENT.parse().unwrap(),
+        remote: LISTENING.parse().unwrap(),
+        direction: Direction::Inbound,
+        owner: Some(owner(7)),
+        time: Timestamp(90),
+        established: true,
+    };
+    for cookie in [1, 2] {
+        table.see(&socket(cookie, TcpState::ESTABLISHED, CLIENT, LISTENING), Timestamp(100), None);
+    }
+    assert_eq!(opened(&mut table).len(), 2);
+    table.see(&socket(1, TcpState::ESTABLISHED, CLIENT, LISTENING), Timestamp(110), Some(witness.clone()));
+    let seen = table.destroy(&destroyed(1, CLIENT, LISTENING), Timestamp(150), None).unwrap();
+    let heard = table.destroy(&destroyed(2, CLIENT, LISTENING), Timestamp(150), Some(witness)).unwrap();
+    for close in [seen, heard] {
+        assert_eq!(close.connection.process, Some(owner(7).process));
+        assert_eq!(close.connection.direction, Direction::Outbound, "as it was opened");
+        assert_eq!(close.duration_ns, Some(50));
+    }
+}
+
+#[test]
 fn the_agents_own_connections_are_not_reported() {
     let mut table = table();
     table.begin_look();
