@@ -25,6 +25,8 @@ use crate::sensor::reporter::{Reporter, SensorCounters};
 pub mod config;
 mod connection;
 #[cfg(target_os = "linux")]
+mod ebpf;
+#[cfg(target_os = "linux")]
 mod event_clock;
 #[cfg(all(test, target_os = "linux"))]
 mod load_tests;

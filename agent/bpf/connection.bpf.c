@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only */
+/*
+ * TCP connections: established, ended (or failed to be established), and sockets that begin or cease to listen, as
+ * records in one ring buffer, in the order they happened.
+ *
+ * A connection that this host begins is told in the context of the task that calls connect(): who that is stays with the
+ * socket until it ends. The layout of the records is read by sensor/connection/bpf_record.rs; numbers are in the
+ * machine's byte order, addresses in network order.
+ *
+ * A socket is named by its cookie, and by how often an attempt or connection of the same socket has ended before: a
+ * program may connect a socket again.
+ */
+#include "bpf.h"
+
+enum {
+	/* Ring buffer, bytes; some 6,000 records. */
+	RING_BYTES = 1024 * 1024,
+};
+
+/* Kinds of records. */
+enum { ESTABLISHED = 1, ENDED = 2, LISTENS = 3 };
+
+enum { UNKNOWN = 0, INBOUND = 1, OUTBOUND = 2 };
+
+/* Flags. */
+enum {
+	/* The other end has closed. */
+	FIN_RECEIVED = 1,
+	/* `owner` is known. */
+	HAS_OWNER = 2,
+};
+
+/* Of the kernel: net/tcp_states.h, socket.h, in.h, net/sock.h. */
+enum {
+	TCP_ESTABLISHED = 1,
+	TCP_SYN_SENT = 2,
+	TCP_SYN_RECV = 3,
+	TCP_CLOSE = 7,
+	TCP_LISTEN = 10,
+	TCP_NEW_SYN_RECV = 12,
+};
+enum { AF_INET = 2, AF_INET6 = 10, IPPROTO_TCP = 6, SOCK_DONE = 1 };
+
+typedef struct {
+	u32 val;
+} KERNEL_STRUCT kuid_t;
+struct task_struct {
+	s32 tgid;
+	u64 start_boottime;
+	struct task_struct *group_leader;
+} KERNEL_STRUCT;
+struct ns_common {
+	u32 inum;
+} KERNEL_STRUCT;
+struct net {
+	struct ns_common ns;
+} KERNEL_STRUCT;
+typedef struct {
+	struct net *net;
+} KERNEL_STRUCT possible_net_t;
+struct in6_addr {
+	u8 bytes[16];
+};
+struct sock_common {
+	u32 skc_daddr;
+	u32 skc_rcv_saddr;
+	u16 skc_dport;
+	u16 skc_family;
+	unsigned long skc_flags;
+	possible_net_t skc_net;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
+} KERNEL_STRUCT;
+struct socket;
+struct sock {
+	struct sock_common __sk_common;
+	u16 sk_protocol;
+	kuid_t sk_uid;
+	struct socket *sk_socket;
+} KERNEL_STRUCT;
+struct inet_sock {
+	u32 inet_saddr;
+	u16 inet_sport;
+} KERNEL_STRUCT;
+struct minmax_sample {
+	u32 v;
+} KERNEL_STRUCT;
+struct minmax {
+	struct minmax_sample s[3];
+} KERNEL_STRUCT;
+struct tcp_sock {
+	u64 bytes_acked;
+	u64 bytes_received;
+	u64 bytes_sent;
+	u64 bytes_retrans;
+	u32 segs_in;
+	u32 segs_out;
+	u32 data_segs_in;
+	u32 data_segs_out;
+	struct minmax rtt_min;
+} KERNEL_STRUCT;
+
+struct owner {
+	u32 pid;
+	/* When the process was created, CLOCK_BOOTTIME. */
+	u64 created_ns;
+};
+
+/* What stays with a socket. */
+struct socket_state {
+	struct owner owner;
+	/* When the attempt began or the connection was established, CLOCK_MONOTONIC; 0: unknown. */
+	u64 begun_ns;
+	/* How many attempts or connections of this socket have ended. */
+	u32 ended;
+	u32 direction;
+};
+
+struct record {
+	u8 kind;
+	u8 state_before;
+	u8 direction;
+	u8 flags;
+	/* AF_INET or AF_INET6. */
+	u16 family;
+	u16 unused;
+	/* CLOCK_MONOTONIC. */
+	u64 time_ns;
+	u64 begun_ns;
+	u64 cookie;
+	u32 ended;
+	/* Inode of the network namespace. */
+	u32 network;
+	u64 owner_created_ns;
+	u32 owner_pid;
+	u32 user;
+	u8 local[16];
+	u8 remote[16];
+	/* Host order. */
+	u16 local_port;
+	u16 remote_port;
+	/* The counters of an end: */
+	u32 round_trip_min_us;
+	u64 bytes_acknowledged;
+	u64 bytes_received;
+	u64 bytes_sent;
+	u64 bytes_retransmitted;
+	u32 segments_sent;
+	u32 segments_received;
+	u32 data_segments_sent;
+	u32 data_segments_received;
+};
+
+struct {
+	MAP_UINT(type, MAP_RINGBUF);
+	MAP_UINT(max_entries, RING_BYTES);
+} connection_records SECTION(".maps");
+
+/* Records that did not fit, by kind. */
+struct {
+	MAP_UINT(type, MAP_PERCPU_ARRAY);
+	MAP_UINT(max_entries, 4);
+	MAP_TYPE(key, u32);
+	MAP_TYPE(value, u64);
+} connection_lost SECTION(".maps");
+
+struct {
+	MAP_UINT(type, MAP_SK_STORAGE);
+	MAP_UINT(map_flags, MAP_NO_PREALLOC);
+	MAP_TYPE(key, s32);
+	MAP_TYPE(value, struct socket_state);
+} connection_sockets SECTION(".maps");
+
+INLINE u16 host_order(u16 port)
+{
+	return __builtin_bswap16(port);
+}
+
+INLINE struct owner current_owner(void)
+{
+	struct task_struct *task = (void *)current_task();
+	struct owner owner = {
+		.pid = READ(task, tgid),
+		.created_ns = READ(READ(task, group_leader), start_boottime),
+	};
+	return owner;
+}
+
+INLINE void write_ends(struct record *record, struct sock *sock)
+{
+	struct inet_sock *inet = (void *)sock;
+	u16 family = READ(sock, __sk_common.skc_family);
+
+	record->family = family;
+	/* The bound port is given back before the end is told, but not forgotten here. */
+	record->local_port = host_order(READ(inet, inet_sport));
+	record->remote_port = host_order(READ(sock, __sk_common.skc_dport));
+	__builtin_memset(record->local, 0, sizeof(record->local));
+	__builtin_memset(record->remote, 0, sizeof(record->remote));
+	if (family == AF_INET) {
+		*(u32 *)record->local = READ(inet, inet_saddr);
+		*(u32 *)record->remote = READ(sock, __sk_common.skc_daddr);
+	} else if (EXISTS(sock, __sk_common.skc_v6_daddr)) {
+		read_kernel(record->local, sizeof(record->local), &sock->__sk_common.skc_v6_rcv_saddr);
+		read_kernel(record->remote, sizeof(record->remote), &sock->__sk_common.skc_v6_daddr);
+	}
+}
+
+INLINE void write_counters(struct record *record, struct sock *sock)
+{
+	struct tcp_sock *tcp = (void *)sock;
+
+	record->round_trip_min_us = READ(tcp, rtt_min.s[0].v);
+	record->bytes_acknowledged = READ(tcp, bytes_acked);
+	record->bytes_received = READ(tcp, bytes_received);
+	record->bytes_sent = READ(tcp, bytes_sent);
+	record->bytes_retransmitted = READ(tcp, bytes_retrans);
+	record->segments_sent = READ(tcp, segs_out);
+	record->segments_received = READ(tcp, segs_in);
+	record->data_segments_sent = READ(tcp, data_segs_out);
+	record->data_segments_received = READ(tcp, data_segs_in);
+}
+
+/* What a change of state means; 0: nothing that is told. */
+INLINE u32 kind_of(u32 from, u32 to)
+{
+	if (to == TCP_ESTABLISHED)
+		return ESTABLISHED;
+	if (to == TCP_LISTEN)
+		return LISTENS;
+	/* What dies on the accepting side before it was established never was anybody's connection. */
+	if (to == TCP_CLOSE && from != TCP_CLOSE && from != TCP_SYN_RECV && from != TCP_NEW_SYN_RECV)
+		return ENDED;
+	return 0;
+}
+
+SECTION("tp_btf/inet_sock_set_state")
+int connection_state(u64 *context)
+{
+	struct sock *sock = (struct sock *)context[0];
+	u32 from = context[1];
+	u32 to = context[2];
+
+	if (READ(sock, sk_protocol) != IPPROTO_TCP)
+		return 0;
+	u64 now = monotonic_ns();
+
+	if (to == TCP_SYN_SENT) {
+		struct socket_state *state = socket_storage(&connection_sockets, sock, NULL, SK_STORAGE_CREATE);
+		if (state) {
+			state->owner = current_owner();
+			state->begun_ns = now;
+			state->direction = OUTBOUND;
+		}
+		return 0;
+	}
+	u32 kind = kind_of(from, to);
+	if (kind == 0)
+		return 0;
+
+	/* A socket that somebody still holds may be connected again, and is then told apart by this. */
+	u32 is_held = kind == ENDED && from != TCP_LISTEN && READ(sock, sk_socket) != NULL;
+	struct socket_state *state =
+		socket_storage(&connection_sockets, sock, NULL, is_held ? SK_STORAGE_CREATE : 0);
+	struct record *record = ring_reserve(&connection_records, sizeof(*record), 0);
+	if (!record) {
+		u64 *lost = map_lookup(&connection_lost, &kind);
+		if (lost)
+			*lost += 1;
+	} else {
+		record->kind = kind;
+		record->state_before = from;
+		record->direction = from == TCP_SYN_SENT ? OUTBOUND : to == TCP_ESTABLISHED ? INBOUND : UNKNOWN;
+		record->flags = 0;
+		record->unused = 0;
+		record->time_ns = now;
+		record->begun_ns = 0;
+		record->cookie = socket_cookie(sock);
+		record->ended = 0;
+		record->network = READ(READ(sock, __sk_common.skc_net.net), ns.inum);
+		record->owner_created_ns = 0;
+		record->owner_pid = 0;
+		record->user = READ(sock, sk_uid.val);
+		write_ends(record, sock);
+		write_counters(record, sock);
+		if (READ(sock, __sk_common.skc_flags) & (1 << SOCK_DONE))
+			record->flags |= FIN_RECEIVED;
+		if (state) {
+			record->begun_ns = state->begun_ns;
+			record->ended = state->ended;
+			if (state->direction != UNKNOWN)
+				record->direction = state->direction;
+		}
+		if (kind == LISTENS) {
+			struct owner owner = current_owner();
+			record->owner_pid = owner.pid;
+			record->owner_created_ns = owner.created_ns;
+			record->flags |= HAS_OWNER;
+		} else if (state && state->direction == OUTBOUND) {
+			record->owner_pid = state->owner.pid;
+			record->owner_created_ns = state->owner.created_ns;
+			record->flags |= HAS_OWNER;
+		}
+		ring_submit(record, 0);
+	}
+	if (state) {
+		if (kind == ESTABLISHED) {
+			state->begun_ns = now;
+		} else if (kind == ENDED && from != TCP_LISTEN) {
+			state->ended += 1;
+			state->begun_ns = 0;
+			state->direction = UNKNOWN;
+		}
+	}
+	return 0;
+}
+
+/* The kernel's helpers used here are for programs under a licence compatible with the GPL only. */
+char LICENSE[] SECTION("license") = "Dual BSD/GPL";
