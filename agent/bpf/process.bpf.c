@@ -13,7 +13,7 @@
 
 enum {
 	/* Ring buffer, bytes; some 3,000 processes from fork to end. */
-	RING_BYTES = 2 * 1024 * 1024,
+	RING_BYTES = 1024 * 1024,
 	/* Most names of one path, mount points included. */
 	PATH_STEPS_MAX = 48,
 	/* Longest name, with NUL (NAME_MAX + 1). */

@@ -20,6 +20,8 @@ use crate::enrich::SharedProcessTable;
 use crate::enrich::boot_clock::BootClock;
 use crate::enrich::process_table::ProcessTable;
 pub use crate::sensor::config::SensorConfig;
+#[cfg(target_os = "linux")]
+use crate::sensor::ebpf::EbpfSources;
 use crate::sensor::reporter::{Reporter, SensorCounters};
 
 pub mod config;
@@ -151,6 +153,13 @@ struct SensorEnvironment<S> {
     /// One for all, so that all give a process the same start time.
     #[cfg(target_os = "linux")]
     boot_clock: BootClock,
+    #[cfg(target_os = "linux")]
+    ebpf: Arc<parking_lot::Mutex<EbpfSources>>,
+}
+
+/// Why a sensor does not run in a better way, for several better ways.
+fn join_reasons(first: &str, second: &str) -> String {
+    if first.is_empty() || second.is_empty() { format!("{first}{second}") } else { format!("{first}; {second}") }
 }
 
 /// A sensor that was started, or the reason why it cannot run here.
@@ -180,6 +189,11 @@ fn start_seeing<S: ObservationSink>(
         trace: config.trace,
         #[cfg(target_os = "linux")]
         boot_clock: BootClock::measure(),
+        #[cfg(target_os = "linux")]
+        ebpf: Arc::new(parking_lot::Mutex::new(EbpfSources::load(
+            config.process.mode.wants_ebpf(),
+            config.connection.mode.wants_ebpf(),
+        ))),
     };
     let mut set = SensorSet {
         modes: Vec::new(),

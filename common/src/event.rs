@@ -61,6 +61,8 @@ pub enum Origin {
     AgentPolling,
     /// A recording, played back.
     Replay,
+    /// eBPF programs in the kernel.
+    AgentEbpf,
 }
 
 /// The body of an event, by class.

@@ -60,6 +60,11 @@ impl BootClock {
         Timestamp(self.boot.0.saturating_add(since_boot))
     }
 
+    /// The start time that `/proc` shows for a process created so many nanoseconds after boot (`CLOCK_BOOTTIME`).
+    pub fn created_at(&self, since_boot_ns: u64) -> Timestamp {
+        self.start_time(since_boot_ns / TICK_NS.unsigned_abs())
+    }
+
     /// The start time that `/proc` will show for a process created at `created`, or one tick beside it.
     pub fn on_grid(&self, created: Timestamp) -> Timestamp {
         Timestamp(created.0.div_euclid(TICK_NS).saturating_mul(TICK_NS))
@@ -90,6 +95,7 @@ mod tests {
         let clock = BootClock::booted_at(Timestamp(1_000_000_003));
         assert_eq!(clock.start_time(3), Timestamp(1_030_000_000));
         assert_eq!(clock.on_grid(Timestamp(1_039_999_999)), Timestamp(1_030_000_000));
+        assert_eq!(clock.created_at(39_999_999), clock.start_time(3));
         assert_eq!(clock.start_time(u64::MAX), Timestamp(i64::MAX));
     }
 }

@@ -228,6 +228,19 @@ impl ProcessTable {
         Some((entry.id, Arc::clone(&entry.executable)))
     }
 
+    /// As [`Self::owner`], of a process whose time of creation is known; it may have ended since.
+    pub fn owner_created_at(&mut self, id: ProcessId) -> Option<(ProcessId, SharedPath)> {
+        let is_meant = |known: ProcessId| {
+            let distance = known.start_time.0.abs_diff(id.start_time.0);
+            known.pid == id.pid && distance <= START_TIME_TOLERANCE_NS.unsigned_abs()
+        };
+        if self.entries.get(&id.pid).is_some_and(|entry| is_meant(entry.id)) {
+            return self.owner(id.pid);
+        }
+        let ended = self.ended.iter().rev().find(|ended| is_meant(ended.id))?;
+        Some((ended.id, Arc::clone(&ended.executable)))
+    }
+
     /// As [`Self::owner`], of the process that a task (process or thread) belonged to at a time; it may have ended since.
     pub fn owner_at(&mut self, task: u32, time: Timestamp) -> Option<(ProcessId, SharedPath)> {
         let pid = self.process_of_thread.get(&task).copied().unwrap_or(task);

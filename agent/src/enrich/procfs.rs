@@ -238,7 +238,8 @@ fn forget_closed(streams: &mut [StreamKind; 3]) {
     }
 }
 
-fn stream_kind(mode: u32, device: (u32, u32)) -> StreamKind {
+/// What a file is, by its mode and the major and minor number of its device.
+pub fn stream_kind(mode: u32, device: (u32, u32)) -> StreamKind {
     use rustix::fs::FileType;
     match FileType::from_raw_mode(mode) {
         FileType::Fifo => StreamKind::Pipe,

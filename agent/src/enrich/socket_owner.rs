@@ -89,6 +89,18 @@ impl SocketOwners {
         Some(Owner { process: ProcessId { pid, start_time }, executable: executable.into() })
     }
 
+    /// The process that was created so many nanoseconds after boot; it may have ended since.
+    pub fn owner_created_at(&mut self, pid: u32, since_boot_ns: u64) -> Owner {
+        let process = ProcessId { pid, start_time: self.reader.clock().created_at(since_boot_ns) };
+        let known = self.processes.lock().owner_created_at(process);
+        if let Some((process, executable)) = known {
+            return Owner { process, executable };
+        }
+        let identity = self.reader.folder(pid).and_then(|folder| self.reader.identity(&folder));
+        let executable = identity.filter(|(start_time, _)| *start_time == process.start_time);
+        Owner { process, executable: executable.map(|(_, executable)| executable).unwrap_or_default().into() }
+    }
+
     /// The process that a task (process or thread) belonged to at a time. It may have ended since, a thread may not.
     pub fn owner_of_task(&mut self, task: u32, time: Timestamp) -> Option<Owner> {
         let known = self.processes.lock().owner_at(task, time);

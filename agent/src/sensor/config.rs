@@ -20,8 +20,8 @@ pub struct SensorConfig {
     pub process: ProcessSensorConfig,
     /// Connections: `[sensor.connection]`.
     pub connection: ConnectionSensorConfig,
-    /// Whether sensors may use the kernel's trace events where that is permitted (root, tracefs): with them a connection
-    /// is known with its owner at the moment it begins. Where tracefs is not mounted, it is mounted at its usual place.
+    /// Whether netlink sensors may use the kernel's trace events where that is permitted (root, tracefs): with them a
+    /// connection is known with its owner at the moment it begins, as with eBPF. Where tracefs is not mounted, it is mounted at its usual place.
     pub trace: bool,
     /// A recording to play: `[sensor.replay]`; none by default.
     pub replay: Option<ReplayConfig>,
@@ -45,12 +45,21 @@ pub enum ModeChoice {
     /// The best way that works here; what it is and why no better is in the sensor's mode.
     #[default]
     Auto,
-    /// Netlink or nothing: the agent refuses to start where it is not permitted.
+    /// eBPF or nothing: the agent refuses to start where it is not permitted.
+    Ebpf,
+    /// Netlink or nothing.
     Netlink,
     /// Periodic looks only.
     Polling,
     /// Not at all.
     Off,
+}
+
+impl ModeChoice {
+    /// Whether eBPF is to be tried.
+    pub(crate) fn wants_ebpf(self) -> bool {
+        matches!(self, Self::Auto | Self::Ebpf)
+    }
 }
 
 /// The process sensor.
@@ -182,7 +191,7 @@ mod tests {
         let text = r#"
             trace = false
             process = { mode = "polling", poll_interval_ms = 500 }
-            connection = { mode = "off", dump_interval_ms = 200 }
+            connection = { mode = "ebpf", dump_interval_ms = 200 }
             [replay]
             path = "events.jsonl"
             events_per_second = 1500
@@ -195,6 +204,7 @@ mod tests {
         config.check().unwrap();
         assert!(!config.trace);
         assert_eq!(config.process.mode, ModeChoice::Polling);
+        assert_eq!(config.connection.mode, ModeChoice::Ebpf);
         assert_eq!(config.connection.dump_interval(), Duration::from_millis(200));
         let replay = config.replay.unwrap();
         assert_eq!((replay.loops, replay.stop_after_events, replay.time), (0, 9, ReplayTime::Original));
@@ -203,7 +213,7 @@ mod tests {
     #[test]
     fn unknown_keys_and_values_out_of_range_are_refused() {
         assert!(toml::from_str::<SensorConfig>("[process]\npoll_intervall_ms = 1").is_err());
-        assert!(toml::from_str::<SensorConfig>("[process]\nmode = \"ebpf\"").is_err());
+        assert!(toml::from_str::<SensorConfig>("[process]\nmode = \"audit\"").is_err());
         let config: SensorConfig = toml::from_str("[connection]\ndump_interval_ms = 1").unwrap();
         let error = config.check().unwrap_err().to_string();
         assert_eq!(error, "sensor.connection.dump_interval_ms is 1: must be between 10 and 60000");

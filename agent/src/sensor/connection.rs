@@ -2,16 +2,21 @@
 //!
 //! Both ends of a connection within this host are reported, each with its own cookie. A `ConnectionOpen` is sent when a
 //! connection is first seen established, a `ConnectionClose` once for each, also when its opening was never seen (then
-//! without what only the living socket told). Sockets are those of the agent's own network namespace.
+//! without what only the living socket told). Sockets are those of the agent's own network namespace; with eBPF those of
+//! all.
 
 #[cfg(target_os = "linux")]
 use crate::enrich::socket_owner::SocketOwners;
 use crate::sensor::config::{ConnectionSensorConfig, ModeChoice};
-use crate::sensor::{ObservationSink, SensorEnvironment, SensorError, StartedSensor};
+use crate::sensor::{ObservationSink, SensorEnvironment, SensorError, StartedSensor, join_reasons};
 use picket_common::event::{Origin, SensorMode};
 
 #[cfg(target_os = "linux")]
 mod attempts;
+#[cfg(target_os = "linux")]
+mod ebpf;
+#[cfg(target_os = "linux")]
+mod ebpf_record;
 #[cfg(target_os = "linux")]
 mod listeners;
 #[cfg(target_os = "linux")]
@@ -56,7 +61,29 @@ fn start_here<S: ObservationSink>(
         Ok(parts) => parts,
         Err(error) => return absent(config, &format!("netlink sock_diag: {error}; it needs CONFIG_INET_TCP_DIAG")),
     };
-    let parts = netlink::Parts { client, owners, destroyed: None, states: None };
+    let better = if config.mode.wants_ebpf() {
+        let source = environment.ebpf.lock().take_connection();
+        match source {
+            Ok(source) => return ebpf::start(source, client, owners, environment),
+            Err(reason) if config.mode == ModeChoice::Ebpf => {
+                return Err(SensorError::ModeUnavailable { sensor: NAME, reason });
+            }
+            Err(reason) => reason,
+        }
+    } else {
+        String::new()
+    };
+    start_netlink(config, environment, netlink::Parts { client, owners, destroyed: None, states: None }, &better)
+}
+
+/// As [`start_here`], without eBPF; `better` says why without, if it was tried.
+#[cfg(target_os = "linux")]
+fn start_netlink<S: ObservationSink>(
+    config: &ConnectionSensorConfig,
+    environment: &SensorEnvironment<S>,
+    parts: netlink::Parts,
+    better: &str,
+) -> Result<StartedSensor, SensorError> {
     if config.mode == ModeChoice::Polling {
         let mode = mode(Origin::AgentPolling, "asked for by sensor.connection.mode");
         return netlink::start(config, environment, mode, parts);
@@ -65,6 +92,7 @@ fn start_here<S: ObservationSink>(
         Ok(destroyed) => {
             let (states, reason) = start_trace(environment.trace);
             let parts = netlink::Parts { destroyed: Some(destroyed), states, ..parts };
+            let reason = join_reasons(better, &reason);
             netlink::start(config, environment, mode(Origin::AgentNetlink, &reason), parts)
         }
         Err(error) => {
@@ -72,6 +100,7 @@ fn start_here<S: ObservationSink>(
             if config.mode == ModeChoice::Netlink {
                 return Err(SensorError::ModeUnavailable { sensor: NAME, reason });
             }
+            let reason = join_reasons(better, &reason);
             netlink::start(config, environment, mode(Origin::AgentPolling, &reason), parts)
         }
     }
@@ -102,7 +131,7 @@ fn start_here<S: ObservationSink>(
 /// There is no such sensor here: an error only when it was asked for by name.
 fn absent(config: &ConnectionSensorConfig, reason: &str) -> Result<StartedSensor, SensorError> {
     match config.mode {
-        ModeChoice::Netlink | ModeChoice::Polling => {
+        ModeChoice::Ebpf | ModeChoice::Netlink | ModeChoice::Polling => {
             Err(SensorError::ModeUnavailable { sensor: NAME, reason: reason.to_owned() })
         }
         ModeChoice::Auto | ModeChoice::Off => {

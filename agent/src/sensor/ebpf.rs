@@ -12,6 +12,7 @@ use std::error::Error;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::thread;
+use std::time::Duration;
 
 use aya::maps::ring_buf::RingBufItem;
 use aya::maps::{MapData, PerCpuArray, RingBuf};
@@ -19,6 +20,7 @@ use aya::programs::raw_trace_point::RawTracePointLink;
 use aya::programs::tp_btf::BtfTracePointLink;
 use aya::programs::{BtfTracePoint, ProgramFd, RawTracePoint};
 use aya::{Btf, BtfError, Ebpf, EbpfLoader, Endianness};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Resource, Rlimit};
 
 /// Kinds of records of one program, 0 included.
@@ -252,6 +254,15 @@ impl RecordSource {
             programs,
             missed_reported: 0,
         })
+    }
+
+    /// Waits until there is a record, at most `timeout` (less than a second).
+    pub(super) fn wait(&self, timeout: Duration) -> io::Result<()> {
+        let timeout = Timespec { tv_sec: 0, tv_nsec: timeout.subsec_nanos().into() };
+        match rustix::event::poll(&mut [PollFd::new(&self.ring, PollFlags::IN)], Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The next record, in the order they were written.

@@ -113,9 +113,14 @@ fn connect_at_full_rate(listener: TcpListener) -> Duration {
     took
 }
 
-fn full_rate(trace: bool) {
+fn full_rate(mode: ModeChoice, trace: bool) {
     let sink = TestSink::default();
-    let set = sink.start_seeing_itself(&SensorConfig { trace, ..SensorConfig::default() });
+    let mut config = SensorConfig { trace, ..SensorConfig::default() };
+    (config.process.mode, config.connection.mode) = (mode, mode);
+    let resident_without = resident_kib();
+    let begin = Instant::now();
+    let set = sink.start_seeing_itself(&config);
+    eprintln!("started in {:?}", begin.elapsed());
     for mode in &set.modes {
         eprintln!("{}: {:?} {}", mode.name, mode.origin, mode.reason);
     }
@@ -145,10 +150,13 @@ fn full_rate(trace: bool) {
         let spent = after - times_before.get(name).copied().unwrap_or(0);
         eprintln!("{name}: {spent} us, {:.1} % of a processor", spent as f64 / took.as_micros() as f64 * 100.0);
     }
-    eprintln!("resident: {resident_before} KiB before, {} KiB after (with all observations kept)", resident_kib());
+    eprintln!(
+        "resident: {resident_without} KiB without sensors, {resident_before} KiB before, {} KiB after (with all observations kept)",
+        resident_kib()
+    );
     assert_eq!((seen.starts, seen.exits, sink.lost()), (processes, processes, 0));
     assert_eq!((seen.closes_of_clients, seen.closes_of_servers), (sockets / 2, sockets / 2));
-    if trace {
+    if trace || mode == ModeChoice::Ebpf {
         assert_eq!((seen.starts_without_executable, seen.closes_without_owner), (0, 0));
     }
     set.stop_and_join(STOP_TIMEOUT);
@@ -160,14 +168,20 @@ fn sink_lost(set: &SensorSet) -> u64 {
 
 #[test]
 #[ignore = "ten seconds of load"]
+fn with_ebpf() {
+    full_rate(ModeChoice::Ebpf, false);
+}
+
+#[test]
+#[ignore = "ten seconds of load"]
 fn with_trace_events() {
-    full_rate(true);
+    full_rate(ModeChoice::Netlink, true);
 }
 
 #[test]
 #[ignore = "ten seconds of load"]
 fn without_trace_events() {
-    full_rate(false);
+    full_rate(ModeChoice::Netlink, false);
 }
 
 #[test]

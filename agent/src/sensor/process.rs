@@ -9,8 +9,12 @@ use crate::enrich::process_details::ProcessDetails;
 use crate::enrich::process_table::{EndedProcess, Lineage};
 use crate::enrich::user_names::UserNames;
 use crate::sensor::config::{ModeChoice, ProcessSensorConfig};
-use crate::sensor::{ObservationSink, SensorEnvironment, SensorError, StartedSensor};
+use crate::sensor::{ObservationSink, SensorEnvironment, SensorError, StartedSensor, join_reasons};
 
+#[cfg(target_os = "linux")]
+mod ebpf;
+#[cfg(target_os = "linux")]
+mod ebpf_record;
 #[cfg(target_os = "linux")]
 mod netlink;
 mod polling;
@@ -20,6 +24,8 @@ mod proc_event;
 mod program_trace;
 #[cfg(all(test, target_os = "linux"))]
 mod tests;
+#[cfg(target_os = "linux")]
+mod tracker;
 
 const NAME: &str = "process";
 /// Most processes reported of those that run already when the agent starts.
@@ -30,35 +36,55 @@ pub(super) fn start<S: ObservationSink>(
     config: &ProcessSensorConfig,
     environment: &SensorEnvironment<S>,
 ) -> Result<Option<StartedSensor>, SensorError> {
-    let reason = match config.mode {
-        ModeChoice::Off => return Ok(None),
-        ModeChoice::Polling => "asked for by sensor.process.mode".to_owned(),
-        ModeChoice::Auto | ModeChoice::Netlink => match start_netlink(environment)? {
+    let mut reasons = String::new();
+    for way in [ModeChoice::Ebpf, ModeChoice::Netlink] {
+        if config.mode != way && config.mode != ModeChoice::Auto {
+            continue;
+        }
+        let started = match way {
+            ModeChoice::Ebpf => start_ebpf(environment),
+            _ => start_netlink(environment, &reasons),
+        };
+        match started? {
             Ok(started) => return Ok(Some(started)),
-            Err(reason) if config.mode == ModeChoice::Netlink => {
-                return Err(SensorError::ModeUnavailable { sensor: NAME, reason });
-            }
-            Err(reason) => reason,
-        },
-    };
-    polling::start(config, environment, &reason).map(Some)
+            Err(reason) if config.mode == way => return Err(SensorError::ModeUnavailable { sensor: NAME, reason }),
+            Err(reason) => reasons = join_reasons(&reasons, &reason),
+        }
+    }
+    match config.mode {
+        ModeChoice::Off => Ok(None),
+        ModeChoice::Polling => polling::start(config, environment, "asked for by sensor.process.mode").map(Some),
+        _ => polling::start(config, environment, &reasons).map(Some),
+    }
 }
 
 /// The inner error says why this host does not permit it.
+type Started = Result<Result<StartedSensor, String>, SensorError>;
+
 #[cfg(target_os = "linux")]
-fn start_netlink<S: ObservationSink>(
-    environment: &SensorEnvironment<S>,
-) -> Result<Result<StartedSensor, String>, SensorError> {
+fn start_ebpf<S: ObservationSink>(environment: &SensorEnvironment<S>) -> Started {
+    let source = environment.ebpf.lock().take_process();
+    match source {
+        Ok(source) => ebpf::start(source, environment),
+        Err(reason) => Ok(Err(reason)),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn start_netlink<S: ObservationSink>(environment: &SensorEnvironment<S>, better: &str) -> Started {
     match netlink::Subscription::open(environment.boot_clock) {
-        Ok(subscription) => netlink::start(subscription, environment).map(Ok),
+        Ok(subscription) => netlink::start(subscription, better, environment).map(Ok),
         Err(error) => Ok(Err(error.to_string())),
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn start_netlink<S: ObservationSink>(
-    _environment: &SensorEnvironment<S>,
-) -> Result<Result<StartedSensor, String>, SensorError> {
+fn start_ebpf<S: ObservationSink>(_environment: &SensorEnvironment<S>) -> Started {
+    Ok(Err("eBPF exists only on Linux".to_owned()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn start_netlink<S: ObservationSink>(_environment: &SensorEnvironment<S>, _better: &str) -> Started {
     Ok(Err("the netlink process connector exists only on Linux".to_owned()))
 }
 

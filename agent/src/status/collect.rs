@@ -168,6 +168,7 @@ fn load(counter: &AtomicU64) -> u64 {
 fn mode_name(origin: Origin) -> &'static str {
     match origin {
         Origin::Agent => "off",
+        Origin::AgentEbpf => "ebpf",
         Origin::AgentNetlink => "netlink",
         Origin::AgentPolling => "polling",
         Origin::Replay => "replay",

@@ -50,6 +50,7 @@ named!(Origin {
     AgentNetlink = 1 "agent_netlink",
     AgentPolling = 2 "agent_polling",
     Replay = 3 "replay",
+    AgentEbpf = 4 "agent_ebpf",
 });
 
 named!(StreamKind {

@@ -169,7 +169,7 @@ mod tests {
 
     fn destroyed(local: &str, remote: &str) -> DiagSocket {
         let (local, remote) = (local.parse().unwrap(), remote.parse().unwrap());
-        DiagSocket { state: CLOSE, local, remote, cookie: 1, user_id: 0, inode: 0, info: None }
+        DiagSocket { state: CLOSE, local, remote, cookie: 1, network: 0, user_id: 0, inode: 0, info: None }
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub(super) struct Listeners {
 #[derive(Debug)]
 struct Listener {
     local: SocketAddr,
+    network: u32,
     owner: OwnerSearch,
     seen_in_look: u64,
 }
@@ -33,7 +34,8 @@ impl Listeners {
         let by_port = &mut self.by_port;
         let listener = self.by_cookie.entry(socket.cookie).or_insert_with(|| {
             by_port.entry(socket.local.port()).or_default().push(socket.cookie);
-            Listener { local: socket.local, owner: OwnerSearch::default(), seen_in_look: look }
+            let DiagSocket { local, network, .. } = *socket;
+            Listener { local, network, owner: OwnerSearch::default(), seen_in_look: look }
         });
         listener.seen_in_look = look;
         listener.owner.learn_inode(socket.inode)
@@ -60,13 +62,13 @@ impl Listeners {
     }
 
     /// Whether connections to an address are accepted here.
-    pub(super) fn accept(&self, local: SocketAddr) -> bool {
-        self.find(local).is_some()
+    pub(super) fn accept(&self, local: SocketAddr, network: u32) -> bool {
+        self.find(local, network).is_some()
     }
 
     /// Who accepts connections to an address, as far as known.
-    pub(super) fn owner(&self, local: SocketAddr) -> Option<&Owner> {
-        self.find(local)?.owner.owner()
+    pub(super) fn owner(&self, local: SocketAddr, network: u32) -> Option<&Owner> {
+        self.find(local, network)?.owner.owner()
     }
 
     /// The search for the owner of a socket.
@@ -74,11 +76,11 @@ impl Listeners {
         self.by_cookie.get_mut(&cookie).map(|listener| &mut listener.owner)
     }
 
-    fn find(&self, local: SocketAddr) -> Option<&Listener> {
+    fn find(&self, local: SocketAddr, network: u32) -> Option<&Listener> {
         let listeners = self.by_port.get(&local.port())?.iter().filter_map(|cookie| self.by_cookie.get(cookie));
         let mut accepting = listeners.filter(|listener| {
             let address = listener.local.ip();
-            address.is_unspecified() || address == local.ip()
+            listener.network == network && (address.is_unspecified() || address == local.ip())
         });
         let first = accepting.next()?;
         // Of several on one port (`SO_REUSEPORT`), one whose owner is known.

@@ -47,7 +47,7 @@ impl TcpState {
     pub(super) const SYN_SENT: Self = Self(2);
     pub(super) const SYN_RECV: Self = Self(3);
     const TIME_WAIT: Self = Self(6);
-    const CLOSE: Self = Self(7);
+    pub(super) const CLOSE: Self = Self(7);
     pub(super) const LISTEN: Self = Self(10);
     const NEW_SYN_RECV: Self = Self(12);
 
@@ -74,6 +74,8 @@ pub(super) struct DiagSocket {
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
     pub(super) cookie: u64,
+    /// Network namespace it is in; 0: the agent's own, the only one that can be asked about.
+    pub(super) network: u32,
     pub(super) user_id: u32,
     /// 0: the socket belongs to no file (not accepted yet, or closed).
     pub(super) inode: u32,
@@ -100,6 +102,8 @@ pub(super) struct TcpInfo {
     /// Payload bytes sent, retransmissions included.
     pub(super) bytes_sent: Option<u64>,
     pub(super) bytes_retransmitted: Option<u64>,
+    /// Whether the other end has closed; `struct tcp_info` does not say.
+    pub(super) fin_received: Option<bool>,
 }
 
 impl TcpInfo {
@@ -117,6 +121,7 @@ impl TcpInfo {
             data_segments_sent: u32_at(bytes, 156),
             bytes_sent: u64_at(bytes, 200),
             bytes_retransmitted: u64_at(bytes, 208),
+            fin_received: None,
         }
     }
 }
@@ -139,6 +144,7 @@ pub(super) fn parse(payload: &[u8]) -> Option<DiagSocket> {
         local: SocketAddr::new(address(8)?, port(4)?),
         remote: SocketAddr::new(address(24)?, port(6)?),
         cookie: u64_at(payload, 44)?,
+        network: 0,
         user_id: u32_at(payload, 64)?,
         inode: u32_at(payload, 68)?,
         info: None,

@@ -1,8 +1,8 @@
 //! What the counters of a destroyed socket say about its connection.
 //!
-//! The kernel counts SYN and FIN as a byte each. Whether a FIN was received is not said; an orderly close (the own FIN
-//! was acknowledged) nearly always has one, so then one byte is taken off. A connection whose other end took longer to
-//! close than this one could wait for is thus reported with one byte received too few.
+//! The kernel counts SYN and FIN as a byte each. Whether a FIN was received is said by eBPF programs only. Elsewhere an
+//! orderly close (the own FIN was acknowledged) nearly always has one, so then one byte is taken off: a connection whose
+//! other end took longer to close than this one could wait for is thus reported with one byte received too few.
 
 use picket_common::event::{ConnectionOutcome, Direction};
 
@@ -76,7 +76,10 @@ pub(super) fn summarize(info: Option<&TcpInfo>, direction: Direction, is_reset: 
     };
     summary.bytes_received = match (info.bytes_received, info.data_segments_received) {
         (Some(_), Some(0)) => Some(0),
-        (Some(bytes), _) => Some(bytes.saturating_sub(u64::from(fin_acknowledged == Some(true)))),
+        (Some(bytes), _) => {
+            let has_fin = info.fin_received.unwrap_or(fin_acknowledged == Some(true));
+            Some(bytes.saturating_sub(u64::from(has_fin)))
+        }
         (None, _) => None,
     };
     summary.segments_sent = info.segments_sent;
@@ -122,6 +125,7 @@ mod tests {
             data_segments_sent: Some(1),
             bytes_sent: Some(1000),
             bytes_retransmitted: Some(0),
+            fin_received: None,
         }
     }
 
@@ -142,6 +146,7 @@ mod tests {
             data_segments_sent: Some(0),
             bytes_sent: Some(0),
             bytes_retransmitted: Some(0),
+            fin_received: None,
         }
     }
 
@@ -158,6 +163,14 @@ mod tests {
         assert_eq!(bytes(&summary), (Some(77), Some(1000)));
         assert_eq!(direction(&client()), Some(Direction::Outbound));
         assert_eq!(direction(&server()), None);
+    }
+
+    #[test]
+    fn a_fin_that_is_told_of_decides() {
+        let half_closed = TcpInfo { fin_received: Some(false), ..client() };
+        assert_eq!(bytes(&summarize(Some(&half_closed), Direction::Outbound, false)), (Some(1000), Some(78)));
+        let closed = TcpInfo { fin_received: Some(true), bytes_acknowledged: Some(1001), ..client() };
+        assert_eq!(bytes(&summarize(Some(&closed), Direction::Outbound, false)), (Some(1000), Some(77)));
     }
 
     #[test]

@@ -51,6 +51,7 @@ pub(super) struct OwnConnections {
 struct Entry {
     local: SocketAddr,
     remote: SocketAddr,
+    network: u32,
     direction: Direction,
     owner: OwnerSearch,
     user_id: u32,
@@ -104,6 +105,11 @@ impl ConnectionTable {
         self.evictions
     }
 
+    /// Whether a connection is known.
+    pub(super) fn contains(&self, cookie: u64) -> bool {
+        self.entries.contains_key(&cookie)
+    }
+
     /// Begins a look at all sockets.
     pub(super) fn begin_look(&mut self) {
         self.look += 1;
@@ -125,6 +131,7 @@ impl ConnectionTable {
         let entry = self.entries.entry(socket.cookie).or_insert_with(|| Entry {
             local: socket.local,
             remote: socket.remote,
+            network: socket.network,
             direction: Direction::Unknown,
             owner: OwnerSearch::default(),
             user_id: socket.user_id,
@@ -139,7 +146,8 @@ impl ConnectionTable {
             entry.hear(witness);
         }
         // Whose connection a listener accepts is known well enough to save the search.
-        let is_accepted = entry.direction == Direction::Inbound && self.listeners.owner(socket.local).is_some();
+        let is_accepted =
+            entry.direction == Direction::Inbound && self.listeners.owner(socket.local, socket.network).is_some();
         let is_searchable = self.own.visible_user.is_none_or(|user| user == socket.user_id) && !is_accepted;
         entry.seen_in_look = look;
         entry.user_id = socket.user_id;
@@ -270,6 +278,7 @@ impl ConnectionTable {
         Entry {
             local: socket.local,
             remote: socket.remote,
+            network: socket.network,
             direction: socket.info.as_ref().and_then(summary::direction).unwrap_or(Direction::Unknown),
             owner: OwnerSearch::default(),
             user_id: UNKNOWN_USER,
@@ -284,12 +293,12 @@ impl ConnectionTable {
 
     fn connection(&self, cookie: u64, entry: &Entry) -> Connection {
         let direction = match entry.direction {
-            Direction::Unknown if self.listeners.accept(entry.local) => Direction::Inbound,
+            Direction::Unknown if self.listeners.accept(entry.local, entry.network) => Direction::Inbound,
             Direction::Unknown => Direction::Outbound,
             known => known,
         };
         // Who listens is who accepts, as long as nothing better is known.
-        let accepting = || self.listeners.owner(entry.local).filter(|_| direction == Direction::Inbound);
+        let accepting = || self.listeners.owner(entry.local, entry.network).filter(|_| direction == Direction::Inbound);
         let owner = entry.owner.owner().or_else(accepting);
         Connection {
             cookie,

@@ -9,7 +9,7 @@ use rustix::net::sockopt::socket_cookie;
 
 use crate::sensor::config::{ModeChoice, SensorConfig};
 use crate::sensor::test_sink::TestSink;
-use crate::sensor::{Observation, SensorSet};
+use crate::sensor::{Observation, SensorError, SensorSet};
 
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -21,12 +21,41 @@ fn config(mode: ModeChoice) -> SensorConfig {
     config
 }
 
-/// The sensor on notifications, where that is permitted, with or without trace events. It sees this process, which
-/// opens the connections.
-fn netlink(sink: &TestSink, trace: bool) -> Option<SensorSet> {
-    let set = sink.start_seeing_itself(&SensorConfig { trace, ..config(ModeChoice::Auto) });
+/// A way in which the kernel itself tells of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Ebpf,
+    NetlinkWithTrace,
+    Netlink,
+}
+
+impl Way {
+    const ALL: [Self; 3] = [Self::Ebpf, Self::NetlinkWithTrace, Self::Netlink];
+
+    /// Beginnings are told, and so the owners of what is short.
+    fn tells_beginnings(self) -> bool {
+        self != Self::Netlink
+    }
+}
+
+/// The sensor in a way, where that is permitted. It sees this process, which opens the connections.
+fn started(sink: &TestSink, way: Way) -> Option<SensorSet> {
+    // What is not permitted falls back when the way is not asked for by name.
+    let (mode, origin) = match way {
+        Way::Ebpf => (ModeChoice::Auto, Origin::AgentEbpf),
+        _ => (ModeChoice::Netlink, Origin::AgentNetlink),
+    };
+    let config = SensorConfig { trace: way == Way::NetlinkWithTrace, ..config(mode) };
+    let set = match crate::sensor::start_seeing(&config, sink.context(), None) {
+        Ok(set) => set,
+        Err(SensorError::ModeUnavailable { reason, .. }) => {
+            eprintln!("skipped: {reason}");
+            return None;
+        }
+        Err(error) => panic!("{error}"),
+    };
     let mode = &set.modes[0];
-    if mode.origin == Origin::AgentNetlink && (mode.reason.is_empty() || !trace) {
+    if mode.origin == origin && (mode.reason.is_empty() || way == Way::Netlink) {
         return Some(set);
     }
     eprintln!("skipped: {}", mode.reason);
@@ -34,12 +63,12 @@ fn netlink(sink: &TestSink, trace: bool) -> Option<SensorSet> {
     None
 }
 
-/// Runs a test with trace events and without.
-fn with_each_netlink(test: impl Fn(&TestSink, bool)) {
-    for trace in [true, false] {
+/// Runs a test in each way that is permitted, and says whether beginnings are told.
+fn with_each_way(test: impl Fn(&TestSink, bool)) {
+    for way in Way::ALL {
         let sink = TestSink::default();
-        let Some(set) = netlink(&sink, trace) else { continue };
-        test(&sink, trace);
+        let Some(set) = started(&sink, way) else { continue };
+        test(&sink, way.tells_beginnings());
         assert_eq!(sink.lost(), 0);
         assert_eq!(set.stop_and_join(STOP_TIMEOUT), Vec::<&str>::new());
     }
@@ -104,7 +133,7 @@ fn nowhere() -> SocketAddr {
 
 #[test]
 fn both_ends_of_a_connection_are_reported_with_owner_and_bytes() {
-    with_each_netlink(|sink, _| {
+    with_each_way(|sink, _| {
         for address in [(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()] {
             check_both_ends(sink, address);
         }
@@ -141,7 +170,7 @@ fn check_both_ends(sink: &TestSink, address: SocketAddr) {
 #[test]
 fn each_short_connection_ends_exactly_once() {
     const COUNT: usize = 200;
-    with_each_netlink(|sink, trace| {
+    with_each_way(|sink, trace| {
         let listener = known_listener(sink);
         let address = listener.local_addr().unwrap();
         let mut expected = Vec::new();
@@ -176,7 +205,7 @@ fn each_short_connection_ends_exactly_once() {
 
 #[test]
 fn a_refused_attempt_failed() {
-    with_each_netlink(|sink, trace| {
+    with_each_way(|sink, trace| {
         let remote = nowhere();
         assert!(TcpStream::connect_timeout(&remote, STOP_TIMEOUT).is_err());
         let close = wait_for_close_to(sink, |to| to == remote);
@@ -189,7 +218,7 @@ fn a_refused_attempt_failed() {
 
 #[test]
 fn an_attempt_refused_while_the_caller_waits_is_known_in_full_only_by_its_beginning() {
-    with_each_netlink(|sink, trace| {
+    with_each_way(|sink, trace| {
         // An address of its own, since without the beginning nothing else tells it from others.
         let address = if trace { Ipv4Addr::new(127, 77, 0, 1) } else { Ipv4Addr::new(127, 77, 0, 2) };
         assert!(TcpStream::connect((address, 1)).is_err());
@@ -202,7 +231,7 @@ fn an_attempt_refused_while_the_caller_waits_is_known_in_full_only_by_its_beginn
 
 #[test]
 fn a_connection_that_is_cut_off_was_one() {
-    with_each_netlink(|sink, trace| {
+    with_each_way(|sink, trace| {
         let (client, server, _listener) = pair((Ipv4Addr::LOCALHOST, 0).into());
         let cookies = [cookie(&client), cookie(&server)];
         rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
@@ -218,6 +247,56 @@ fn a_connection_that_is_cut_off_was_one() {
     });
 }
 
+/// The sensor on eBPF programs, where that is permitted.
+fn with_ebpf(test: impl FnOnce(&TestSink)) {
+    let sink = TestSink::default();
+    let Some(set) = started(&sink, Way::Ebpf) else { return };
+    test(&sink);
+    assert_eq!(sink.lost(), 0);
+    assert_eq!(set.stop_and_join(STOP_TIMEOUT), Vec::<&str>::new());
+}
+
+#[test]
+fn ebpf_tells_connections_of_one_socket_apart() {
+    use rustix::net::{AddressFamily, SocketType};
+
+    with_ebpf(|sink| {
+        let (refusing, listener) = (nowhere(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        let plain = cookie(&socket);
+        rustix::net::connect(&socket, &refusing).unwrap_err();
+        let failed = wait_for_close(sink, plain);
+        assert_eq!((failed.outcome, failed.connection.remote), (ConnectionOutcome::Failed, refusing));
+        let address = listener.local_addr().unwrap();
+        rustix::net::connect(&socket, &address).unwrap();
+        drop(listener.accept().unwrap());
+        drop(socket);
+        let close = wait_for_close_to(sink, |to| to == address);
+        assert_eq!(close.outcome, ConnectionOutcome::Closed);
+        let id = close.connection.cookie;
+        assert!(id != plain);
+        let observations = sink.observations();
+        for (id, open) in [(plain, 0), (id, 1)] {
+            assert_eq!((opens(&observations, id).len(), closes(&observations, id).len()), (open, 1));
+        }
+    });
+}
+
+#[test]
+fn ebpf_names_the_process_also_when_it_is_gone() {
+    with_ebpf(|sink| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let script = format!("echo hello >/dev/tcp/127.0.0.1/{port}");
+        let mut shell = std::process::Command::new("/bin/bash").args(["-c", &script]).spawn().unwrap();
+        shell.wait().unwrap();
+        let close = wait_for_close_to(sink, |to| to.port() == port);
+        assert_eq!((close.bytes_sent, close.connection.direction), (Some(6), Direction::Outbound));
+        assert_eq!(close.connection.process.unwrap().pid, shell.id());
+        assert_eq!(close.connection.user_id, Some(rustix::process::geteuid().as_raw()));
+    });
+}
+
 fn wait_for_close_to(sink: &TestSink, is_remote: impl Fn(SocketAddr) -> bool) -> ConnectionClose {
     sink.wait_for("failed attempt", |observations| {
         observations.iter().find_map(|observation| match &observation.body {
@@ -230,7 +309,7 @@ fn wait_for_close_to(sink: &TestSink, is_remote: impl Fn(SocketAddr) -> bool) ->
 #[test]
 fn connections_that_exist_already_are_opened() {
     let (client, server, _listener) = pair((Ipv4Addr::LOCALHOST, 0).into());
-    with_each_netlink(|sink, _| {
+    with_each_way(|sink, _| {
         for end in [&client, &server] {
             assert_eq!(wait_for_open(sink, cookie(end)).process.unwrap().pid, std::process::id());
         }

@@ -2,29 +2,26 @@
 //!
 //! One thread reads the kernel's messages one by one and looks at `/proc` as soon as a program starts, so that
 //! processes that live for a millisecond are still described. What the kernel had to drop is known exactly from the
-//! gaps in its numbering and from its own count; after a loss the table is compared with `/proc`, quietly: what was lost is counted, not made
-//! up for.
+//! gaps in its numbering and from its own count.
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use picket_common::event::{Origin, ProcessId, Timestamp};
 
-use crate::enrich::SharedProcessTable;
 use crate::enrich::boot_clock::{self, BootClock};
-use crate::enrich::process_details::ProcessDetails;
-use crate::enrich::process_table::{EndedProcess, Execution, FoundProcess, Lineage, TaskExit};
+use crate::enrich::process_table::TaskExit;
 use crate::enrich::procfs::ProcReader;
-use crate::enrich::user_names::UserNames;
 use crate::sensor::event_clock::EventClock;
 use crate::sensor::netlink::{DATAGRAM_BYTES_MAX, NetlinkSocket, Received, message, messages};
 use crate::sensor::process::proc_event::{self, ProcEvent, ProcMessage, SequenceGaps};
 use crate::sensor::process::program_trace::ProgramTrace;
-use crate::sensor::process::{NAME, SEEDED_PROCESSES_MAX, exit_event, mode, start_event};
-use crate::sensor::reporter::Reporter;
-use crate::sensor::{ObservationSink, STOP_CHECK_INTERVAL, SensorEnvironment, SensorError, StartedSensor};
+use crate::sensor::process::tracker::{ProcessTracker, raise_priority};
+use crate::sensor::process::{NAME, mode};
+use crate::sensor::{
+    ObservationSink, STOP_CHECK_INTERVAL, SensorEnvironment, SensorError, StartedSensor, join_reasons,
+};
 
 /// Receive buffer: at some 900 bytes of kernel memory per message, room for two seconds of 4,000 messages each.
 const RECEIVE_BUFFER_BYTES: usize = 8 * 1024 * 1024;
@@ -32,12 +29,6 @@ const RECEIVE_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 const CONFIRMATION_TIMEOUT: Duration = Duration::from_secs(1);
 /// Most messages kept that come before the confirmation.
 const EARLY_MESSAGES_MAX: usize = 4096;
-/// How often the table is looked after.
-const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
-/// Niceness of the sensor's thread, where that is permitted.
-const THREAD_NICENESS: i32 = -19;
-/// How long after a loss the table is compared with `/proc`: not while the burst that caused it lasts.
-const COMPARISON_DELAY: Duration = Duration::from_secs(1);
 
 /// Why there is no process connector.
 #[derive(Debug, thiserror::Error)]
@@ -107,17 +98,21 @@ impl Subscription {
     }
 }
 
-/// Starts the sensor on a subscription.
+/// Starts the sensor on a subscription; `better` says why it is not a better one, if it is known.
 pub(super) fn start<S: ObservationSink>(
     subscription: Subscription,
+    better: &str,
     environment: &SensorEnvironment<S>,
 ) -> Result<StartedSensor, SensorError> {
     let (programs, reason) = start_trace(environment.trace);
+    let reason = join_reasons(better, &reason);
     let SensorEnvironment { stop, processes, own_pid, .. } = environment.clone();
     environment.spawn(mode(Origin::AgentNetlink, &reason), NAME, move |reporter| {
         raise_priority();
-        let mut sensor = ProcessSensor::new(reporter, subscription.reader, programs, processes, own_pid);
-        sensor.seed()?;
+        let tracker = ProcessTracker::new(reporter, subscription.reader, processes, own_pid);
+        let mut sensor =
+            ProcessSensor { tracker, programs, gaps: SequenceGaps::default(), missing_messages: 0, lost_reported: 0 };
+        sensor.tracker.seed()?;
         for (time, message) in subscription.early {
             sensor.observe(&message, time);
         }
@@ -134,7 +129,7 @@ pub(super) fn start<S: ObservationSink>(
                     }
                 }
                 // Nothing is on its way: everything until now has been seen.
-                Received::Nothing | Received::Overrun => sensor.seen_until = boot_clock::now(),
+                Received::Nothing | Received::Overrun => sensor.tracker.seen_until = boot_clock::now(),
             }
             sensor.maintain(&subscription.socket);
         }
@@ -159,112 +154,30 @@ fn start_trace(permitted: bool) -> (Option<ProgramTrace>, String) {
     (None, format!("{reason}; some processes of a millisecond have no executable"))
 }
 
-/// A process of a millisecond can only be described by a thread that runs at once when it starts.
-fn raise_priority() {
-    // On Linux this is the priority of the calling thread.
-    if let Err(error) = rustix::process::setpriority_process(None, THREAD_NICENESS) {
-        tracing::debug!(%error, "the process sensor runs at normal priority");
-    }
-}
-
 struct ProcessSensor<S> {
-    reporter: Reporter<S>,
-    reader: ProcReader,
-    processes: SharedProcessTable,
-    user_names: UserNames,
+    tracker: ProcessTracker<S>,
     /// For programs that are over before they can be looked at.
     programs: Option<ProgramTrace>,
     gaps: SequenceGaps,
     /// Messages known to be lost by the gaps.
     missing_messages: u64,
     lost_reported: u64,
-    own_pid: Option<u32>,
-    evictions_reported: u64,
-    next_maintenance: Instant,
-    comparison_due: Option<Instant>,
-    /// The kernel's messages have been read up to this time.
-    seen_until: Timestamp,
-    /// Processes that a comparison did not find in `/proc` at a time: forgotten as soon as their end cannot be on its
-    /// way any more.
-    missing: (Timestamp, Vec<ProcessId>),
 }
 
 impl<S: ObservationSink> ProcessSensor<S> {
-    fn new(
-        reporter: Reporter<S>,
-        reader: ProcReader,
-        programs: Option<ProgramTrace>,
-        processes: SharedProcessTable,
-        own_pid: Option<u32>,
-    ) -> Self {
-        Self {
-            reporter,
-            reader,
-            processes,
-            user_names: UserNames::default(),
-            programs,
-            gaps: SequenceGaps::default(),
-            missing_messages: 0,
-            lost_reported: 0,
-            own_pid,
-            evictions_reported: 0,
-            next_maintenance: Instant::now() + MAINTENANCE_INTERVAL,
-            comparison_due: None,
-            seen_until: Timestamp(0),
-            missing: (Timestamp(0), Vec::new()),
-        }
-    }
-
-    /// Reports the processes that run already, parents first.
-    fn seed(&mut self) -> io::Result<()> {
-        let mut found: Vec<(Timestamp, u32, ProcessDetails)> = Vec::new();
-        for pid in self.reader.pids()? {
-            let time = boot_clock::now();
-            found.extend(self.reader.details(pid).map(|details| (time, pid, details)));
-        }
-        found.sort_by_key(|(_, pid, details)| (details.start_time, *pid));
-        let mut reports_left = SEEDED_PROCESSES_MAX;
-        for (time, pid, details) in found {
-            let report = reports_left > 0 && !details.is_kernel_thread && Some(pid) != self.own_pid;
-            let lineage = self.take_in(pid, time, &details, report);
-            if report {
-                reports_left -= 1;
-                self.reporter.send(time, start_event(details, lineage, &mut self.user_names, true));
-            }
-        }
-        if reports_left == 0 {
-            tracing::warn!(limit = SEEDED_PROCESSES_MAX, "more processes run than are reported at the start");
-        }
-        Ok(())
-    }
-
-    fn take_in(&self, pid: u32, time: Timestamp, details: &ProcessDetails, reported: bool) -> Lineage {
-        self.processes.lock().find(FoundProcess {
-            id: ProcessId { pid, start_time: details.start_time.unwrap_or(time) },
-            parent_pid: details.parent_pid,
-            executable: Arc::from(&details.executable[..]),
-            user_id: details.user_id,
-            group_id: details.group_id,
-            session_id: details.session_id,
-            thread_count: details.thread_count.unwrap_or(1),
-            found: time,
-            reported,
-        })
-    }
-
     fn observe(&mut self, message: &ProcMessage, time: Timestamp) {
         self.missing_messages += self.gaps.observe(message);
         self.report_lost(self.missing_messages);
-        self.seen_until = time;
+        self.tracker.seen_until = time;
         match message.event {
             ProcEvent::Fork { parent_pid, child_task, child_pid } => {
-                let mut processes = self.processes.lock();
                 // What was found running after this fork is known better already.
-                if processes.found(child_pid).is_some_and(|found| time <= found) {
+                if self.tracker.is_known_since(child_pid, time) {
                     return;
                 }
+                let mut processes = self.tracker.processes.lock();
                 if child_task == child_pid {
-                    let start_time = self.reader.clock().on_grid(time);
+                    let start_time = self.tracker.reader.clock().on_grid(time);
                     processes.fork(parent_pid, ProcessId { pid: child_pid, start_time }, time);
                 } else {
                     processes.thread_started(child_task, child_pid);
@@ -272,9 +185,9 @@ impl<S: ObservationSink> ProcessSensor<S> {
             }
             ProcEvent::Exec { pid } => self.program_started(pid, time),
             ProcEvent::Exit { task, pid, status } => {
-                let exit = self.processes.lock().task_exited(pid, task == pid, status);
+                let exit = self.tracker.processes.lock().task_exited(pid, task == pid, status);
                 if let TaskExit::Ended(ended) = exit {
-                    self.process_ended(&ended, time);
+                    self.tracker.process_ended(&ended, time);
                 }
             }
             ProcEvent::Acknowledgement { .. } | ProcEvent::Other => {}
@@ -284,109 +197,29 @@ impl<S: ObservationSink> ProcessSensor<S> {
     /// Reports what was lost beyond what was reported already, when so many messages were lost in total.
     fn report_lost(&mut self, total: u64) {
         if total > self.lost_reported {
-            self.reporter.lost(total - self.lost_reported);
+            self.tracker.lost(total - self.lost_reported);
             self.lost_reported = total;
-            self.comparison_due = Some(Instant::now() + COMPARISON_DELAY);
         }
     }
 
     fn program_started(&mut self, pid: u32, time: Timestamp) {
-        if Some(pid) == self.own_pid || self.processes.lock().found(pid).is_some_and(|found| time <= found) {
+        if self.tracker.ignores_start(pid, time) {
             return;
         }
-        let mut details = self.reader.details(pid).unwrap_or_default();
+        let mut details = self.tracker.reader.details(pid).unwrap_or_default();
         if details.executable.is_empty()
             && let Some(programs) = &mut self.programs
         {
             details.executable = programs.executable(pid);
         }
-        let lineage = self.processes.lock().execute(Execution {
-            pid,
-            time,
-            start_time: details.start_time,
-            parent_pid: details.parent_pid,
-            executable: Arc::from(&details.executable[..]),
-            user_id: details.user_id,
-            group_id: details.group_id,
-            session_id: details.session_id,
-        });
-        self.reporter.send(time, start_event(details, lineage, &mut self.user_names, false));
-    }
-
-    fn process_ended(&self, ended: &EndedProcess, time: Timestamp) {
-        if ended.start_reported {
-            let (exit_code, signal) = wait_status(ended.status);
-            self.reporter.send(time, exit_event(ended, time, exit_code, signal));
-        }
+        self.tracker.program_started(pid, time, details);
     }
 
     fn maintain(&mut self, socket: &NetlinkSocket) {
-        let now = Instant::now();
-        if now < self.next_maintenance {
-            return;
+        if self.tracker.is_maintenance_due() {
+            // A gap is seen when the next message of the same processor comes, and not before the first.
+            self.report_lost(socket.drops().unwrap_or(0));
+            self.tracker.maintain();
         }
-        self.next_maintenance = now + MAINTENANCE_INTERVAL;
-        // A gap is seen when the next message of the same processor comes, and not before the first.
-        self.report_lost(socket.drops().unwrap_or(0));
-        let evictions = self.processes.lock().evictions();
-        // The end of a process that was forgotten cannot be reported.
-        self.reporter.lost(evictions - self.evictions_reported);
-        self.evictions_reported = evictions;
-        self.end_leaderless();
-        self.forget_missing();
-        if self.comparison_due.is_some_and(|due| now >= due) {
-            self.comparison_due = None;
-            self.compare_with_proc();
-        }
-    }
-
-    /// Ends processes whose leader has ended and of which nothing is left, although threads seemed to be.
-    fn end_leaderless(&self) {
-        let leaderless = self.processes.lock().leaderless();
-        for pid in leaderless {
-            if self.reader.folder(pid).is_none()
-                && let Some(ended) = self.processes.lock().remove(pid)
-            {
-                self.process_ended(&ended, boot_clock::now());
-            }
-        }
-    }
-
-    fn forget_missing(&mut self) {
-        if self.seen_until <= self.missing.0 {
-            return;
-        }
-        let mut processes = self.processes.lock();
-        for id in self.missing.1.drain(..) {
-            if processes.id(id.pid) == Some(id) {
-                processes.remove(id.pid);
-            }
-        }
-    }
-
-    fn compare_with_proc(&mut self) {
-        let known = self.processes.lock().ids();
-        let missing = known.into_iter().filter(|id| self.reader.folder(id.pid).is_none()).collect();
-        self.missing = (boot_clock::now(), missing);
-        let Ok(pids) = self.reader.pids() else { return };
-        for pid in pids {
-            if self.processes.lock().contains(pid) {
-                continue;
-            }
-            let time = boot_clock::now();
-            if let Some(details) = self.reader.details(pid) {
-                self.take_in(pid, time, &details, false);
-            }
-        }
-    }
-}
-
-/// Exit code and signal of a wait status.
-fn wait_status(status: Option<u32>) -> (Option<i32>, Option<u32>) {
-    const SIGNAL_MASK: u32 = 0x7f;
-    let Some(status) = status else { return (None, None) };
-    match status & SIGNAL_MASK {
-        0 => (i32::try_from((status >> 8) & 0xff).ok(), None),
-        signal => (None, Some(signal)),
     }
 }

@@ -22,9 +22,13 @@ fn config(mode: ModeChoice) -> SensorConfig {
     config
 }
 
-/// The sensor on the process connector, where that is permitted.
-fn netlink(sink: &TestSink) -> Option<SensorSet> {
-    match crate::sensor::start(&config(ModeChoice::Netlink), sink.context()) {
+/// The ways in which the kernel itself tells of processes.
+const TOLD: [(ModeChoice, Origin); 2] =
+    [(ModeChoice::Ebpf, Origin::AgentEbpf), (ModeChoice::Netlink, Origin::AgentNetlink)];
+
+/// The sensor in a way, where that is permitted.
+fn started(sink: &TestSink, mode: ModeChoice) -> Option<SensorSet> {
+    match crate::sensor::start(&config(mode), sink.context()) {
         Ok(set) => {
             // What is there already is taken in first; until that is done, also a new process can be found in it.
             let mut marker = sleeper();
@@ -42,6 +46,17 @@ fn netlink(sink: &TestSink) -> Option<SensorSet> {
     }
 }
 
+/// Runs a test in each way that is permitted.
+fn with_each_way(test: impl Fn(&TestSink, &SensorSet, Origin)) {
+    for (mode, origin) in TOLD {
+        let sink = TestSink::default();
+        let Some(set) = started(&sink, mode) else { continue };
+        test(&sink, &set, origin);
+        assert_eq!(sink.lost(), 0);
+        assert_eq!(set.stop_and_join(STOP_TIMEOUT), Vec::<&str>::new());
+    }
+}
+
 fn sleeper() -> Child {
     Command::new("/bin/sleep").arg("60").stdin(Stdio::null()).spawn().unwrap()
 }
@@ -53,115 +68,267 @@ fn end(mut child: Child) {
 
 #[test]
 fn each_of_many_short_processes_is_seen_once_with_its_end() {
-    const COUNT: usize = 300;
-    let sink = TestSink::default();
-    let Some(set) = netlink(&sink) else { return };
-    let mut pids = BTreeSet::new();
-    for _ in 0..COUNT {
-        let mut child = Command::new("/bin/true").spawn().unwrap();
-        assert!(pids.insert(child.id()), "the test cannot tell processes with one pid apart");
-        child.wait().unwrap();
-    }
-    for &pid in &pids {
-        sink.wait_for_exit(pid);
-    }
-    assert_eq!(sink.lost(), 0);
-    let mut starts = BTreeMap::<_, u32>::new();
-    let mut exits = BTreeMap::<_, u32>::new();
-    let mut described = 0;
-    for observation in sink.observations() {
-        match observation.body {
-            EventBody::ProcessStart(start) if pids.contains(&start.process.pid) => {
-                assert_eq!((observation.origin, start.seeded), (Origin::AgentNetlink, false));
-                assert_eq!(start.parent.unwrap().pid, std::process::id());
-                assert!(start.process.start_time <= observation.time);
-                assert!(!start.user_name.is_empty() || start.user_id != Some(0));
-                described += usize::from(!start.executable.is_empty());
-                *starts.entry(start.process).or_default() += 1;
-            }
-            EventBody::ProcessExit(exit) if pids.contains(&exit.process.pid) => {
-                assert_eq!((exit.exit_code, exit.signal), (Some(0), None));
-                assert!(exit.duration_ns.unwrap() < DEADLINE.as_nanos() as u64);
-                *exits.entry(exit.process).or_default() += 1;
-            }
-            _ => {}
+    with_each_way(|sink, set, origin| {
+        const COUNT: usize = 300;
+        let mut pids = BTreeSet::new();
+        for _ in 0..COUNT {
+            let mut child = Command::new("/bin/true").spawn().unwrap();
+            assert!(pids.insert(child.id()), "the test cannot tell processes with one pid apart");
+            child.wait().unwrap();
         }
-    }
-    assert_eq!(starts.len(), COUNT);
-    assert!(starts.values().all(|&count| count == 1));
-    assert_eq!(starts, exits, "every event of a process carries one identity");
-    // They live for a millisecond: on a busy machine some are gone before they can be looked at.
-    assert!(described > 0, "not one of {COUNT} was described");
-    eprintln!("{described} of {COUNT} processes of a millisecond were described");
-    assert_eq!(set.stop_and_join(STOP_TIMEOUT), Vec::<&str>::new());
+        for &pid in &pids {
+            sink.wait_for_exit(pid);
+        }
+        assert_eq!(sink.lost(), 0);
+        let mut starts = BTreeMap::<_, u32>::new();
+        let mut exits = BTreeMap::<_, u32>::new();
+        let mut described = 0;
+        for observation in sink.observations() {
+            match observation.body {
+                EventBody::ProcessStart(start) if pids.contains(&start.process.pid) => {
+                    assert_eq!((observation.origin, start.seeded), (origin, false));
+                    assert_eq!(start.parent.unwrap().pid, std::process::id());
+                    assert!(start.process.start_time <= observation.time);
+                    assert!(!start.user_name.is_empty() || start.user_id != Some(0));
+                    described += usize::from(!start.executable.is_empty());
+                    *starts.entry(start.process).or_default() += 1;
+                }
+                EventBody::ProcessExit(exit) if pids.contains(&exit.process.pid) => {
+                    assert_eq!((exit.exit_code, exit.signal), (Some(0), None));
+                    assert!(exit.duration_ns.unwrap() < DEADLINE.as_nanos() as u64);
+                    *exits.entry(exit.process).or_default() += 1;
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(starts.len(), COUNT);
+        assert!(starts.values().all(|&count| count == 1));
+        assert_eq!(starts, exits, "every event of a process carries one identity");
+        // They live for a millisecond: on a busy machine some are gone before they can be looked at.
+        assert!(described > 0, "not one of {COUNT} was described");
+        if origin == Origin::AgentEbpf {
+            assert_eq!(described, COUNT, "what is told by the kernel cannot be missed");
+        }
+        eprintln!("{described} of {COUNT} processes of a millisecond were described");
+    });
 }
 
 #[test]
 fn a_start_says_who_and_how_and_an_end_says_why() {
-    let sink = TestSink::default();
-    let Some(set) = netlink(&sink) else { return };
-    assert_eq!(set.modes.len(), 1);
-    assert_eq!((set.modes[0].name.as_bytes(), set.modes[0].origin), (&b"process"[..], Origin::AgentNetlink));
-    let mut child = Command::new("/bin/sh")
-        .args(["-c", "/bin/sleep 60; exit 3"])
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let (_, shell) = sink.wait_for_start(child.id());
-    let (_, sleep) = sink.wait_for("start of the shell's child", |observations| {
-        observations.iter().find_map(|observation| match &observation.body {
-            EventBody::ProcessStart(start) if start.parent == Some(shell.process) => {
-                Some((observation.time, (**start).clone()))
-            }
-            _ => None,
-        })
-    });
-    let expected = ["/bin/sh", "-c", "/bin/sleep 60; exit 3"].map(ByteString::from);
-    assert_eq!((&shell.arguments[..], shell.arguments_truncated), (&expected[..], false));
-    assert_eq!(shell.working_directory, ByteString::from("/"));
-    assert_eq!(shell.standard_streams[..2], [StreamKind::Null, StreamKind::Pipe]);
-    assert_eq!(shell.user_id, Some(rustix::process::geteuid().as_raw()));
-    assert_eq!(sleep.ancestors[0], shell.executable);
-    assert_eq!(sleep.ancestors[1].as_bytes(), std::env::current_exe().unwrap().as_os_str().as_encoded_bytes());
-    assert_eq!(sleep.session_id, shell.session_id);
-    assert_eq!(shell.executable_deleted, Some(false));
+    with_each_way(|sink, set, origin| {
+        assert_eq!(set.modes.len(), 1);
+        assert_eq!((set.modes[0].name.as_bytes(), set.modes[0].origin), (&b"process"[..], origin));
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", "/bin/sleep 60; exit 3"])
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (_, shell) = sink.wait_for_start(child.id());
+        let (_, sleep) = sink.wait_for("start of the shell's child", |observations| {
+            observations.iter().find_map(|observation| match &observation.body {
+                EventBody::ProcessStart(start) if start.parent == Some(shell.process) => {
+                    Some((observation.time, (**start).clone()))
+                }
+                _ => None,
+            })
+        });
+        let expected = ["/bin/sh", "-c", "/bin/sleep 60; exit 3"].map(ByteString::from);
+        assert_eq!((&shell.arguments[..], shell.arguments_truncated), (&expected[..], false));
+        assert_eq!(shell.working_directory, ByteString::from("/"));
+        assert_eq!(shell.standard_streams[..2], [StreamKind::Null, StreamKind::Pipe]);
+        assert_eq!(shell.user_id, Some(rustix::process::geteuid().as_raw()));
+        assert_eq!(sleep.ancestors[0], shell.executable);
+        assert_eq!(sleep.ancestors[1].as_bytes(), std::env::current_exe().unwrap().as_os_str().as_encoded_bytes());
+        assert_eq!(sleep.session_id, shell.session_id);
+        assert_eq!(shell.executable_deleted, Some(false));
 
-    rustix::process::kill_process(
-        rustix::process::Pid::from_raw(i32::try_from(sleep.process.pid).unwrap()).unwrap(),
-        rustix::process::Signal::TERM,
-    )
-    .unwrap();
-    let (_, exit) = sink.wait_for_exit(sleep.process.pid);
-    assert_eq!((exit.process, exit.exit_code, exit.signal), (sleep.process, None, Some(15)));
-    let (_, exit) = sink.wait_for_exit(child.id());
-    assert_eq!((exit.process, exit.exit_code, exit.signal), (shell.process, Some(3), None));
-    assert_eq!(exit.executable, shell.executable);
-    child.wait().unwrap();
-    assert!(set.status()[0].events_total >= 4);
-    set.stop_and_join(STOP_TIMEOUT);
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(i32::try_from(sleep.process.pid).unwrap()).unwrap(),
+            rustix::process::Signal::TERM,
+        )
+        .unwrap();
+        let (_, exit) = sink.wait_for_exit(sleep.process.pid);
+        assert_eq!((exit.process, exit.exit_code, exit.signal), (sleep.process, None, Some(15)));
+        let (_, exit) = sink.wait_for_exit(child.id());
+        assert_eq!((exit.process, exit.exit_code, exit.signal), (shell.process, Some(3), None));
+        assert_eq!(exit.executable, shell.executable);
+        child.wait().unwrap();
+        assert!(set.status()[0].events_total >= 4);
+    });
 }
 
 #[test]
 fn what_runs_already_is_seeded_and_the_agent_is_not_reported() {
-    let child = sleeper();
-    let sink = TestSink::default();
-    let Some(set) = netlink(&sink) else { return end(child) };
-    let (_, start) = sink.wait_for_start(child.id());
-    assert!(start.seeded);
-    let later = sleeper();
-    let (_, start) = sink.wait_for_start(later.id());
-    assert!(!start.seeded);
-    let pids = [child.id(), later.id()];
-    end(child);
-    end(later);
-    for pid in pids {
-        assert_eq!(sink.wait_for_exit(pid).1.signal, Some(9));
-        assert_eq!(sink.starts_of(pid).len(), 1);
+    for (mode, _) in TOLD {
+        let child = sleeper();
+        let sink = TestSink::default();
+        let Some(set) = started(&sink, mode) else {
+            end(child);
+            continue;
+        };
+        let (_, start) = sink.wait_for_start(child.id());
+        assert!(start.seeded);
+        let later = sleeper();
+        let (_, start) = sink.wait_for_start(later.id());
+        assert!(!start.seeded);
+        let pids = [child.id(), later.id()];
+        end(child);
+        end(later);
+        for pid in pids {
+            assert_eq!(sink.wait_for_exit(pid).1.signal, Some(9));
+            assert_eq!(sink.starts_of(pid).len(), 1);
+        }
+        assert_eq!(sink.starts_of(std::process::id()), []);
+        set.stop_and_join(STOP_TIMEOUT);
     }
-    assert_eq!(sink.starts_of(std::process::id()), []);
-    set.stop_and_join(STOP_TIMEOUT);
+}
+
+/// The sensor on eBPF programs, where that is permitted.
+fn with_ebpf(test: impl FnOnce(&TestSink)) {
+    let sink = TestSink::default();
+    let Some(set) = started(&sink, ModeChoice::Ebpf) else { return };
+    test(&sink);
+    assert_eq!(sink.lost(), 0);
+    assert_eq!(set.stop_and_join(STOP_TIMEOUT), Vec::<&str>::new());
+}
+
+#[test]
+fn ebpf_says_the_same_as_proc() {
+    with_ebpf(|sink| {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("a/b/c d/e");
+        std::fs::create_dir_all(&deep).unwrap();
+        let mut child = Command::new("/bin/sleep")
+            .args(["60", ""])
+            .current_dir(&deep)
+            .stdin(Stdio::piped())
+            .stdout(std::fs::File::create(folder.path().join("out")).unwrap())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (_, mut start) = sink.wait_for_start(child.id());
+        let other = TestSink::default();
+        let set = crate::sensor::start(&config(ModeChoice::Polling), other.context()).unwrap();
+        let (_, mut found) = other.wait_for_start(child.id());
+        set.stop_and_join(STOP_TIMEOUT);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(start.working_directory.as_bytes(), deep.as_os_str().as_encoded_bytes());
+        assert_eq!(start.standard_streams, [StreamKind::Pipe, StreamKind::File, StreamKind::Null]);
+        // Looks measure boot anew, which is exact to one tick.
+        let distance = start.process.start_time.0.abs_diff(found.process.start_time.0);
+        assert!(distance <= crate::enrich::boot_clock::TICK_NS.unsigned_abs(), "{distance}");
+        for one in [&mut start, &mut found] {
+            (one.seeded, one.parent, one.ancestors) = (false, None, Vec::new());
+            one.process.start_time = picket_common::event::Timestamp(0);
+        }
+        assert_eq!(start, found);
+    });
+}
+
+#[test]
+fn ebpf_gives_processes_the_ids_that_proc_gives_them() {
+    let clock = crate::enrich::boot_clock::BootClock::measure();
+    let mut reader = crate::enrich::procfs::ProcReader::open(clock).unwrap();
+    let mut sources = crate::sensor::ebpf::EbpfSources::load(true, false);
+    let mut source = match sources.take_process() {
+        Ok(source) => source,
+        Err(reason) => return eprintln!("skipped: {reason}"),
+    };
+    let child = sleeper();
+    let deadline = Instant::now() + DEADLINE;
+    let created_ns = loop {
+        let record = source.next().and_then(|bytes| super::ebpf_record::parse(&bytes));
+        match record {
+            Some(record) if record.pid == child.id() => break record.created_ns,
+            Some(_) => {}
+            None => assert!(Instant::now() < deadline),
+        }
+    };
+    let shown = reader.details(child.id()).unwrap().start_time;
+    end(child);
+    assert_eq!(Some(clock.created_at(created_ns)), shown);
+}
+
+#[test]
+fn ebpf_takes_arguments_up_to_the_limit_and_says_what_was_cut() {
+    with_ebpf(|sink| {
+        // Read at once: the process is over before /proc could be asked.
+        let arguments: Vec<String> = (0..50).map(|number| format!("{number}-{}", "x".repeat(100))).collect();
+        let mut child = Command::new("/bin/true").args(&arguments).spawn().unwrap();
+        child.wait().unwrap();
+        let (_, start) = sink.wait_for_start(child.id());
+        assert_eq!((start.arguments.len(), start.arguments_truncated), (51, false));
+        assert_eq!(start.arguments[50].as_bytes(), arguments[49].as_bytes());
+        let mut child = Command::new("/bin/true").arg("y".repeat(100_000)).spawn().unwrap();
+        child.wait().unwrap();
+        let (_, start) = sink.wait_for_start(child.id());
+        assert!(start.arguments_truncated);
+        let bytes: usize = start.arguments.iter().map(ByteString::len).sum();
+        assert!((4000..=picket_common::event::limits::ARGUMENTS_BYTES_MAX).contains(&bytes), "{bytes}");
+        assert_eq!(
+            start.executable.as_bytes(),
+            std::fs::canonicalize("/bin/true").unwrap().as_os_str().as_encoded_bytes()
+        );
+    });
+}
+
+#[test]
+fn ebpf_knows_an_executable_that_has_no_name_any_more() {
+    with_ebpf(|sink| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gone");
+        std::fs::copy("/bin/sleep", &path).unwrap();
+        let script = format!("exec 3<{0}; rm {0}; exec /proc/self/fd/3 60", path.display());
+        let child = Command::new("/bin/sh").args(["-c", &script]).spawn().unwrap();
+        let start = sink.wait_for("start of what was removed", |observations| {
+            observations.iter().find_map(|observation| match &observation.body {
+                EventBody::ProcessStart(start)
+                    if start.process.pid == child.id()
+                        && start.executable.as_bytes() == path.as_os_str().as_encoded_bytes() =>
+                {
+                    Some((**start).clone())
+                }
+                _ => None,
+            })
+        });
+        assert_eq!(start.executable_deleted, Some(true));
+        end(child);
+    });
+}
+
+#[test]
+fn ebpf_sees_each_process_of_a_burst() {
+    const COUNT: usize = 2000;
+    const AT_ONCE: usize = 100;
+    with_ebpf(|sink| {
+        let mut pids = BTreeSet::new();
+        for _ in 0..COUNT / AT_ONCE {
+            let children: Vec<_> = (0..AT_ONCE).map(|_| Command::new("/bin/true").spawn().unwrap()).collect();
+            for mut child in children {
+                assert!(pids.insert(child.id()), "the test cannot tell processes with one pid apart");
+                child.wait().unwrap();
+            }
+        }
+        let (mut described, mut ended) = (BTreeSet::new(), BTreeSet::new());
+        sink.wait_for("end of the burst", |observations| {
+            for observation in observations {
+                match &observation.body {
+                    EventBody::ProcessStart(start) if !start.executable.is_empty() && start.arguments.len() == 1 => {
+                        described.insert(start.process.pid);
+                    }
+                    EventBody::ProcessExit(exit) => {
+                        ended.insert(exit.process.pid);
+                    }
+                    _ => {}
+                }
+            }
+            pids.is_subset(&ended).then_some(())
+        });
+        assert!(pids.is_subset(&described));
+    });
 }
 
 /// Also run as a program of its own, by the next test.
@@ -173,24 +340,23 @@ fn threads_come_and_go() {
 
 #[test]
 fn threads_are_not_processes() {
-    let sink = TestSink::default();
-    let Some(set) = netlink(&sink) else { return };
-    let name = "sensor::process::tests::threads_come_and_go";
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--test-threads=2"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let (pid, status) = (child.id(), child.wait().unwrap());
-    assert!(status.success());
-    sink.wait_for_exit(pid);
-    assert_eq!(sink.starts_of(pid).len(), 1);
-    let ends = |observation: &&crate::sensor::Observation| match &observation.body {
-        EventBody::ProcessExit(exit) => exit.process.pid == pid,
-        _ => false,
-    };
-    assert_eq!(sink.observations().iter().filter(ends).count(), 1);
-    set.stop_and_join(STOP_TIMEOUT);
+    with_each_way(|sink, set, origin| {
+        let name = "sensor::process::tests::threads_come_and_go";
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--test-threads=2"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (pid, status) = (child.id(), child.wait().unwrap());
+        assert!(status.success());
+        sink.wait_for_exit(pid);
+        assert_eq!(sink.starts_of(pid).len(), 1);
+        let ends = |observation: &&crate::sensor::Observation| match &observation.body {
+            EventBody::ProcessExit(exit) => exit.process.pid == pid,
+            _ => false,
+        };
+        assert_eq!(sink.observations().iter().filter(ends).count(), 1);
+    });
 }
 
 #[test]

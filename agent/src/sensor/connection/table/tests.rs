@@ -16,6 +16,7 @@ fn socket(cookie: u64, state: TcpState, local: &str, remote: &str) -> DiagSocket
         local: local.parse().unwrap(),
         remote: remote.parse().unwrap(),
         cookie,
+        network: 0,
         user_id: 1000,
         inode: u32::try_from(cookie).unwrap() + 100,
         info: None,
@@ -242,15 +243,15 @@ fn listeners_are_bounded_and_told_apart_by_address() {
         let listener = DiagSocket { local, cookie: u64::from(number), ..listener(1) };
         table.see(&listener, Timestamp(0), None);
     }
-    assert!(table.listeners.accept("10.0.1.1:80".parse().unwrap()));
-    assert!(!table.listeners.accept("10.0.1.2:80".parse().unwrap()));
-    assert!(!table.listeners.accept("10.0.1.1:5000".parse().unwrap()));
+    assert!(table.listeners.accept("10.0.1.1:80".parse().unwrap(), 0));
+    assert!(!table.listeners.accept("10.0.1.2:80".parse().unwrap(), 0));
+    assert!(!table.listeners.accept("10.0.1.1:5000".parse().unwrap(), 0));
     let any = DiagSocket { local: "0.0.0.0:4711".parse().unwrap(), cookie: 10_000, ..listener(1) };
     table.see(&any, Timestamp(0), None);
-    assert!(!table.listeners.accept("10.9.9.9:4711".parse().unwrap()), "there is no room");
+    assert!(!table.listeners.accept("10.9.9.9:4711".parse().unwrap(), 0), "there is no room");
     table.listeners.remove(10);
     table.see(&any, Timestamp(0), None);
-    assert!(table.listeners.accept("10.9.9.9:4711".parse().unwrap()));
+    assert!(table.listeners.accept("10.9.9.9:4711".parse().unwrap(), 0));
 }
 
 #[test]

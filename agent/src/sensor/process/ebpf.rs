@@ -1,0 +1,151 @@
+//! The process sensor on eBPF programs.
+//!
+//! A record says all there is to know of a program start, taken at that moment in the kernel: nothing is asked of `/proc`,
+//! and a process cannot be over too soon. Process ids are made of the time of creation that `/proc` shows, too.
+
+use std::time::Duration;
+
+use picket_common::event::{Origin, ProcessId, Timestamp};
+
+use crate::enrich::boot_clock;
+use crate::enrich::process_details::ProcessDetails;
+use crate::enrich::procfs::ProcReader;
+use crate::sensor::ebpf::RecordSource;
+use crate::sensor::event_clock::EventClock;
+use crate::sensor::process::ebpf_record::{self, Change, ProcessRecord};
+use crate::sensor::process::tracker::{ProcessTracker, raise_priority};
+use crate::sensor::process::{NAME, mode};
+use crate::sensor::{ObservationSink, STOP_CHECK_INTERVAL, SensorEnvironment, SensorError, StartedSensor};
+
+/// Most records taken before something else gets its turn.
+const RECORDS_PER_TURN_MAX: usize = 4096;
+/// How long what follows a first record is waited for, so that a burst does not cost a wake-up for each.
+const BURST_DELAY: Duration = Duration::from_millis(1);
+
+/// Starts the sensor. The inner error says why it cannot run here.
+pub(super) fn start<S: ObservationSink>(
+    source: RecordSource,
+    environment: &SensorEnvironment<S>,
+) -> Result<Result<StartedSensor, String>, SensorError> {
+    let reader = match ProcReader::open(environment.boot_clock) {
+        Ok(reader) => reader,
+        Err(error) => return Ok(Err(format!("eBPF: /proc cannot be read: {error}"))),
+    };
+    let SensorEnvironment { stop, processes, own_pid, .. } = environment.clone();
+    let started = environment.spawn(mode(Origin::AgentEbpf, ""), NAME, move |reporter| {
+        raise_priority();
+        let tracker = ProcessTracker::new(reporter, reader, processes, own_pid);
+        let mut sensor = ProcessSensor { tracker, source, clock: EventClock::default() };
+        // What happens meanwhile is recorded already.
+        sensor.tracker.seed()?;
+        while !stop.is_cancelled() {
+            sensor.source.wait(STOP_CHECK_INTERVAL)?;
+            if sensor.take_records() > 0 {
+                std::thread::sleep(BURST_DELAY);
+            }
+            if sensor.tracker.is_maintenance_due() {
+                sensor.count_losses();
+                sensor.tracker.maintain();
+            }
+        }
+        // What was recorded before the stop is still told.
+        sensor.take_records();
+        sensor.count_losses();
+        Ok(())
+    });
+    started.map(Ok)
+}
+
+struct ProcessSensor<S> {
+    tracker: ProcessTracker<S>,
+    source: RecordSource,
+    clock: EventClock,
+}
+
+impl<S: ObservationSink> ProcessSensor<S> {
+    /// Takes the records that are there; gives back how many.
+    fn take_records(&mut self) -> usize {
+        for taken in 0..RECORDS_PER_TURN_MAX {
+            let asked = boot_clock::now();
+            let Some(record) = self.source.next().map(|bytes| ebpf_record::parse(&bytes)) else {
+                // Nothing is on its way: everything until now has been seen.
+                self.tracker.seen_until = asked;
+                return taken;
+            };
+            match record {
+                Some(record) => self.observe(record),
+                None => self.tracker.lost(1),
+            }
+        }
+        RECORDS_PER_TURN_MAX
+    }
+
+    fn observe(&mut self, record: ProcessRecord) {
+        let ProcessRecord { pid, monotonic_ns, created_ns, change } = record;
+        let time = self.clock.wall_clock(monotonic_ns, boot_clock::now());
+        let id = ProcessId { pid, start_time: self.tracker.reader.clock().created_at(created_ns) };
+        self.tracker.seen_until = time;
+        match change {
+            Change::Forked { parent_pid } => {
+                // What was found running after this fork is known better already.
+                if !self.tracker.is_known_since(pid, time) {
+                    self.tracker.processes.lock().fork(parent_pid, id, time);
+                }
+            }
+            Change::Executed(details) => self.program_started(id, time, *details),
+            Change::Ended { status } => {
+                let mut processes = self.tracker.processes.lock();
+                let ended = if processes.id(pid) == Some(id) { processes.remove(pid) } else { None };
+                drop(processes);
+                if let Some(mut ended) = ended {
+                    ended.status = Some(status);
+                    self.tracker.process_ended(&ended, time);
+                }
+            }
+        }
+    }
+
+    fn program_started(&mut self, id: ProcessId, time: Timestamp, mut details: ProcessDetails) {
+        if self.tracker.ignores_start(id.pid, time) {
+            return;
+        }
+        details.start_time = Some(id.start_time);
+        if details.executable.is_empty() || details.working_directory.is_empty() || details.arguments.values.is_empty()
+        {
+            self.complete(id, &mut details);
+        }
+        let mut processes = self.tracker.processes.lock();
+        // One whose end was lost.
+        if processes.id(id.pid).is_some_and(|known| known != id) {
+            processes.remove(id.pid);
+        }
+        drop(processes);
+        self.tracker.program_started(id.pid, time, details);
+    }
+
+    /// Asks `/proc` for what the kernel could not say at once: paths that are very deep or long, arguments that were not
+    /// in memory.
+    fn complete(&mut self, id: ProcessId, details: &mut ProcessDetails) {
+        let shown = self.tracker.reader.details(id.pid);
+        let Some(shown) = shown.filter(|shown| shown.start_time == Some(id.start_time)) else { return };
+        if details.executable.is_empty() {
+            (details.executable, details.executable_deleted) = (shown.executable, shown.executable_deleted);
+        }
+        if details.working_directory.is_empty() {
+            details.working_directory = shown.working_directory;
+        }
+        if details.arguments.values.is_empty() {
+            details.arguments = shown.arguments;
+        }
+    }
+
+    fn count_losses(&mut self) {
+        let losses = self.source.new_losses();
+        let lost = |kind: u32| losses.full.get(kind as usize).copied().unwrap_or(0);
+        let events = lost(ebpf_record::EXEC) + lost(ebpf_record::EXIT) + losses.missed;
+        // A fork, or the end of what never was a program of its own, is no event; but the table missed it.
+        if events > 0 || losses.full.iter().any(|&count| count > 0) {
+            self.tracker.lost(events);
+        }
+    }
+}
