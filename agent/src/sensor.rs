@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use picket_common::event::{EventBody, LossReason, LossStage, Origin, SensorMode, Timestamp};
+use picket_common::event::limits::AGENT_TEXT_BYTES_MAX;
+use picket_common::event::{ByteString, EventBody, LossReason, LossStage, Origin, SensorMode, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::enrich::SharedProcessTable;
@@ -155,6 +156,12 @@ struct SensorEnvironment<S> {
     boot_clock: BootClock,
     #[cfg(target_os = "linux")]
     ebpf: Arc<parking_lot::Mutex<EbpfSources>>,
+}
+
+/// How a sensor runs, within the limits of an event.
+fn sensor_mode(name: &'static str, origin: Origin, reason: &str) -> SensorMode {
+    let length = reason.len().min(AGENT_TEXT_BYTES_MAX);
+    SensorMode { name: name.into(), origin, reason: ByteString::truncated(&reason.as_bytes()[..length]) }
 }
 
 /// Why a sensor does not run in a better way, for several better ways.

@@ -8,7 +8,7 @@
 #[cfg(target_os = "linux")]
 use crate::enrich::socket_owner::SocketOwners;
 use crate::sensor::config::{ConnectionSensorConfig, ModeChoice};
-use crate::sensor::{ObservationSink, SensorEnvironment, SensorError, StartedSensor, join_reasons};
+use crate::sensor::{ObservationSink, SensorEnvironment, SensorError, StartedSensor, join_reasons, sensor_mode};
 use picket_common::event::{Origin, SensorMode};
 
 #[cfg(target_os = "linux")]
@@ -141,5 +141,5 @@ fn absent(config: &ConnectionSensorConfig, reason: &str) -> Result<StartedSensor
 }
 
 fn mode(origin: Origin, reason: &str) -> SensorMode {
-    SensorMode { name: NAME.into(), origin, reason: reason.into() }
+    sensor_mode(NAME, origin, reason)
 }

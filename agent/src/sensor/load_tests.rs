@@ -234,3 +234,71 @@ fn a_burst_of_processes() {
     assert_eq!((seen.starts, sink.lost()), (COUNT as u64, 0));
     set.stop_and_join(STOP_TIMEOUT);
 }
+
+/// Starts tiny programs as fast as `per_second` says, from two threads.
+#[test]
+#[ignore = "ten seconds of load"]
+fn five_thousand_processes_a_second() {
+    for mode in [ModeChoice::Ebpf, ModeChoice::Netlink] {
+        let sink = TestSink::default();
+        let mut config = SensorConfig { trace: true, ..SensorConfig::default() };
+        (config.process.mode, config.connection.mode) = (mode, ModeChoice::Off);
+        let set = sink.start(&config);
+        std::thread::sleep(Duration::from_secs(1));
+        let before = thread_times();
+        // A shell's own forks are cheaper than a test's: `vfork` and a program without a library.
+        let program = static_program();
+        let spawn = || {
+            std::thread::spawn({
+                let program = program.path().join("nothing");
+                move || {
+                    let mut pids = Vec::new();
+                    at_rate(2500, |_| {
+                        let mut child = Command::new(&program).spawn().unwrap();
+                        pids.push(child.id());
+                        child.wait().unwrap();
+                    });
+                    pids
+                }
+            })
+        };
+        let begin = Instant::now();
+        let threads = [spawn(), spawn()];
+        let started: usize = threads.map(|thread| thread.join().unwrap().len()).iter().sum();
+        let took = begin.elapsed();
+        std::thread::sleep(Duration::from_secs(2));
+        let spent = thread_times()["sensor-process"] - before["sensor-process"];
+        let path = program.path().join("nothing");
+        let is_ours = |path_seen: &[u8]| path_seen == path.as_os_str().as_encoded_bytes();
+        let observations = sink.observations();
+        let starts = observations.iter().filter(|observation| match &observation.body {
+            EventBody::ProcessStart(start) => !start.seeded && is_ours(start.executable.as_bytes()),
+            _ => false,
+        });
+        let exits = observations.iter().filter(|observation| match &observation.body {
+            EventBody::ProcessExit(exit) => is_ours(exit.executable.as_bytes()),
+            _ => false,
+        });
+        eprintln!(
+            "{mode:?}: {started} processes in {took:?}; {} starts described, {} exits, lost {}; {:.1} us each, {:.1} %",
+            starts.count(),
+            exits.count(),
+            sink.lost(),
+            spent as f64 / started as f64,
+            spent as f64 / took.as_micros() as f64 * 100.0,
+        );
+        set.stop_and_join(STOP_TIMEOUT);
+    }
+}
+
+/// A program that does nothing, without a library where there is a compiler.
+fn static_program() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, program) = (folder.path().join("nothing.c"), folder.path().join("nothing"));
+    std::fs::write(&source, "int main(void) { return 0; }").unwrap();
+    let compiled = Command::new("cc").args(["-static", "-O2", "-o"]).args([&program, &source]).status();
+    if !compiled.is_ok_and(|status| status.success()) {
+        std::fs::copy("/bin/true", &program).unwrap();
+    }
+    folder
+}

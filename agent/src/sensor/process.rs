@@ -9,7 +9,7 @@ use crate::enrich::process_details::ProcessDetails;
 use crate::enrich::process_table::{EndedProcess, Lineage};
 use crate::enrich::user_names::UserNames;
 use crate::sensor::config::{ModeChoice, ProcessSensorConfig};
-use crate::sensor::{ObservationSink, SensorEnvironment, SensorError, StartedSensor, join_reasons};
+use crate::sensor::{ObservationSink, SensorEnvironment, SensorError, StartedSensor, join_reasons, sensor_mode};
 
 #[cfg(target_os = "linux")]
 mod ebpf;
@@ -89,7 +89,7 @@ fn start_netlink<S: ObservationSink>(_environment: &SensorEnvironment<S>, _bette
 }
 
 fn mode(origin: Origin, reason: &str) -> SensorMode {
-    SensorMode { name: NAME.into(), origin, reason: reason.into() }
+    sensor_mode(NAME, origin, reason)
 }
 
 /// The event of a program start.

@@ -297,6 +297,23 @@ fn ebpf_names_the_process_also_when_it_is_gone() {
     });
 }
 
+#[test]
+fn ebpf_sees_other_network_namespaces() {
+    with_ebpf(|sink| {
+        // In a namespace of its own, whose loopback answers only once it is up.
+        let script = "ip link set lo up && exec 3<>/dev/tcp/127.0.0.1/9";
+        let made = std::process::Command::new("unshare").args(["--net", "bash", "-c", script]).output();
+        let Ok(made) = made else { return eprintln!("skipped: no unshare") };
+        let said = String::from_utf8_lossy(&made.stderr);
+        if !said.contains("refused") {
+            return eprintln!("skipped: no network namespace: {said}");
+        }
+        let close = wait_for_close_to(sink, |to| to == (Ipv4Addr::LOCALHOST, 9).into());
+        assert_eq!(close.outcome, ConnectionOutcome::Failed);
+        assert!(close.connection.process.is_some());
+    });
+}
+
 fn wait_for_close_to(sink: &TestSink, is_remote: impl Fn(SocketAddr) -> bool) -> ConnectionClose {
     sink.wait_for("failed attempt", |observations| {
         observations.iter().find_map(|observation| match &observation.body {

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use super::*;
+use crate::sensor::test_sink::DEADLINE;
 
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -32,13 +33,64 @@ fn loading_takes_little_time_and_leaves_little_behind() {
     };
     eprintln!("loaded in {took:?}; resident: {before} KiB before, {} KiB after", resident_kib());
     Command::new("/bin/true").status().unwrap();
-    let mut records = 0;
-    while let Some(record) = process.next() {
-        records += 1;
-        eprintln!("{} bytes, kind {}", record.len(), record[0]);
-    }
-    assert!(records >= 3);
+    assert!(count(&mut process).iter().sum::<u64>() >= 3);
     assert_eq!(process.new_losses(), NewLosses::default());
     drop((process, connection));
     eprintln!("{} KiB at the end", resident_kib());
+    assert!(took < DEADLINE);
+}
+
+/// The records that are there, by kind.
+fn count(source: &mut RecordSource) -> [u64; KINDS] {
+    let mut counts = [0; KINDS];
+    while let Some(record) = source.next() {
+        counts[usize::from(record[0])] += 1;
+    }
+    counts
+}
+
+#[test]
+fn records_that_do_not_fit_are_counted_by_kind() {
+    const PROCESSES: u64 = 200;
+    if let Err(error) = permitted() {
+        return eprintln!("skipped: {error}");
+    }
+    // Room for some hundred records.
+    let mut source = match load_process(EbpfLoader::new().map_max_entries("process_records", 16 * 1024)) {
+        Ok(source) => source,
+        Err(error) => return eprintln!("skipped: {error}"),
+    };
+    for _ in 0..PROCESSES {
+        Command::new("/bin/true").status().unwrap();
+    }
+    let losses = source.new_losses();
+    let kept = count(&mut source);
+    eprintln!("kept {kept:?}, lost {losses:?}");
+    assert_eq!(losses.missed, 0);
+    assert!(kept[2] > 10 && losses.full[2] > 10);
+    // Forks, starts and ends; others may start processes, too.
+    for kind in 1..KINDS {
+        assert!(kept[kind] + losses.full[kind] >= PROCESSES, "kind {kind}");
+    }
+    assert_eq!(source.new_losses().missed, 0);
+    let again = source.new_losses();
+    Command::new("/bin/true").status().unwrap();
+    assert!(count(&mut source)[2] >= 1, "there is room again");
+    assert_eq!(again, NewLosses::default(), "each is told once");
+}
+
+#[test]
+fn an_error_is_told_in_short() {
+    let io = |kind| io::Error::new(kind, "x".repeat(1000) + "\nsecond line");
+    assert!(matches!(refusal(&io(io::ErrorKind::PermissionDenied)), EbpfError::Forbidden));
+    let text = refusal(&io(io::ErrorKind::Other)).to_string();
+    assert_eq!(text, format!("eBPF: {}", "x".repeat(REASON_CHARACTERS_MAX)));
+}
+
+#[test]
+fn the_objects_are_those_that_are_loaded() {
+    for object in [PROCESS_OBJECT, CONNECTION_OBJECT] {
+        assert!(object.starts_with(b"\x7fELF"));
+        assert_eq!(object.as_ptr().align_offset(8), 0);
+    }
 }

@@ -68,7 +68,7 @@ fn end(mut child: Child) {
 
 #[test]
 fn each_of_many_short_processes_is_seen_once_with_its_end() {
-    with_each_way(|sink, set, origin| {
+    with_each_way(|sink, _, origin| {
         const COUNT: usize = 300;
         let mut pids = BTreeSet::new();
         for _ in 0..COUNT {
@@ -200,31 +200,33 @@ fn ebpf_says_the_same_as_proc() {
         let folder = tempfile::tempdir().unwrap();
         let deep = folder.path().join("a/b/c d/e");
         std::fs::create_dir_all(&deep).unwrap();
-        let mut child = Command::new("/bin/sleep")
-            .args(["60", ""])
+        let child = Command::new("/bin/sleep")
+            .args(["60", "0"])
             .current_dir(&deep)
             .stdin(Stdio::piped())
             .stdout(std::fs::File::create(folder.path().join("out")).unwrap())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let (_, mut start) = sink.wait_for_start(child.id());
-        let other = TestSink::default();
-        let set = crate::sensor::start(&config(ModeChoice::Polling), other.context()).unwrap();
-        let (_, mut found) = other.wait_for_start(child.id());
-        set.stop_and_join(STOP_TIMEOUT);
-        child.kill().unwrap();
-        child.wait().unwrap();
+        let (_, start) = sink.wait_for_start(child.id());
+        let clock = crate::enrich::boot_clock::BootClock::measure();
+        let shown = crate::enrich::procfs::ProcReader::open(clock).unwrap().details(child.id()).unwrap();
+        end(child);
         assert_eq!(start.working_directory.as_bytes(), deep.as_os_str().as_encoded_bytes());
         assert_eq!(start.standard_streams, [StreamKind::Pipe, StreamKind::File, StreamKind::Null]);
-        // Looks measure boot anew, which is exact to one tick.
-        let distance = start.process.start_time.0.abs_diff(found.process.start_time.0);
+        assert_eq!(start.parent.unwrap().pid, std::process::id());
+        // Boot was measured anew, which is exact to one tick.
+        let distance = start.process.start_time.0.abs_diff(shown.start_time.unwrap().0);
         assert!(distance <= crate::enrich::boot_clock::TICK_NS.unsigned_abs(), "{distance}");
-        for one in [&mut start, &mut found] {
-            (one.seeded, one.parent, one.ancestors) = (false, None, Vec::new());
-            one.process.start_time = picket_common::event::Timestamp(0);
-        }
-        assert_eq!(start, found);
+        assert_eq!(start.executable.as_bytes(), shown.executable);
+        assert_eq!((start.executable_deleted, start.has_terminal), (shown.executable_deleted, shown.has_terminal));
+        assert_eq!((start.arguments, start.arguments_truncated), (shown.arguments.values, shown.arguments.truncated));
+        assert_eq!(
+            (start.working_directory, start.standard_streams),
+            (shown.working_directory, shown.standard_streams)
+        );
+        let ids = (shown.user_id, shown.group_id, shown.session_id);
+        assert_eq!((start.user_id, start.group_id, start.session_id), ids);
     });
 }
 
@@ -340,7 +342,7 @@ fn threads_come_and_go() {
 
 #[test]
 fn threads_are_not_processes() {
-    with_each_way(|sink, set, origin| {
+    with_each_way(|sink, _, _| {
         let name = "sensor::process::tests::threads_come_and_go";
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", name, "--test-threads=2"])

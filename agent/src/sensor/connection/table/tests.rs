@@ -255,6 +255,20 @@ fn listeners_are_bounded_and_told_apart_by_address() {
 }
 
 #[test]
+fn a_listener_of_another_network_namespace_accepts_nothing_here() {
+    let mut table = table();
+    table.see(&DiagSocket { network: 7, ..listener(1) }, Timestamp(0), None);
+    table.set_owner(1, &owner(70));
+    let (here, there) = (SocketAddr::from(([127, 0, 0, 1], 80)), 7);
+    assert!(!table.listeners.accept(here, 0) && table.listeners.accept(here, there));
+    let accepted = |cookie| socket(cookie, TcpState::ESTABLISHED, LISTENING, CLIENT);
+    table.see(&accepted(2), Timestamp(1), None);
+    table.see(&DiagSocket { network: there, ..accepted(3) }, Timestamp(1), None);
+    let owners: Vec<_> = opened(&mut table).into_iter().map(|(_, open)| open.process.map(|id| id.pid)).collect();
+    assert_eq!(owners, [None, Some(70)]);
+}
+
+#[test]
 fn owners_that_cannot_be_seen_are_not_looked_for() {
     let own = OwnConnections { visible_user: Some(7), ..OwnConnections::default() };
     let mut table = ConnectionTable::new(own);
