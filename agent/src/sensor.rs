@@ -26,8 +26,6 @@ pub mod config;
 mod connection;
 #[cfg(target_os = "linux")]
 mod event_clock;
-#[cfg(all(test, target_os = "linux"))]
-mod load_tests;
 #[cfg(target_os = "linux")]
 mod netlink;
 mod process;
