@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use picket_tests::agent_report::AgentReport;
+use picket_tests::process;
 use picket_tests::recording;
-use picket_tests::sandbox::{Agent, RunningAgent, Sandbox, Server, succeed};
+use picket_tests::sandbox::{Agent, RunningAgent, Sandbox, Server, printed, succeed};
 use serde_json::Value;
 
 use crate::support::{QUIET, executable, only_host, record, sandbox, wait_for_events, wait_until_stored};
@@ -157,6 +158,19 @@ fn a_revoked_host_is_cut_off_at_once_and_stays_out() {
     assert!(revoked.revoked_unix_s > 0 && !revoked.connected, "{revoked:?}");
     assert!(hosts.iter().any(|listed| listed.connected && listed.revoked_unix_s == 0), "{hosts:?}");
     running.stop().unwrap();
+
+    // The way back is a new token: the machine is a new host, and what waited is delivered as that host's.
+    let token = admin.create_token(600, 1).unwrap();
+    let mut again = agent.command("enroll");
+    again.args(["--server", &server.endpoints.agent.to_string(), "--token", &token]);
+    let refused = process::output(&mut again).unwrap();
+    assert!(printed(&refused).contains("--force"), "an identity is not replaced unasked: {}", printed(&refused));
+    succeed(again.arg("--force")).unwrap();
+    let quiet = agent.config(QUIET).start().unwrap();
+    let old: Vec<String> = hosts.into_iter().map(|host| host.host_id).collect();
+    let new = admin.hosts().unwrap().into_iter().find(|host| !old.contains(&host.host_id)).unwrap().host_id;
+    wait_until_stored(&mut admin, &new, "what waited", |stored| stored.events_total() >= 3_000);
+    quiet.stop().unwrap();
     bystanding.stop().unwrap();
     server.stop().unwrap();
 }
