@@ -31,8 +31,6 @@ mod connection;
 mod ebpf;
 #[cfg(target_os = "linux")]
 mod event_clock;
-#[cfg(all(test, target_os = "linux"))]
-mod load_tests;
 #[cfg(target_os = "linux")]
 mod netlink;
 mod process;

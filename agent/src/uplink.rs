@@ -165,7 +165,8 @@ impl Uplink {
         if identity.is_expired(SystemTime::now()) {
             return Err(UplinkError::Expired);
         }
-        let channel = channel::connect(&identity.server, identity::tls::mutual(identity)?).await?;
+        let channel::Connection { channel, witness } =
+            channel::connect(&identity.server, identity::tls::mutual(identity)?).await?;
         let (desired_sender, desired) = watch::channel::<Option<DesiredState>>(None);
         let delivery = delivery::Delivery {
             spool: &self.spool,
@@ -186,7 +187,11 @@ impl Uplink {
         };
         let spool = Arc::clone(&self.spool);
         blocking(move || spool.rollback()).await?;
-        result
+        result.map_err(|error| match (&error, witness.refusal()) {
+            // What the calls say is only that there is no connection any more.
+            (UplinkError::Status { .. } | UplinkError::Ended { .. }, Some(what)) => UplinkError::Handshake { what },
+            _ => error,
+        })
     }
 
     /// Renews the certificate when 2/3 of its life are over.

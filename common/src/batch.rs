@@ -82,7 +82,7 @@ pub struct BatchHeader {
 /// Checks a frame's header, sizes and checksum without decompressing it.
 ///
 /// # Errors
-/// See [`BatchError`]. A frame that passes may still fail to [`decode`].
+/// See [`BatchError`]. A frame that passes may still fail to [`decode`](decode()).
 pub fn peek_header(frame: &[u8]) -> Result<BatchHeader, BatchError> {
     frame::open(frame).map(|(header, _)| header)
 }

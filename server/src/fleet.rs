@@ -113,11 +113,12 @@ impl Fleet {
         }
     }
 
-    /// Refuses the host from now on and cuts its connections. False when there is no such host.
-    pub async fn revoke(&self, host: HostId) -> Result<bool, MetastoreError> {
-        let known = self.metastore.revoke_host(host, UnixSeconds::now()).await?;
+    /// Refuses the host from now on and cuts its connections. Returns since when it is revoked; none when there is no
+    /// such host.
+    pub async fn revoke(&self, host: HostId) -> Result<Option<UnixSeconds>, MetastoreError> {
+        let revoked = self.metastore.revoke_host(host, UnixSeconds::now()).await?;
         self.connections.cut(host);
-        Ok(known)
+        Ok(revoked)
     }
 
     /// Opens the host's one check-in.

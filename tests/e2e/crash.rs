@@ -12,7 +12,7 @@ use picket_tests::wait;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use crate::support::{only_host, record, sandbox, wait_until_stored};
+use crate::support::{QUIET, only_host, record, sandbox, wait_until_stored};
 
 /// Kills of each test.
 const KILLS: usize = 50;
@@ -97,7 +97,7 @@ fn an_agent_killed_again_and_again_accounts_for_every_event() {
         assert!(generated.0.len() >= epochs_seen);
     }
     // A last, quiet life books what the killed ones lost and delivers the rest.
-    let quiet = agent.clone().config("[sensor.process]\nmode = \"off\"\n[sensor.connection]\nmode = \"off\"\n");
+    let quiet = agent.clone().config(QUIET);
     let running = quiet.start().unwrap();
     let stored = wait_until_stored(&mut admin, &host, "everything", |stored| generated.is_settled(stored));
     running.stop().unwrap();
@@ -136,7 +136,7 @@ fn a_server_killed_again_and_again_loses_nothing_it_acknowledged() {
     generated.note(&agent);
     stopped.unwrap();
     // What the agent could not deliver any more while it stopped is delivered by its next life.
-    let quiet = agent.clone().config("[sensor.process]\nmode = \"off\"\n[sensor.connection]\nmode = \"off\"\n");
+    let quiet = agent.clone().config(QUIET);
     let running = quiet.start().unwrap();
     let mut admin = server.admin().unwrap();
     let stored = wait_until_stored(&mut admin, &host, "everything", |stored| generated.is_settled(stored));

@@ -7,7 +7,10 @@
 mod crash;
 mod enrollment;
 mod errors;
+mod model;
 mod offline;
 mod range;
+mod stop;
 mod store;
 mod support;
+mod trust;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use picket_tests::agent_report::AgentReport;
 use picket_tests::recording;
 
-use crate::support::{only_host, record, sandbox, wait_for_events, wait_until_stored};
+use crate::support::{QUIET, only_host, record, sandbox, wait_for_events, wait_until_stored};
 
 /// The buffer's ceiling in this test, bytes.
 const BUFFER_BYTES_MAX: u64 = 2 << 20;
@@ -61,7 +61,7 @@ fn with_no_server_the_agent_collects_within_its_limits_and_counts_what_had_to_go
     let server = home.start().unwrap();
     let mut admin = server.admin().unwrap();
     let host = only_host(&mut admin);
-    let quiet = agent.clone().config("[sensor.process]\nmode = \"off\"\n[sensor.connection]\nmode = \"off\"\n");
+    let quiet = agent.clone().config(QUIET);
     let running = quiet.start().unwrap();
     let epoch = counters.epoch.0;
     let stored = wait_until_stored(&mut admin, &host, "the rest", |stored| {

@@ -11,10 +11,7 @@ use picket_tests::recording;
 use picket_tests::sandbox::{Agent, Server};
 use picket_tests::wait;
 
-use crate::support::{is_root, only_host, record, sandbox, wait_for_events, wait_until_stored};
-
-/// An agent that only delivers.
-const QUIET: &str = "[sensor.process]\nmode = \"off\"\n[sensor.connection]\nmode = \"off\"\n";
+use crate::support::{QUIET, is_root, only_host, record, sandbox, wait_for_events, wait_until_stored};
 
 #[test]
 fn a_damaged_store_is_set_aside_reported_and_the_agent_goes_on() {

@@ -18,6 +18,9 @@ pub(crate) fn executable() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_picket-demo"))
 }
 
+/// Configuration of an agent that only delivers.
+pub(crate) const QUIET: &str = "[sensor.process]\nmode = \"off\"\n[sensor.connection]\nmode = \"off\"\n";
+
 /// A new sandbox.
 pub(crate) fn sandbox() -> Sandbox {
     Sandbox::new(executable()).unwrap()

@@ -6,6 +6,7 @@
 //! * [`role`]: one binary that can be every part
 //! * [`process`]: processes that never outlive their owner
 //! * [`wait`]: wait for a fact, with a deadline
+//! * [`learning`]: models through the real path
 //! * [`range`]: benign work and harmless imitations of attacks, with their ground truth
 //!
 //! No product code lives here and nothing but tests and the demo depends on it.
@@ -14,6 +15,7 @@ pub mod accounting;
 pub mod admin;
 pub mod agent_report;
 pub mod demo;
+pub mod learning;
 pub mod observed;
 pub mod process;
 pub mod range;

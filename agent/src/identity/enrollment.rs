@@ -66,7 +66,7 @@ pub enum EnrollError {
 pub async fn enroll(address: &str, token: &JoinToken) -> Result<Identity, EnrollError> {
     let (config, mismatch) = tls::pinned(token.authority())?;
     let channel = match channel::connect(address, config).await {
-        Ok(channel) => channel,
+        Ok(connection) => connection.channel,
         Err(_) if *mismatch.lock() => return Err(EnrollError::OtherServer { address: address.to_owned() }),
         Err(error) => return Err(unreachable(address, &error)),
     };

@@ -18,6 +18,9 @@ use tonic::transport::{Channel, Endpoint};
 use tower::Service;
 
 use crate::identity::SERVER_NAME;
+use crate::uplink::channel::witness::{Witness, Witnessed};
+
+mod witness;
 
 /// TCP, TLS and HTTP/2 together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,15 +47,26 @@ pub enum ConnectError {
     Transport(String),
 }
 
-/// Connects to `address` (`host:port`).
-pub(crate) async fn connect(address: &str, config: Arc<ClientConfig>) -> Result<Channel, ConnectError> {
+/// A connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    /// For calls.
+    pub(crate) channel: Channel,
+    /// What became of the handshake.
+    pub(crate) witness: Witness,
+}
+
+/// Connects to `address` (`host:port`). Whether the server takes this host's certificate shows only later:
+/// [`Witness::refusal`].
+pub(crate) async fn connect(address: &str, config: Arc<ClientConfig>) -> Result<Connection, ConnectError> {
     let is_address =
         address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
     let bad_address = || ConnectError::Address { address: address.to_owned() };
     if !is_address {
         return Err(bad_address());
     }
-    let connector = Connector { address: address.into(), tls: TlsConnector::from(config) };
+    let witness = Witness::default();
+    let connector = Connector { address: address.into(), tls: TlsConnector::from(config), witness: witness.clone() };
     // The authority that requests carry is the name in the certificate; where to connect is the connector's business.
     let endpoint = Endpoint::from_shared(format!("http://{SERVER_NAME}"))
         .map_err(|_| bad_address())?
@@ -63,7 +77,7 @@ pub(crate) async fn connect(address: &str, config: Arc<ClientConfig>) -> Result<
         .initial_connection_window_size(WINDOW_BYTES)
         .http2_max_header_list_size(HEADER_LIST_BYTES_MAX);
     match tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect_with_connector(connector)).await {
-        Ok(Ok(channel)) => Ok(channel),
+        Ok(Ok(channel)) => Ok(Connection { channel, witness }),
         Ok(Err(error)) => Err(ConnectError::Transport(innermost(&error))),
         Err(_) => Err(ConnectError::Transport(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))),
     }
@@ -84,10 +98,11 @@ fn innermost(error: &tonic::transport::Error) -> String {
 struct Connector {
     address: Arc<str>,
     tls: TlsConnector,
+    witness: Witness,
 }
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Response = TokioIo<Witnessed<TlsStream<TcpStream>>>;
     type Error = std::io::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
@@ -96,12 +111,12 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let Self { address, tls } = self.clone();
+        let Self { address, tls, witness } = self.clone();
         Box::pin(async move {
             let stream = TcpStream::connect(&*address).await?;
             stream.set_nodelay(true)?;
             let name = ServerName::try_from(SERVER_NAME).map_err(std::io::Error::other)?;
-            Ok(TokioIo::new(tls.connect(name, stream).await?))
+            Ok(TokioIo::new(Witnessed::new(tls.connect(name, stream).await?, witness)))
         })
     }
 }

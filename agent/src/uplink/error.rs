@@ -10,6 +10,15 @@ pub enum UplinkError {
     /// No connection.
     #[error("cannot connect: {0}")]
     Connect(#[from] ConnectError),
+    /// The server ended the connection before it answered anything.
+    #[error(
+        "the server ended the connection in the TLS handshake: {what}; it may not take this host's certificate: if this \
+         lasts, enrol the host again with a new join token (`picket-agent enroll --force`)"
+    )]
+    Handshake {
+        /// Its alert, or that none came.
+        what: String,
+    },
     /// The server ended a call with an error.
     #[error("{call}: {code:?}: {message}")]
     Status {

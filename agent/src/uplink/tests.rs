@@ -245,6 +245,28 @@ async fn a_server_of_another_authority_gets_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_of_another_authority_is_refused_in_clear_words() {
+    let server = TestServer::start().await;
+    let other = TestServer::start().await;
+    let mut fixture = Fixture::enrolled_at(&other).await;
+    let store = IdentityStore::in_state_dir(fixture.dir.path());
+    let mut identity = store.load().unwrap().unwrap();
+    identity.server = server.address();
+    identity.trust_bundle = enrolled(&server).await.trust_bundle.clone();
+    store.save(&identity).unwrap();
+    fixture.append(1);
+    let task = fixture.start();
+    wait_for("refusal", || fixture.state.status().last_error.contains("not take this host's certificate")).await;
+    assert_eq!((server.script.lock().sessions, fixture.delivered()), (0, 0));
+    // The connection that does stand has the errors of its calls, not this one.
+    identity.server = other.address();
+    identity.trust_bundle = enrolled(&other).await.trust_bundle.clone();
+    store.save(&identity).unwrap();
+    other.wait_for("events", |script| script.rows == 10).await;
+    fixture.finish(task).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_is_renewed_in_time_and_used() {
     let server = TestServer::start().await;
     server.script.lock().certificate_life_s = 2;

@@ -6,5 +6,4 @@ mod feature;
 mod golden;
 mod json;
 mod scenes;
-mod speed;
 mod support;

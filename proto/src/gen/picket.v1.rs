@@ -875,6 +875,21 @@ pub struct Host {
     pub status: ::core::option::Option<AgentStatus>,
     #[prost(uint64, tag = "7")]
     pub events_stored: u64,
+    /// 0: it is not.
+    #[prost(int64, tag = "8")]
+    pub revoked_unix_s: i64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokeHostRequest {
+    /// Required.
+    #[prost(string, tag = "1")]
+    pub host_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevokeHostResponse {
+    /// When it was revoked first.
+    #[prost(int64, tag = "1")]
+    pub revoked_unix_s: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct QueryEventsRequest {
@@ -1305,6 +1320,32 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("picket.v1.AdminService", "ListHosts"));
             self.inner.unary(req, path, codec).await
         }
+        /// admin. Refuses the host from now on and cuts its connections at once; what it delivered stays. There is no way
+        /// back: the machine enrols again, as a new host. Revoking it again changes nothing. NOT_FOUND.
+        pub async fn revoke_host(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RevokeHostRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RevokeHostResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/picket.v1.AdminService/RevokeHost",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("picket.v1.AdminService", "RevokeHost"));
+            self.inner.unary(req, path, codec).await
+        }
         /// viewer. One SELECT over the lake's tables. Limits: 60 s, `row_limit` rows. INVALID_ARGUMENT carries the SQL error.
         pub async fn query_events(
             &mut self,
@@ -1612,6 +1653,15 @@ pub mod admin_service_server {
             tonic::Response<super::ListHostsResponse>,
             tonic::Status,
         >;
+        /// admin. Refuses the host from now on and cuts its connections at once; what it delivered stays. There is no way
+        /// back: the machine enrols again, as a new host. Revoking it again changes nothing. NOT_FOUND.
+        async fn revoke_host(
+            &self,
+            request: tonic::Request<super::RevokeHostRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RevokeHostResponse>,
+            tonic::Status,
+        >;
         /// Server streaming response type for the QueryEvents method.
         type QueryEventsStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::QueryEventsResponse, tonic::Status>,
@@ -1875,6 +1925,51 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListHostsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/picket.v1.AdminService/RevokeHost" => {
+                    #[allow(non_camel_case_types)]
+                    struct RevokeHostSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::RevokeHostRequest>
+                    for RevokeHostSvc<T> {
+                        type Response = super::RevokeHostResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RevokeHostRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::revoke_host(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RevokeHostSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -2780,8 +2875,9 @@ pub mod ingest_service_client {
         ///
         /// Limits: 1 stream per agent, a message of at most 1 MiB, a batch of at most 256 KiB compressed, 4 MiB
         /// decompressed and 4,096 events, 64 unacknowledged batches per stream, and the agent's byte rate.
-        /// Errors: UNAUTHENTICATED (no or foreign certificate), PERMISSION_DENIED (revoked), RESOURCE_EXHAUSTED (a
-        /// second stream, or the rate; retry after back-off), UNAVAILABLE (stopping, or the disk is full; retry).
+        /// Errors: UNAUTHENTICATED (no certificate, or one that is not on record any more), PERMISSION_DENIED (revoked),
+        /// RESOURCE_EXHAUSTED (a second stream, or the rate; retry after back-off), UNAVAILABLE (stopping, or the disk is
+        /// full; retry). A certificate of a foreign authority gets no answer at all: the TLS handshake fails.
         pub async fn deliver(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::DeliverRequest>,
@@ -2833,8 +2929,9 @@ pub mod ingest_service_server {
         ///
         /// Limits: 1 stream per agent, a message of at most 1 MiB, a batch of at most 256 KiB compressed, 4 MiB
         /// decompressed and 4,096 events, 64 unacknowledged batches per stream, and the agent's byte rate.
-        /// Errors: UNAUTHENTICATED (no or foreign certificate), PERMISSION_DENIED (revoked), RESOURCE_EXHAUSTED (a
-        /// second stream, or the rate; retry after back-off), UNAVAILABLE (stopping, or the disk is full; retry).
+        /// Errors: UNAUTHENTICATED (no certificate, or one that is not on record any more), PERMISSION_DENIED (revoked),
+        /// RESOURCE_EXHAUSTED (a second stream, or the rate; retry after back-off), UNAVAILABLE (stopping, or the disk is
+        /// full; retry). A certificate of a foreign authority gets no answer at all: the TLS handshake fails.
         async fn deliver(
             &self,
             request: tonic::Request<tonic::Streaming<super::DeliverRequest>>,

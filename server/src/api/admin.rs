@@ -140,6 +140,21 @@ impl AdminService for AdminApi {
         .await
     }
 
+    async fn revoke_host(
+        &self,
+        request: Request<v1::RevokeHostRequest>,
+    ) -> Result<Response<v1::RevokeHostResponse>, Status> {
+        let (admitted, request) = self.admit(request, Role::Admin).await?;
+        let host = convert::host_id(&request.host_id)?;
+        in_time(async {
+            let revoked = self.services.fleet.revoke(host).await?;
+            let revoked = revoked.ok_or_else(|| Status::not_found(format!("there is no host {host}")))?;
+            tracing::warn!(%host, operator = admitted.operator.name, "a host was revoked");
+            Ok(v1::RevokeHostResponse { revoked_unix_s: revoked.0 })
+        })
+        .await
+    }
+
     type QueryEventsStream = ResponseStream<v1::QueryEventsResponse>;
 
     async fn query_events(

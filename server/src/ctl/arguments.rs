@@ -103,6 +103,12 @@ pub enum TokenVerb {
 pub enum HostVerb {
     /// All hosts, with what their agents report.
     List,
+    /// Refuse a host from now on and cut its connections. Its events stay; the machine can enrol again, as a new host.
+    Revoke {
+        /// The host, as `host list` shows it.
+        #[arg(value_name = "HOST_ID")]
+        host: String,
+    },
 }
 
 /// What to do with events.

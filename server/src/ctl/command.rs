@@ -27,7 +27,7 @@ pub(super) async fn run(arguments: &Arguments, output: &mut Output<'_>) -> Resul
     let mut client = connect(arguments).await?;
     match &arguments.noun {
         Noun::Token(verb) => token::run(&mut client, verb, output).await,
-        Noun::Host(_) => host::list(&mut client, output).await,
+        Noun::Host(verb) => host::run(&mut client, verb, output).await,
         Noun::Event(verb) => event::run(&mut client, verb, output).await,
         Noun::Label(verb) => label::run(&mut client, verb, prepared, output).await,
         Noun::Dataset(verb) => dataset::run(&mut client, verb, output).await,

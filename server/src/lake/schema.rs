@@ -39,7 +39,7 @@ pub struct Column {
 pub enum ColumnKind {
     /// STRING
     Text,
-    /// ARRAY<STRING>
+    /// `ARRAY<STRING>`
     TextList,
     /// BIGINT
     Long,

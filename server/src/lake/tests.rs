@@ -1,6 +1,5 @@
 //! Tests of the lake, on real tables.
 
-use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::path::Path;
 use std::sync::Arc;
@@ -279,55 +278,4 @@ async fn wait_until(condition: impl Fn() -> bool) {
         }
     };
     tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap();
-}
-
-/// Not a check: prints how long a commit and a query of 100,000 events take.
-/// `cargo test -p picket-server lake::tests::figures -- --ignored --nocapture`
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement"]
-async fn figures() {
-    use std::time::Instant;
-    let folder = TempDir::new().unwrap();
-    let wal = Arc::new(Wal::open(&folder.path().join("wal"), WalConfig::default()).unwrap());
-    let lake = Lake::open(&folder.path().join("lake"), wal.clone(), LakeConfig::default()).await.unwrap();
-    let state = State { lake, wal, folder };
-    for number in 0..10 {
-        state.fill(number, 1, 10_000, 500).await;
-    }
-    let frames = state.wal.counters().frame_bytes;
-    let started = Instant::now();
-    let summary = state.lake.commit().await.unwrap();
-    println!(
-        "commit of {} events ({frames} frame bytes) in {} rounds: {:?}",
-        summary.events,
-        summary.rounds,
-        started.elapsed()
-    );
-    for sql in [
-        "SELECT count(*) FROM process_activity",
-        "SELECT executable, count(*) AS n FROM process_activity GROUP BY executable ORDER BY n DESC LIMIT 10",
-        "SELECT host_id, remote_address, sum(bytes_sent) FROM network_activity WHERE activity = 'close' GROUP BY 1, 2",
-    ] {
-        let started = Instant::now();
-        let rows = state.sql(sql).await.len();
-        println!("{rows} rows in {:?}: {sql}", started.elapsed());
-    }
-    let started = Instant::now();
-    let events = state.read(EventFilter::default()).await.len();
-    println!("read_events: {events} events in {:?}", started.elapsed());
-    let mut sizes = BTreeMap::new();
-    folder_bytes(&state.folder.path().join("lake"), &mut sizes);
-    println!("lake bytes by file type: {sizes:?}");
-}
-
-fn folder_bytes(folder: &Path, sizes: &mut BTreeMap<String, u64>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            folder_bytes(&path, sizes);
-        } else {
-            let kind = path.extension().map(|end| end.to_string_lossy().into_owned()).unwrap_or_default();
-            *sizes.entry(kind).or_default() += fs::metadata(&path).unwrap().len();
-        }
-    }
 }

@@ -12,6 +12,7 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use rustls::ServerConfig;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_rustls::TlsAcceptor;
@@ -41,6 +42,9 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const PENDING_RESETS_MAX: usize = 20;
 /// Streams that may be reset for the peer's errors before the connection is closed.
 const ERROR_RESETS_MAX: usize = 128;
+/// What is still read of a peer whose handshake failed, bytes, and for how long.
+const PARTING_BYTES_MAX: u64 = 64 * 1024;
+const PARTING_TIME_MAX: Duration = Duration::from_secs(1);
 /// Failed handshakes that are logged, a second and at once.
 const HANDSHAKE_FAILURES_LOGGED_PER_SECOND: u64 = 1;
 const HANDSHAKE_FAILURES_LOGGED_BURST: u64 = 10;
@@ -135,10 +139,15 @@ impl Template {
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(listener, %address, %error, "cannot set TCP_NODELAY");
         }
-        let handshake = tokio::time::timeout(self.config.timeouts.handshake, self.tls.accept(socket));
+        let accept = self.tls.accept(socket).into_fallible();
+        let handshake = tokio::time::timeout(self.config.timeouts.handshake, accept);
         let tls = match draining.run_until_cancelled(handshake).await {
             Some(Ok(Ok(tls))) => tls,
-            Some(Ok(Err(error))) => return self.log_failure(address, &error),
+            Some(Ok(Err((error, socket)))) => {
+                self.log_failure(address, &error);
+                draining.run_until_cancelled(part(socket)).await;
+                return;
+            }
             Some(Err(late)) => return self.log_failure(address, &late),
             None => return,
         };
@@ -219,6 +228,17 @@ fn http(executor: Executor, streams_max: u32, window_bytes: u32) -> http2::Build
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_local_error_reset_streams(ERROR_RESETS_MAX);
     http
+}
+
+/// Ends a connection whose handshake failed so that the peer can read why: closed with bytes unread, it would be reset, and
+/// the alert with it.
+async fn part(mut socket: TcpStream) {
+    let until_the_peer_ends = async {
+        socket.shutdown().await?;
+        tokio::io::copy(&mut (&mut socket).take(PARTING_BYTES_MAX), &mut tokio::io::sink()).await
+    };
+    // Late or broken: the peer does not want to know.
+    tokio::time::timeout(PARTING_TIME_MAX, until_the_peer_ends).await.ok();
 }
 
 /// Ends when no stream has run for this long.

@@ -113,8 +113,13 @@ pub trait HostStore: Send + Sync {
         serial: &[u8],
         now: UnixSeconds,
     ) -> impl Future<Output = Result<Admission, MetastoreError>> + Send;
-    /// Refuses the host from now on. False when there is no such host.
-    fn revoke_host(&self, host: HostId, now: UnixSeconds) -> impl Future<Output = Result<bool, MetastoreError>> + Send;
+    /// Refuses the host from now on. Returns since when it is revoked, which may be earlier; none when there is no
+    /// such host.
+    fn revoke_host(
+        &self,
+        host: HostId,
+        now: UnixSeconds,
+    ) -> impl Future<Output = Result<Option<UnixSeconds>, MetastoreError>> + Send;
     /// One host.
     fn host(&self, host: HostId) -> impl Future<Output = Result<Option<HostRecord>, MetastoreError>> + Send;
     /// All hosts in order of enrolment, at most 100,000.
@@ -186,17 +191,19 @@ impl HostStore for Metastore {
         Ok(Admission::Admitted)
     }
 
-    async fn revoke_host(&self, host: HostId, now: UnixSeconds) -> Result<bool, MetastoreError> {
+    async fn revoke_host(&self, host: HostId, now: UnixSeconds) -> Result<Option<UnixSeconds>, MetastoreError> {
         let error = MetastoreError::during("revoke a host");
         let mut transaction = self.write().await?;
-        let done = sqlx::query("UPDATE hosts SET revoked_unix_s = coalesce(revoked_unix_s, ?) WHERE host_id = ?")
-            .bind(now.0)
-            .bind(host.as_bytes().as_slice())
-            .execute(&mut *transaction)
-            .await
-            .map_err(&error)?;
+        let revoked = sqlx::query_scalar(
+            "UPDATE hosts SET revoked_unix_s = coalesce(revoked_unix_s, ?) WHERE host_id = ? RETURNING revoked_unix_s",
+        )
+        .bind(now.0)
+        .bind(host.as_bytes().as_slice())
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(&error)?;
         transaction.commit().await.map_err(&error)?;
-        Ok(done.rows_affected() > 0)
+        Ok(revoked.map(UnixSeconds))
     }
 
     async fn host(&self, host: HostId) -> Result<Option<HostRecord>, MetastoreError> {

@@ -135,8 +135,9 @@ async fn a_revoked_host_is_not_admitted() {
     store.create_join_token(&join_token("a", 1)).await.unwrap();
     let new = host(1, "a");
     store.enroll(&new, NOW).await.unwrap();
-    assert!(store.revoke_host(new.host, NOW).await.unwrap());
-    assert!(!store.revoke_host(HostId::from_random([9; 16]), NOW).await.unwrap());
+    assert_eq!(store.revoke_host(new.host, NOW).await.unwrap(), Some(NOW));
+    assert_eq!(store.revoke_host(new.host, UnixSeconds(NOW.0 + 60)).await.unwrap(), Some(NOW), "the first time stays");
+    assert_eq!(store.revoke_host(HostId::from_random([9; 16]), NOW).await.unwrap(), None);
     assert_eq!(store.admit(new.host, &[1; 16], NOW).await.unwrap(), Admission::Revoked);
     assert_eq!(store.host(new.host).await.unwrap().unwrap().revoked, Some(NOW));
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::time::Instant;
 
 use picket_common::batch::BatchBuilder;
 use picket_common::event::{Event, EventBody, LossReason, LossStage, Origin, SensorLoss, Timestamp};
@@ -370,64 +369,4 @@ async fn a_crash_during_a_release_loses_nothing() {
         assert_eq!(wal.open_report().missing_records, 0);
         assert!(!crashed.path().join("dedupe.snapshot.tmp").exists());
     }
-}
-
-/// Not a check: prints how many appends a second group commit reaches here.
-/// `cargo test -p picket-server wal::tests::figures -- --ignored --nocapture`
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement"]
-async fn figures() {
-    const APPENDERS: u64 = 64;
-    const APPENDS: u64 = 200;
-    let folder = TempDir::new().unwrap();
-    let wal = Arc::new(open(folder.path()));
-    let records: Vec<Vec<WalRecord>> = (0..APPENDERS)
-        .map(|appender| (0..APPENDS).map(|batch| padded_record(appender as u8, batch)).collect())
-        .collect();
-    let size = records[0][0].frame.len();
-    let started = Instant::now();
-    let tasks: Vec<_> = records
-        .into_iter()
-        .map(|records| {
-            let wal = wal.clone();
-            tokio::spawn(async move {
-                for record in records {
-                    wal.append(record).await.unwrap();
-                }
-            })
-        })
-        .collect();
-    for task in tasks {
-        task.await.unwrap();
-    }
-    let seconds = started.elapsed().as_secs_f64();
-    let counters = wal.counters();
-    println!(
-        "{} appends of {size} bytes by {APPENDERS} tasks in {seconds:.2} s: {:.0} appends/s, {:.1} records a sync",
-        counters.records,
-        counters.records as f64 / seconds,
-        counters.records as f64 / counters.fsyncs as f64
-    );
-}
-
-/// A batch of about 4 KB.
-fn padded_record(host_number: u8, batch: u64) -> WalRecord {
-    use picket_common::event::{Authentication, ByteString};
-    let noise: Vec<u8> = (0..4096).map(|_| rand::random()).collect();
-    let event = Event {
-        key: EventKey { epoch: Epoch(1), sequence: Sequence(batch) },
-        time: Timestamp(1_700_000_000_000_000_000),
-        origin: Origin::Agent,
-        body: EventBody::Authentication(Box::new(Authentication {
-            user_name: ByteString::truncated(&noise),
-            success: true,
-            service: ByteString::from("sshd"),
-            source: None,
-            process: None,
-        })),
-    };
-    let mut builder = BatchBuilder::new();
-    builder.push(&event).unwrap();
-    let frame = builder.finish(Epoch(1), BatchSequence(batch)).unwrap();
-    WalRecord { host: host(host_number), frame: frame.into() }
 }

@@ -34,9 +34,13 @@ pub(super) fn optional_subject(text: &str) -> Result<Option<Subject>, Status> {
     if text.is_empty() { Ok(None) } else { subject(text).map(Some) }
 }
 
+pub(super) fn host_id(text: &str) -> Result<HostId, Status> {
+    text.parse().map_err(|error| invalid("host_id", error))
+}
+
 /// Empty: none.
 pub(super) fn optional_host(text: &str) -> Result<Option<HostId>, Status> {
-    if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(|error| invalid("host_id", error)) }
+    if text.is_empty() { Ok(None) } else { host_id(text).map(Some) }
 }
 
 pub(super) fn host(events_stored: u64, view: HostView) -> v1::Host {
@@ -49,6 +53,7 @@ pub(super) fn host(events_stored: u64, view: HostView) -> v1::Host {
         connected: view.connected,
         status: record.status.map(Into::into),
         events_stored,
+        revoked_unix_s: record.revoked.map_or(0, |time| time.0),
     }
 }
 

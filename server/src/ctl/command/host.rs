@@ -3,17 +3,35 @@
 use picket_proto::v1;
 use serde_json::{Value, json};
 
+use crate::ctl::arguments::HostVerb;
 use crate::ctl::client::Client;
 use crate::ctl::command::{object, time_text};
 use crate::ctl::error::CtlError;
 use crate::ctl::output::{Output, Row, columns};
 
-pub(super) async fn list(client: &mut Client, output: &mut Output<'_>) -> Result<(), CtlError> {
+pub(super) async fn run(client: &mut Client, verb: &HostVerb, output: &mut Output<'_>) -> Result<(), CtlError> {
+    match verb {
+        HostVerb::List => list(client, output).await,
+        HostVerb::Revoke { host } => revoke(client, host, output).await,
+    }
+}
+
+async fn revoke(client: &mut Client, host: &str, output: &mut Output<'_>) -> Result<(), CtlError> {
+    let request = v1::RevokeHostRequest { host_id: host.to_owned() };
+    let since = time_text(client.revoke_host(request).await?.into_inner().revoked_unix_s);
+    output.one(
+        &format!("{host} is refused from now on; its connections were cut"),
+        object([("host_id", host.into()), ("revoked", since)]),
+    )
+}
+
+async fn list(client: &mut Client, output: &mut Output<'_>) -> Result<(), CtlError> {
     let hosts = client.list_hosts(v1::ListHostsRequest {}).await?.into_inner().hosts;
     let shown = columns([
         ("host", "host_id"),
         ("name", "hostname"),
         ("connected", "connected"),
+        ("revoked", "revoked"),
         ("last seen", "last_seen"),
         ("events", "events_stored"),
         ("lost", "events_lost_total"),
@@ -39,6 +57,7 @@ fn row(host: v1::Host) -> Row {
         ("host_id", host.host_id.into()),
         ("hostname", inventory.hostname.into()),
         ("connected", host.connected.into()),
+        ("revoked", time_text(host.revoked_unix_s)),
         ("enrolled", time_text(host.enrolled_unix_s)),
         ("last_seen", time_text(host.last_seen_unix_s)),
         ("events_stored", host.events_stored.into()),

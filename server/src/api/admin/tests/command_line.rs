@@ -110,6 +110,15 @@ async fn refusals_have_their_exit_codes() {
     assert_eq!(token.trim().split('.').count(), 3);
     assert_eq!(code(&admin, &["token", "create", "--valid-for", "31d"]).await, 2);
 
+    let host = server.host.to_string();
+    assert_eq!(code(&viewer, &["host", "revoke", &host]).await, 4, "only an administrator may");
+    assert_eq!(code(&admin, &["host", "revoke", "no-host"]).await, 2);
+    assert_eq!(code(&admin, &["host", "revoke", "00000000-0000-4000-8000-000000000007"]).await, 2);
+    assert!(viewer.json(&["host", "list"]).await[0]["revoked"].is_null());
+    let revoked = admin.json(&["host", "revoke", &host]).await;
+    assert!(revoked["revoked"].is_string(), "{revoked}");
+    assert_eq!(viewer.json(&["host", "list"]).await[0]["revoked"], revoked["revoked"]);
+
     // A token that was never made, and a server that the CA file does not vouch for.
     let mut stranger = Operator { line: viewer.line.clone() };
     let file = server.folder.path().join("stranger.token");

@@ -1,5 +1,7 @@
-//! Measures features and scores. Says nothing about right or wrong; run it with
-//! `cargo test -p picket-common --test it -- --ignored --nocapture speed`.
+//! What features and scores cost. Run it with `cargo bench --profile dist -p picket-common`, or with `--profile dev` for
+//! what the tests use.
+
+#![allow(clippy::unwrap_used)]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -91,9 +93,12 @@ fn close(tick: u32) -> ConnectionClose {
     }
 }
 
-#[test]
-#[ignore = "measures; says nothing about right or wrong"]
-fn feature_speed() {
+fn main() {
+    features();
+    scores();
+}
+
+fn features() {
     let events = busy_minute();
     for class in ["all", "start", "close"] {
         let wanted: Vec<&Event> = events
@@ -154,7 +159,7 @@ fn complete_forest(trees: u32, depth: u32, features: u16) -> ModelDraft {
             feature_count: usize::from(features),
             threshold: 0.5,
             dataset_digest: Digest::of(b"data"),
-            training_run: "speed".to_owned(),
+            training_run: "bench".to_owned(),
             created: Timestamp(0),
         },
         imputation: Vec::new(),
@@ -163,9 +168,7 @@ fn complete_forest(trees: u32, depth: u32, features: u16) -> ModelDraft {
     }
 }
 
-#[test]
-#[ignore = "measures; says nothing about right or wrong"]
-fn scoring_speed() {
+fn scores() {
     let key = SigningKey::from_bytes(&[1; 32]);
     let bytes = complete_forest(100, 5, 60).encode(&key).unwrap();
     let model = Model::verify(&bytes, &[key.verifying_key()]).unwrap();
