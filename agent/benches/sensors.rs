@@ -20,6 +20,8 @@ use picket_common::event::{EventBody, LossReason, LossStage};
 use tokio_util::sync::CancellationToken;
 
 const SECONDS: u32 = 10;
+const FAST_PROCESSES_PER_SECOND: u32 = 5_000;
+const FAST_THREADS: u32 = 2;
 const PROCESSES_PER_SECOND: u32 = 500;
 const CONNECTIONS_PER_SECOND: u32 = 1_000;
 const PAYLOAD_BYTES: usize = 3_000;
@@ -39,12 +41,19 @@ fn main() {
         play_load();
         return;
     }
-    for trace in [true, false] {
-        let config = SensorConfig { trace, ..SensorConfig::default() };
-        measure(&format!("full rate, trace events {}", if trace { "on" } else { "off" }), &config, || {
+    for (what, mode, trace) in [
+        ("eBPF", ModeChoice::Ebpf, false),
+        ("netlink with trace events", ModeChoice::Netlink, true),
+        ("netlink without trace events", ModeChoice::Netlink, false),
+    ] {
+        let mut config = SensorConfig { trace, ..SensorConfig::default() };
+        (config.process.mode, config.connection.mode) = (mode, mode);
+        measure(&format!("full rate, {what}"), &config, || {
             let this = std::env::current_exe().unwrap();
             assert!(Command::new(this).arg(PLAY).status().unwrap().success());
         });
+        config.connection.mode = ModeChoice::Off;
+        measure(&format!("{FAST_PROCESSES_PER_SECOND} processes a second at most, {what}"), &config, many_processes);
     }
     let mut processes_only = SensorConfig::default();
     processes_only.connection.mode = ModeChoice::Off;
@@ -181,6 +190,36 @@ fn connect_at_full_rate() -> Duration {
     });
     server.join().unwrap();
     took
+}
+
+/// Starts tiny programs from several threads; as many a second as the machine can, up to the rate.
+fn many_processes() {
+    let program = static_program();
+    let threads: Vec<_> = (0..FAST_THREADS)
+        .map(|_| {
+            let path = program.path().join("nothing");
+            std::thread::spawn(move || {
+                at_rate(FAST_PROCESSES_PER_SECOND / FAST_THREADS, || {
+                    assert!(Command::new(&path).status().unwrap().success());
+                })
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
+/// A program that does nothing, without a library where there is a compiler.
+fn static_program() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, program) = (folder.path().join("nothing.c"), folder.path().join("nothing"));
+    std::fs::write(&source, "int main(void) { return 0; }").unwrap();
+    let compiled = Command::new("cc").args(["-static", "-O2", "-o"]).args([&program, &source]).status();
+    if !compiled.is_ok_and(|status| status.success()) {
+        std::fs::copy("/bin/true", &program).unwrap();
+    }
+    folder
 }
 
 fn burst() {

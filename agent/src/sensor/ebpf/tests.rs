@@ -69,9 +69,7 @@ fn records_that_do_not_fit_are_counted_by_kind() {
     assert_eq!(losses.missed, 0);
     assert!(kept[2] > 10 && losses.full[2] > 10);
     // Forks, starts and ends; others may start processes, too.
-    for kind in 1..KINDS {
-        assert!(kept[kind] + losses.full[kind] >= PROCESSES, "kind {kind}");
-    }
+    assert!(kept.iter().zip(losses.full).skip(1).all(|(kept, lost)| kept + lost >= PROCESSES));
     assert_eq!(source.new_losses().missed, 0);
     let again = source.new_losses();
     Command::new("/bin/true").status().unwrap();
