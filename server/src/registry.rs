@@ -99,8 +99,13 @@ pub struct RunRecord {
     pub training_run: String,
     /// Seed.
     pub seed: u64,
+    /// Whether the model was fitted anew on all rows after its evaluation: then the evaluation is that of a model with
+    /// the same parameters that did not see the test part.
+    pub refit: bool,
     /// Parameters the model was fitted with.
     pub params: Params,
+    /// Whether it learned from those rows of each attack that show it, not from all.
+    pub witnesses: bool,
     /// Version of the server that trained it.
     pub code_version: String,
     /// Digest of the data set, hexadecimal.
@@ -110,9 +115,20 @@ pub struct RunRecord {
     /// Whether groups were whole in them.
     pub folds_grouped: bool,
     /// Parameters that were tried, with their validation scores.
-    pub tried: Vec<(Params, f64)>,
+    pub tried: Vec<TriedParams>,
     /// Threshold and how it did on out-of-fold scores.
     pub threshold: ThresholdChoice,
+}
+
+/// Parameters that were tried, and how they did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TriedParams {
+    /// The parameters.
+    pub params: Params,
+    /// See [`RunRecord::witnesses`].
+    pub witnesses: bool,
+    /// The tuning score on out-of-fold rows.
+    pub score: f64,
 }
 
 /// A model to be recorded.

@@ -12,6 +12,7 @@
 //! * **Missing values**: a tree learns from a stand-in below everything seen, so that "missing" is a value it can split
 //!   off, and every node records the way the stand-in goes; logistic regression leaves them out (they stand at the mean).
 //! * **Imbalance**: rows are weighted as [`weight`] says.
+//! * **Attacks are labelled as a whole**: models learn from those of their rows that show them (`witness`).
 //!
 //! `smartcore` grows trees and fits the regression; [`Trainer`] is the seam behind which another engine may stand.
 
@@ -20,7 +21,7 @@ use std::collections::BTreeSet;
 use picket_common::model::{Algorithm, ModelBody, ModelError};
 
 pub use crate::train::params::{Params, ParamsError, ValidParams};
-pub use crate::train::run::{DraftContext, Trained, Validation, train};
+pub use crate::train::run::{Candidate, DraftContext, Options, Recipe, Trained, Validation, train, train_with};
 pub use crate::train::service::{TRAININGS_WAITING_MAX, TrainRequest, TrainingError, Trainings};
 pub use crate::train::set::TrainingSet;
 pub use crate::train::threshold::ThresholdChoice;
@@ -40,6 +41,7 @@ mod service;
 mod smartcore_tree;
 #[cfg(test)]
 mod tests;
+mod witness;
 
 /// Fewest training rows of each class.
 pub const ROWS_PER_CLASS_MIN: usize = 4;

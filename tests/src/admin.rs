@@ -248,23 +248,16 @@ impl AdminClient {
         })
     }
 
-    /// Trains on a data set. `algorithms` empty: all.
+    /// Trains on a data set.
     ///
     /// # Errors
     /// [`AdminError::Call`].
     pub fn train(
         &mut self,
-        dataset_id: &str,
-        algorithms: &[&str],
-        seed: u64,
+        request: v1::TrainRequest,
         progress: &mut dyn FnMut(&v1::Progress),
     ) -> Result<Vec<v1::Model>, AdminError> {
         const CALL: &str = "train";
-        let request = v1::TrainRequest {
-            dataset_id: dataset_id.to_owned(),
-            algorithms: algorithms.iter().map(|algorithm| (*algorithm).to_owned()).collect(),
-            seed,
-        };
         let (client, runtime) = (&mut self.client, &self.runtime);
         runtime.block_on(async {
             let answers = client.train(request).await.map_err(failed(CALL))?.into_inner();

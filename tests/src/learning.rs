@@ -48,5 +48,11 @@ pub fn train_on_process_starts(
     }
     admin.add_labels(&labels)?;
     let dataset = admin.build_dataset("process_start", 0.0, &mut |_| ())?;
-    admin.train(&dataset.dataset_id, algorithms, 1, &mut |_| ())
+    let request = v1::TrainRequest {
+        dataset_id: dataset.dataset_id,
+        algorithms: algorithms.iter().map(|name| (*name).to_owned()).collect(),
+        seed: 1,
+        ..v1::TrainRequest::default()
+    };
+    admin.train(request, &mut |_| ())
 }

@@ -22,7 +22,7 @@ fn commands() -> Vec<String> {
 }
 
 #[test]
-fn the_binaries_and_verbs_it_names_exist() {
+fn the_binaries_verbs_and_flags_it_names_exist() {
     let mut findings = Vec::new();
     let mut seen = BTreeSet::new();
     for line in commands() {
@@ -30,7 +30,8 @@ fn the_binaries_and_verbs_it_names_exist() {
         let Some(role) = Role::ALL.into_iter().find(|role| words.first() == Some(&role.binary())) else { continue };
         // Everything before the first flag or value: the noun and the verb.
         let path: Vec<&str> = words[1..].iter().copied().take_while(|word| is_verb(word)).take(2).collect();
-        if !seen.insert((role.binary(), path.join(" "))) {
+        let flags: Vec<&str> = words.iter().copied().filter(|word| word.starts_with("--")).collect();
+        if !seen.insert((role.binary(), path.join(" "), flags.join(" "))) {
             continue;
         }
         let output = role
@@ -41,7 +42,11 @@ fn the_binaries_and_verbs_it_names_exist() {
             .unwrap();
         if !output.status.success() {
             findings.push(format!("{line}: {}", String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or("")));
+            continue;
         }
+        let help = String::from_utf8_lossy(&output.stdout);
+        let known: BTreeSet<&str> = help.split(|c: char| !c.is_ascii_lowercase() && c != '-').collect();
+        findings.extend(flags.iter().filter(|flag| !known.contains(*flag)).map(|flag| format!("{line}: no {flag}")));
     }
     assert_none("the README names what does not exist", &findings);
 }

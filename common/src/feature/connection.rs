@@ -159,6 +159,12 @@ fn fill_owner_regularity(context: &Context, process: ProcessId, destination: Des
         row.logarithm_of(Feature::OwnerSizeMean, mean);
         row.number(Feature::OwnerSizeVariation, variation);
     }
+    if let Some(alike) = series.alike() {
+        row.logarithm(Feature::OwnerAlikeContacts, alike.contacts);
+        if let Some(jitter) = alike.jitter {
+            row.number(Feature::OwnerAlikeJitter, jitter);
+        }
+    }
 }
 
 /// Contacts alike: a beacon among other traffic with the same destination.

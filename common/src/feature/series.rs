@@ -4,6 +4,10 @@ use crate::feature::limits::CONTACTS_MAX;
 
 /// Fewer contacts say nothing about regularity.
 const CONTACTS_MIN: u64 = 3;
+/// Contacts are alike whose payloads differ by at most this part of the larger one.
+const ALIKE_WITHIN: f64 = 0.125;
+/// Fewer intervals between contacts alike say nothing about their jitter.
+const ALIKE_INTERVALS_MIN: usize = 3;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Contact {
@@ -28,6 +32,15 @@ pub(super) struct Regularity {
     pub(super) interval: Option<(f64, f64)>,
     /// Mean of the payload in bytes and its coefficient of variation.
     pub(super) size: Option<(f64, f64)>,
+}
+
+/// What the contacts that are like the latest one show.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Alike {
+    /// How many there are, the latest included.
+    pub(super) contacts: u64,
+    /// Median absolute deviation of the intervals, as a part of their median. A single late contact does not move it.
+    pub(super) jitter: Option<f64>,
 }
 
 impl Series {
@@ -67,6 +80,66 @@ impl Series {
             interval: Some((intervals.mean, intervals.variation())),
             size: (sizes.count >= CONTACTS_MIN).then(|| (sizes.mean, sizes.variation())),
         }
+    }
+}
+
+impl Series {
+    /// Looks at the contacts that are like the latest one, if that one's payload is known.
+    pub(super) fn alike(&self) -> Option<Alike> {
+        let latest = self.count.checked_sub(1).and_then(|number| self.contacts[place(number)].bytes)?;
+        let mut intervals = Sorted::default();
+        let mut alike = Alike::default();
+        let mut previous: Option<i64> = None;
+        for number in self.count - self.len()..self.count {
+            let contact = self.contacts[place(number)];
+            if !contact.bytes.is_some_and(|bytes| are_alike(bytes, latest)) {
+                continue;
+            }
+            alike.contacts += 1;
+            if let Some(previous) = previous.replace(contact.time) {
+                intervals.insert(contact.time.saturating_sub(previous) as f64 / 1e6);
+            }
+        }
+        if intervals.count >= ALIKE_INTERVALS_MIN {
+            let median = intervals.median();
+            let mut deviations = Sorted::default();
+            for interval in intervals.values() {
+                deviations.insert((interval - median).abs());
+            }
+            alike.jitter = Some(if median > 0.0 { deviations.median() / median } else { 0.0 });
+        }
+        Some(alike)
+    }
+}
+
+fn are_alike(a: u64, b: u64) -> bool {
+    a.abs_diff(b) as f64 <= a.max(b) as f64 * ALIKE_WITHIN
+}
+
+/// A few numbers in order.
+#[derive(Default)]
+struct Sorted {
+    values: [f64; CONTACTS_MAX],
+    count: usize,
+}
+
+impl Sorted {
+    /// Adds a number, unless there is no place for it.
+    fn insert(&mut self, value: f64) {
+        let Some(kept) = self.values.get_mut(..=self.count) else { return };
+        kept[self.count] = value;
+        let at = kept[..self.count].partition_point(|other| *other <= value);
+        kept[at..].rotate_right(1);
+        self.count += 1;
+    }
+
+    fn values(&self) -> impl Iterator<Item = f64> + '_ {
+        self.values.iter().take(self.count).copied()
+    }
+
+    /// The lower of the two in the middle, if there are two: it is always one of the numbers.
+    fn median(&self) -> f64 {
+        self.values[self.count.saturating_sub(1) / 2]
     }
 }
 
@@ -129,6 +202,40 @@ mod tests {
     fn two_contacts_and_unknown_sizes_say_nothing() {
         assert_eq!(series(&[500]).regularity(), Regularity::default());
         assert_eq!(series(&[500; 5]).regularity().size, None);
+    }
+
+    #[test]
+    fn one_late_contact_is_no_jitter() {
+        let mut series = Series::default();
+        let mut time = 0;
+        for gap in [0, 500, 501, 499, 3000, 500, 500] {
+            time += gap * MILLISECOND;
+            series.add(time, Some(200));
+        }
+        let alike = series.alike().unwrap();
+        assert_eq!((alike.contacts, alike.jitter), (7, Some(0.0)));
+        assert!(series.regularity().interval.unwrap().1 > 0.5);
+    }
+
+    #[test]
+    fn jitter_is_measured_among_contacts_alike() {
+        let mut series = Series::default();
+        let mut time = 0;
+        for (gap, bytes) in [(0, 200), (400, 210), (100, 9_000), (500, 190), (400, 200), (0, 90_000), (500, 205)] {
+            time += gap * MILLISECOND;
+            series.add(time, Some(bytes));
+        }
+        // 400, 600, 400, 500.
+        let alike = series.alike().unwrap();
+        assert_eq!((alike.contacts, alike.jitter), (5, Some(0.0)));
+        series.add(time + 650 * MILLISECOND, Some(200));
+        // 400, 400, 500, 600, 650: deviations 100, 100, 0, 100, 150.
+        assert_eq!(series.alike().unwrap().jitter, Some(0.2));
+        series.add(time + 700 * MILLISECOND, Some(90_000));
+        assert_eq!(series.alike(), Some(Alike { contacts: 2, jitter: None }));
+        series.add(time + 800 * MILLISECOND, None);
+        assert_eq!(series.alike(), None);
+        assert_eq!(Series::default().alike(), None);
     }
 
     #[test]

@@ -1067,16 +1067,23 @@ pub struct Dataset {
     #[prost(string, tag = "11")]
     pub manifest_json: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TrainRequest {
     #[prost(string, tag = "1")]
     pub dataset_id: ::prost::alloc::string::String,
     /// `decision_tree`, `random_forest`, `logistic_regression`; empty: all.
     #[prost(string, repeated, tag = "2")]
     pub algorithms: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Same data set, algorithm and seed: same model bytes.
+    /// Same data set, algorithm and options: same model bytes.
     #[prost(uint64, tag = "3")]
     pub seed: u64,
+    /// Share of benign rows that may be alerted: what the threshold is chosen by. Above 0 and below 0.5; 0 means 0.01.
+    #[prost(double, tag = "4")]
+    pub false_positive_budget: f64,
+    /// Once evaluated, fit the model anew on all rows, the held-out ones too, with the parameters that were found. The
+    /// evaluation is then that of a model that did not see them.
+    #[prost(bool, tag = "5")]
+    pub refit: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TrainResponse {
@@ -1112,6 +1119,10 @@ pub struct Model {
     pub evaluation_json: ::prost::alloc::string::String,
     #[prost(double, tag = "11")]
     pub training_seconds: f64,
+    /// Fitted anew on all rows after the evaluation, which is that of a model with the same parameters that did not see
+    /// the held-out rows.
+    #[prost(bool, tag = "12")]
+    pub refit: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListModelsRequest {

@@ -246,9 +246,15 @@ pub struct TrainArguments {
     /// Only this algorithm; may be given more than once [default: all].
     #[arg(long = "algorithm", value_enum)]
     pub algorithms: Vec<AlgorithmArgument>,
-    /// The same data set, algorithm and seed give the same model.
+    /// The same data set, algorithm and options give the same model.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Share of benign events that may be alerted: what the threshold is chosen by.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.01)]
+    pub false_positive_budget: f64,
+    /// Once evaluated, fit the model anew on all rows, the held-out ones too.
+    #[arg(long)]
+    pub refit: bool,
 }
 
 /// An algorithm.

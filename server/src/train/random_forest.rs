@@ -43,7 +43,7 @@ impl Trainer for RandomForest {
     fn candidates(&self, feature_count: usize) -> Vec<ValidParams> {
         let root = (feature_count as f64).sqrt().round().max(1.0) as u16;
         let third = u16::try_from(feature_count / 3).unwrap_or(u16::MAX).max(1);
-        [(1, root), (3, root), (1, third), (3, third)]
+        [(1, third), (3, third), (1, root), (3, root)]
             .into_iter()
             .filter_map(|(leaf_rows_min, features_per_split)| {
                 let forest = Params::RandomForest { trees: TREES, depth_max: 16, leaf_rows_min, features_per_split };

@@ -1,5 +1,7 @@
 //! One training: folds, tuning, threshold, final fit.
 
+use std::collections::BTreeMap;
+
 use ed25519_dalek::SigningKey;
 use picket_common::event::Timestamp;
 use picket_common::feature::{MISSING, Subject};
@@ -8,8 +10,8 @@ use picket_common::model::{Algorithm, Model, ModelDraft, ModelMetadata};
 use serde::Serialize;
 
 use crate::train::fold::Folds;
-use crate::train::threshold::{self, FALSE_POSITIVE_BUDGET, ThresholdChoice};
-use crate::train::{Control, FittedModel, Params, TrainError, Trainer, TrainingSet, ValidParams, parallel, trainer};
+use crate::train::threshold::{self, ThresholdChoice};
+use crate::train::{Control, FittedModel, TrainError, Trainer, TrainingSet, ValidParams, parallel, trainer, witness};
 
 /// Folds for validation, where the training part allows.
 const FOLDS_MAX: usize = 5;
@@ -45,17 +47,36 @@ pub struct Validation {
     pub folds: usize,
     /// Whether no attack or piece of work was in two folds. If not, the figures here are too good.
     pub grouped: bool,
-    /// Every candidate that was tried, with (average precision + recall at the budget) / 2 on out-of-fold scores.
+    /// Every candidate that was tried, with its tuning score ([`threshold::tuning_score`]) on out-of-fold scores in
+    /// which an attack counts once, with the highest of its rows: it is found when one of them is alerted.
     pub candidates: Vec<Candidate>,
 }
 
 /// A set of parameters that was tried.
 #[derive(Clone, Debug, Serialize)]
 pub struct Candidate {
-    /// The parameters.
-    pub params: ValidParams,
-    /// How they did.
+    /// What was tried.
+    pub recipe: Recipe,
+    /// How it did.
     pub score: f64,
+}
+
+/// How a model is fitted.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Recipe {
+    /// The algorithm's parameters.
+    pub params: ValidParams,
+    /// Learn from those rows of each attack that show it, not from all.
+    pub witnesses: bool,
+}
+
+/// What is asked of a training.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Options {
+    /// The same rows, algorithm and seed give the same model.
+    pub seed: u64,
+    /// Share of benign rows that may be alerted: what the threshold is chosen by.
+    pub false_positive_budget: f64,
 }
 
 /// What a training gave.
@@ -63,8 +84,8 @@ pub struct Candidate {
 pub struct Trained {
     /// The model, ready to be signed.
     pub draft: ModelDraft,
-    /// The parameters it was fitted with.
-    pub params: Params,
+    /// How it was fitted.
+    pub recipe: Recipe,
     /// How they were found.
     pub validation: Validation,
     /// Its threshold and how it did on out-of-fold scores.
@@ -78,49 +99,158 @@ pub struct Trained {
 pub fn train(
     set: &TrainingSet,
     algorithm: Algorithm,
-    seed: u64,
+    options: Options,
     context: &DraftContext,
     control: &Control<'_>,
 ) -> Result<Trained, TrainError> {
     let trainer = trainer(algorithm);
     let mut candidates = trainer.candidates(set.feature_count());
-    let folds_max = plan(trainer, set, &mut candidates);
-    let folds = Folds::assign(set, folds_max, seed);
-    let tried = out_of_fold_scores(trainer, set, &candidates, &folds, seed, context, control)?;
-
-    let mut best = 0;
-    let mut scores = Vec::new();
-    for (index, rows) in tried.iter().enumerate() {
-        scores.push(threshold::tuning_score(rows, FALSE_POSITIVE_BUDGET));
-        if scores[index] > scores[best] + TUNING_MARGIN {
-            best = index;
+    let plan = plan(trainer, set, &mut candidates);
+    let folds = Folds::assign(set, plan.folds_max, options.seed);
+    let plain: Vec<Recipe> = candidates.into_iter().map(|params| Recipe { params, witnesses: false }).collect();
+    let validate = |recipes: &[Recipe]| Tried::validate(trainer, set, recipes, &folds, options, context, control);
+    let mut tried = validate(&plain)?;
+    let mut chosen = tried.best();
+    if folds.grouped && plan.witnesses {
+        let recipe = Recipe { witnesses: true, ..tried.recipes[chosen] };
+        tried.extend(validate(&[recipe])?);
+        let witnessed = tried.recipes.len() - 1;
+        if tried.tuning_scores[witnessed] + TUNING_MARGIN >= tried.tuning_scores[chosen] {
+            chosen = witnessed;
         }
     }
-    let chosen = candidates[best];
-    let threshold = threshold::choose(&tried[best], FALSE_POSITIVE_BUDGET);
+    finish(trainer, set, &tried, chosen, &folds, options, context, control)
+}
 
+/// As [`train`], with a recipe that is known to be good: only the threshold is chosen anew.
+///
+/// # Errors
+/// As [`train`].
+pub fn train_with(
+    recipe: Recipe,
+    set: &TrainingSet,
+    options: Options,
+    context: &DraftContext,
+    control: &Control<'_>,
+) -> Result<Trained, TrainError> {
+    let trainer = trainer(recipe.params.get().algorithm());
+    let plan = plan(trainer, set, &mut vec![recipe.params]);
+    let folds = Folds::assign(set, plan.folds_max, options.seed);
+    let tried = Tried::validate(trainer, set, &[recipe], &folds, options, context, control)?;
+    finish(trainer, set, &tried, 0, &folds, options, context, control)
+}
+
+/// Recipes and how they did.
+struct Tried {
+    recipes: Vec<Recipe>,
+    /// For each recipe the (score, label) of every row.
+    out_of_fold: Vec<Vec<(f64, bool)>>,
+    tuning_scores: Vec<f64>,
+}
+
+impl Tried {
+    fn validate(
+        trainer: &dyn Trainer,
+        set: &TrainingSet,
+        recipes: &[Recipe],
+        folds: &Folds,
+        options: Options,
+        context: &DraftContext,
+        control: &Control<'_>,
+    ) -> Result<Self, TrainError> {
+        let out_of_fold = out_of_fold_scores(trainer, set, recipes, folds, options.seed, context, control)?;
+        let tuning_scores = out_of_fold
+            .iter()
+            .map(|rows| threshold::tuning_score(&attacks_once(set, rows), options.false_positive_budget))
+            .collect();
+        Ok(Self { recipes: recipes.to_vec(), out_of_fold, tuning_scores })
+    }
+
+    fn extend(&mut self, other: Self) {
+        self.recipes.extend(other.recipes);
+        self.out_of_fold.extend(other.out_of_fold);
+        self.tuning_scores.extend(other.tuning_scores);
+    }
+
+    /// The best recipe; of those that are about as good the first.
+    fn best(&self) -> usize {
+        let mut best = 0;
+        for (index, score) in self.tuning_scores.iter().enumerate() {
+            if *score > self.tuning_scores[best] + TUNING_MARGIN {
+                best = index;
+            }
+        }
+        best
+    }
+}
+
+/// Benign rows as they are, and each attack with the highest score of its rows.
+fn attacks_once(set: &TrainingSet, rows: &[(f64, bool)]) -> Vec<(f64, bool)> {
+    let mut attacks: BTreeMap<u32, f64> = BTreeMap::new();
+    let mut once = Vec::new();
+    for ((score, malicious), group) in rows.iter().zip(set.groups()) {
+        if *malicious {
+            let highest = attacks.entry(*group).or_insert(*score);
+            *highest = highest.max(*score);
+        } else {
+            once.push((*score, false));
+        }
+    }
+    once.extend(attacks.into_values().map(|score| (score, true)));
+    once
+}
+
+#[expect(clippy::too_many_arguments, reason = "the last step of a training needs what all steps before it had")]
+fn finish(
+    trainer: &dyn Trainer,
+    set: &TrainingSet,
+    tried: &Tried,
+    chosen: usize,
+    folds: &Folds,
+    options: Options,
+    context: &DraftContext,
+    control: &Control<'_>,
+) -> Result<Trained, TrainError> {
+    let algorithm = trainer.algorithm();
+    let (recipe, rows) = (tried.recipes[chosen], &tried.out_of_fold[chosen]);
+    let threshold = threshold::choose(rows, options.false_positive_budget);
     control.observer.progress(&format!("{algorithm}: fit"), 0, 1);
-    let fitted = trainer.fit(set, &chosen, seed, control)?;
+    let fitted = fit(trainer, set, &recipe, options.seed, context, control)?;
     control.observer.progress(&format!("{algorithm}: fit"), 1, 1);
-    let self_test = self_test_rows(set, &tried[best]);
+    let self_test = self_test_rows(set, rows);
+    let candidates = tried.recipes.iter().zip(&tried.tuning_scores);
     Ok(Trained {
         draft: draft(fitted, algorithm, set.feature_count(), threshold.threshold, self_test, context),
-        params: *chosen.get(),
+        recipe,
         validation: Validation {
             folds: folds.count,
             grouped: folds.grouped,
-            candidates: candidates.into_iter().zip(scores).map(|(params, score)| Candidate { params, score }).collect(),
+            candidates: candidates.map(|(recipe, score)| Candidate { recipe: *recipe, score: *score }).collect(),
         },
         threshold,
     })
 }
 
-/// Cuts the candidates and the folds to what the size of the training part allows; the default candidate stays.
-fn plan(trainer: &dyn Trainer, set: &TrainingSet, candidates: &mut Vec<ValidParams>) -> usize {
+/// What the size of a training part allows.
+struct Plan {
+    folds_max: usize,
+    /// Whether to see if witnesses help.
+    witnesses: bool,
+}
+
+/// Cuts the candidates to what the size of the training part allows; the default candidate stays.
+fn plan(trainer: &dyn Trainer, set: &TrainingSet, candidates: &mut Vec<ValidParams>) -> Plan {
+    let cost = |params: &ValidParams, fits: usize| trainer.cost(set, params).saturating_mul(fits as u64);
     let mut left = VALIDATION_COST_MAX;
+    let cost_of_witnesses =
+        candidates.first().map_or(0, |params| cost(params, FOLDS_MAX * (1 + witness::WITNESS_FOLDS)));
+    let witnesses = witness::may_be_chosen(set) && cost_of_witnesses <= left;
+    if witnesses {
+        left -= cost_of_witnesses;
+    }
     let mut kept = 0;
     for params in candidates.iter() {
-        let cost = trainer.cost(set, params).saturating_mul(FOLDS_MAX as u64);
+        let cost = cost(params, FOLDS_MAX);
         if cost > left {
             break;
         }
@@ -128,28 +258,28 @@ fn plan(trainer: &dyn Trainer, set: &TrainingSet, candidates: &mut Vec<ValidPara
         kept += 1;
     }
     candidates.truncate(kept.max(1));
-    if kept == 0 { FOLDS_OF_LARGE_SETS } else { FOLDS_MAX }
+    Plan { folds_max: if kept == 0 { FOLDS_OF_LARGE_SETS } else { FOLDS_MAX }, witnesses }
 }
 
-/// For each candidate, the (score, label) of every row, scored by a model that did not see its fold.
+/// For each recipe, the (score, label) of every row, scored by a model that did not see its fold.
 fn out_of_fold_scores(
     trainer: &dyn Trainer,
     set: &TrainingSet,
-    candidates: &[ValidParams],
+    recipes: &[Recipe],
     folds: &Folds,
     seed: u64,
     context: &DraftContext,
     control: &Control<'_>,
 ) -> Result<Vec<Vec<(f64, bool)>>, TrainError> {
     let stage = format!("{}: validation", trainer.algorithm());
-    let jobs = candidates.len() * folds.count;
+    let jobs = recipes.len() * folds.count;
     let done = std::sync::atomic::AtomicU64::new(0);
     control.observer.progress(&stage, 0, jobs as u64);
     let scored = parallel::try_map(jobs, control.threads, |job| {
         control.check()?;
         let (held_out, kept) = folds.split(job % folds.count);
-        let params = &candidates[job / folds.count];
-        let fitted = trainer.fit(&set.subset(&kept), params, seed, &control.single_threaded())?;
+        let recipe = &recipes[job / folds.count];
+        let fitted = fit(trainer, &set.subset(&kept), recipe, seed, context, &control.single_threaded())?;
         let model = scorer(fitted, trainer.algorithm(), set.feature_count(), context)?;
         let scores: Vec<(usize, f64)> = held_out.iter().map(|row| (*row, model.score(set.row(*row)))).collect();
         let done = 1 + done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -166,6 +296,35 @@ fn out_of_fold_scores(
             rows
         })
         .collect())
+}
+
+fn fit(
+    trainer: &dyn Trainer,
+    set: &TrainingSet,
+    recipe: &Recipe,
+    seed: u64,
+    context: &DraftContext,
+    control: &Control<'_>,
+) -> Result<FittedModel, TrainError> {
+    let params = &recipe.params;
+    if !recipe.witnesses {
+        return trainer.fit(set, params, seed, control);
+    }
+    let folds = Folds::assign(set, witness::WITNESS_FOLDS, seed);
+    if !folds.grouped {
+        // Rows of the same attack would be judges of each other.
+        return trainer.fit(set, params, seed, control);
+    }
+    let mut scores = vec![0.0; set.len()];
+    for fold in 0..folds.count {
+        let (held_out, kept) = folds.split(fold);
+        let fitted = trainer.fit(&set.subset(&kept), params, seed, control)?;
+        let model = scorer(fitted, trainer.algorithm(), set.feature_count(), context)?;
+        for row in held_out {
+            scores[row] = model.score(set.row(row));
+        }
+    }
+    trainer.fit(&set.subset(&witness::choose(set, &scores)), params, seed, control)
 }
 
 /// Folds are scored by the very code that agents score with.

@@ -14,8 +14,10 @@ use crate::dataset::manifest::{ManifestError, Part};
 use crate::dataset::{DatasetError, Datasets, Rows};
 use crate::evaluate::{self, EvaluateError, Report, ScoredRow};
 use crate::metastore::DatasetRecord;
-use crate::registry::{ModelRecord, NewModel, Registry, RegistryError, RunRecord, SignedModel};
-use crate::train::{Control, DraftContext, Observer, TrainError, Trained, TrainingSet, train};
+use crate::registry::{ModelRecord, NewModel, Registry, RegistryError, RunRecord, SignedModel, TriedParams};
+use crate::train::{
+    Candidate, Control, DraftContext, Observer, Options, TrainError, Trained, TrainingSet, train, train_with,
+};
 
 /// Trainings that may wait for the one that runs.
 pub const TRAININGS_WAITING_MAX: usize = 8;
@@ -33,8 +35,10 @@ pub struct TrainRequest {
     pub dataset_id: String,
     /// Which algorithms, in this order.
     pub algorithms: Vec<Algorithm>,
-    /// The same data set, algorithm and seed give the same model.
-    pub seed: u64,
+    /// The same data set, algorithm and options give the same model.
+    pub options: Options,
+    /// Once evaluated, fit the model anew on all rows, the held-out ones too, with the parameters that were found.
+    pub refit: bool,
 }
 
 /// Why a training failed.
@@ -114,7 +118,7 @@ impl Trainings {
             let _held = (place, turn);
             let job = Job::read(&datasets, dataset)?;
             for algorithm in request.algorithms {
-                let (signed, model) = job.run(&registry, algorithm, request.seed, &observer)?;
+                let (signed, model) = job.run(&registry, algorithm, (request.options, request.refit), &observer)?;
                 finished(handle.block_on(registry.add(&signed, &model, &author))?);
             }
             Ok(())
@@ -128,8 +132,10 @@ struct Job {
     dataset: DatasetRecord,
     set: TrainingSet,
     test: Rows,
-    /// The newest training row.
-    newest: Timestamp,
+    /// Training and test rows together, for a refit.
+    all: TrainingSet,
+    /// The newest training row, and the newest of all.
+    newest: [Timestamp; 2],
 }
 
 impl Job {
@@ -141,15 +147,17 @@ impl Job {
             return Err(TrainingError::OtherFeatures { dataset_id: dataset.dataset_id, found });
         }
         let [train, test] = datasets.read_rows(&dataset)?;
-        let newest = train.info.iter().map(|info| info.time).max().unwrap_or(Timestamp(0));
-        Ok(Self { dataset, set: training_set(train)?, test, newest })
+        let newest = |rows: &Rows| rows.info.iter().map(|info| info.time).max().unwrap_or(Timestamp(0));
+        let newest = [newest(&train), newest(&train).max(newest(&test))];
+        let all = training_set([&train, &test])?;
+        Ok(Self { dataset, set: training_set([&train])?, test, all, newest })
     }
 
     fn run(
         &self,
         registry: &Registry,
         algorithm: Algorithm,
-        seed: u64,
+        (options, refit): (Options, bool),
         observer: &dyn Observer,
     ) -> Result<(SignedModel, NewModel), TrainingError> {
         let started = Instant::now();
@@ -158,16 +166,23 @@ impl Job {
             subject: manifest.subject()?,
             feature_spec_hash: picket_common::feature::FeatureSpec::v1(manifest.subject()?).hash(),
             dataset_digest: self.dataset.digest,
-            training_run: run_name(self.dataset.digest, algorithm, seed),
+            training_run: run_name(self.dataset.digest, algorithm, options, refit),
             // A clock would give other bytes each time; this is when the model's knowledge ends.
-            created: self.newest,
+            created: self.newest[usize::from(refit)],
         };
-        let trained = train(&self.set, algorithm, seed, &context, &Control::observed(observer))?;
-        let training_seconds = started.elapsed().as_secs_f64();
-        let signed = registry.sign(&trained.draft)?;
+        let control = Control::observed(observer);
+        let mut trained = train(&self.set, algorithm, options, &context, &control)?;
+        let mut signed = registry.sign(&trained.draft)?;
         observer.progress(&format!("{algorithm}: evaluate"), 0, 1);
-        // What is evaluated is the file that agents get.
-        let evaluation = self.evaluate(&signed.model, seed)?;
+        // Without a refit what is evaluated is the file that agents get.
+        let evaluation = self.evaluate(&signed.model, options.seed)?;
+        if refit {
+            let again = train_with(trained.recipe, &self.all, options, &context, &control)?;
+            // How the parameters were found stays on record.
+            trained = Trained { validation: trained.validation, ..again };
+            signed = registry.sign(&trained.draft)?;
+        }
+        let training_seconds = started.elapsed().as_secs_f64();
         let model = NewModel {
             digest: signed.digest,
             subject: context.subject,
@@ -176,7 +191,7 @@ impl Job {
             model_bytes: signed.bytes.len() as u64,
             threshold: signed.model.metadata().threshold,
             training_seconds,
-            run: run_record(&trained, &context, seed),
+            run: run_record(&trained, &context, (options, refit)),
             evaluation,
         };
         observer.progress(&format!("{algorithm}: evaluate"), 1, 1);
@@ -207,34 +222,46 @@ impl Job {
     }
 }
 
-fn training_set(rows: Rows) -> Result<TrainingSet, TrainError> {
+fn training_set<const PARTS: usize>(parts: [&Rows; PARTS]) -> Result<TrainingSet, TrainError> {
     let mut numbers: BTreeMap<&str, u32> = BTreeMap::new();
-    let mut groups = Vec::with_capacity(rows.len());
-    for info in &rows.info {
-        let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
-        groups.push(*numbers.entry(&info.group).or_insert(next));
+    let (mut values, mut malicious, mut groups) = (Vec::new(), Vec::new(), Vec::new());
+    for rows in parts {
+        values.extend_from_slice(&rows.values);
+        for info in &rows.info {
+            let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+            groups.push(*numbers.entry(&info.group).or_insert(next));
+            malicious.push(info.malicious);
+        }
     }
-    let malicious = rows.info.iter().map(|info| info.malicious).collect();
-    TrainingSet::new(rows.feature_count, rows.values, malicious, groups)
+    TrainingSet::new(parts.first().map_or(0, |rows| rows.feature_count), values, malicious, groups)
 }
 
-/// The same data set, algorithm, seed and code have the same name.
-fn run_name(dataset: Digest, algorithm: Algorithm, seed: u64) -> String {
-    let digest = Digest::of(format!("{dataset}/{algorithm}/{seed}/{CODE_VERSION}").as_bytes()).to_string();
+/// The same data set, algorithm, options and code have the same name.
+fn run_name(dataset: Digest, algorithm: Algorithm, options: Options, refit: bool) -> String {
+    let Options { seed, false_positive_budget } = options;
+    let what = format!("{dataset}/{algorithm}/{seed}/{false_positive_budget}/{refit}/{CODE_VERSION}");
+    let digest = Digest::of(what.as_bytes()).to_string();
     format!("{algorithm}-{}", &digest[..RUN_DIGITS])
 }
 
-fn run_record(trained: &Trained, context: &DraftContext, seed: u64) -> RunRecord {
+fn run_record(trained: &Trained, context: &DraftContext, (options, refit): (Options, bool)) -> RunRecord {
     let validation = &trained.validation;
+    let tried = |candidate: &Candidate| TriedParams {
+        params: *candidate.recipe.params.get(),
+        witnesses: candidate.recipe.witnesses,
+        score: candidate.score,
+    };
     RunRecord {
         training_run: context.training_run.clone(),
-        seed,
-        params: trained.params,
+        seed: options.seed,
+        refit,
+        params: *trained.recipe.params.get(),
+        witnesses: trained.recipe.witnesses,
         code_version: CODE_VERSION.to_owned(),
         dataset_digest: context.dataset_digest.to_string(),
         folds: validation.folds,
         folds_grouped: validation.grouped,
-        tried: validation.candidates.iter().map(|candidate| (*candidate.params.get(), candidate.score)).collect(),
+        tried: validation.candidates.iter().map(tried).collect(),
         threshold: trained.threshold,
     }
 }

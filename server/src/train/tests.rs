@@ -52,6 +52,10 @@ pub(super) fn context() -> DraftContext {
     }
 }
 
+fn options(seed: u64) -> Options {
+    Options { seed, false_positive_budget: threshold::FALSE_POSITIVE_BUDGET }
+}
+
 fn key() -> SigningKey {
     SigningKey::from_bytes(&[7; 32])
 }
@@ -191,7 +195,7 @@ fn same_seed_gives_the_same_bytes_on_any_number_of_threads() {
     for algorithm in Algorithm::ALL {
         let bytes = |seed, threads| {
             let control = Control { threads, observer: &Unobserved };
-            train(&set, algorithm, seed, &context(), &control).unwrap().draft.encode(&key()).unwrap()
+            train(&set, algorithm, options(seed), &context(), &control).unwrap().draft.encode(&key()).unwrap()
         };
         assert_eq!(bytes(1, 1), bytes(1, 3), "{algorithm}");
         if algorithm == Algorithm::RandomForest {
@@ -205,7 +209,7 @@ fn training_learns_and_keeps_its_budget_on_new_rows() {
     let set = generated(800, FEATURES, 0.05, 10);
     let fresh = generated(1500, FEATURES, 0.05, 11);
     for algorithm in Algorithm::ALL {
-        let trained = train(&set, algorithm, 1, &context(), &Control::unobserved()).unwrap();
+        let trained = train(&set, algorithm, options(1), &context(), &Control::unobserved()).unwrap();
         assert!(trained.validation.grouped);
         let model = Model::parse(&trained.draft.encode(&key()).unwrap()).unwrap();
         let rows = || fresh.rows().map(|row| model.score(row)).zip(fresh.malicious().iter().copied());
@@ -247,7 +251,7 @@ fn cancelling_ends_it() {
     let set = generated(300, FEATURES, 0.0, 12);
     let observer = Impatient(AtomicBool::new(false));
     for algorithm in Algorithm::ALL {
-        let result = train(&set, algorithm, 1, &context(), &Control::observed(&observer));
+        let result = train(&set, algorithm, options(1), &context(), &Control::observed(&observer));
         assert!(matches!(result, Err(TrainError::Cancelled)), "{algorithm}");
     }
 }
@@ -260,7 +264,7 @@ fn odd_columns_are_harmless() {
     let labels: Vec<bool> = (0..rows).map(|row| row % 2 == 0).collect();
     let set = TrainingSet::new(4, values, labels, (0..rows).collect()).unwrap();
     for algorithm in Algorithm::ALL {
-        let trained = train(&set, algorithm, 1, &context(), &Control::unobserved()).unwrap();
+        let trained = train(&set, algorithm, options(1), &context(), &Control::unobserved()).unwrap();
         let model = Model::parse(&trained.draft.encode(&key()).unwrap()).unwrap();
         assert!(model.score(set.row(0)) > model.score(set.row(1)), "{algorithm}");
         assert!(model.score(&[f32::MAX, 1.0, 0.0, f32::MIN]).is_finite());

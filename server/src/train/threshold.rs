@@ -16,8 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::evaluate::curve::Curve;
 
-/// Share of benign rows that may be alerted.
+/// Share of benign rows that may be alerted, unless asked otherwise.
 pub const FALSE_POSITIVE_BUDGET: f64 = 0.01;
+/// A budget lies below this: whoever alerts half of everything needs no model.
+pub const FALSE_POSITIVE_BUDGET_MAX: f64 = 0.5;
 /// Lowest threshold: a score under it is no evidence, however quiet the benign training rows were.
 pub const THRESHOLD_MIN: f64 = 0.05;
 

@@ -7,7 +7,7 @@
 //! * The **far end**: on loopback the agent also sees the other side of each connection, at a service of the range. It
 //!   carries the instance's verdict, because both ends are one connection; but an attack counts as found only by what
 //!   the attacked host itself has of it: its processes and its own ends. Otherwise a beacon would be found at its own
-//!   command server.
+//!   command server. For the same reason the far ends of attacks are not labelled: no model learns from them.
 //! * Services of the range are scenery and get no verdict. Everything else on the machine is background: it is never
 //!   labelled and is reported apart.
 

@@ -226,6 +226,20 @@ features! {
         "coefficient of variation of the payload of these contacts; missing for fewer than 3",
         "similarity of its process's contacts: sizes vary by {} of their mean",
     ),
+    OwnerAlikeContacts = logarithm(
+        "owner_alike_contacts",
+        "contacts",
+        "those of the same contacts whose payload is within an eighth of this one's; missing when the owner or the \
+         payload is unknown",
+        "{} contacts alike of its process with the same destination",
+    ),
+    OwnerAlikeJitter = number(
+        "owner_alike_jitter",
+        "deviations per median",
+        "median absolute deviation of the times between these contacts alike, as a part of their median: 0 is \
+         clockwork, 0.05 to 0.3 is a deliberate jitter; missing for fewer than 4",
+        "jitter of contacts alike: times deviate by {} of their median",
+    ),
     ExecutableConnections10s = logarithm(
         "executable_connections_10s",
         "connections",

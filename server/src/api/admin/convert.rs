@@ -14,7 +14,8 @@ use crate::fleet::HostView;
 use crate::label::{Label, LabelPage, LabelParts, LabelRecord, Verdict};
 use crate::metastore::DatasetRecord;
 use crate::registry::ModelRecord;
-use crate::train::TrainRequest;
+use crate::train::threshold::{FALSE_POSITIVE_BUDGET, FALSE_POSITIVE_BUDGET_MAX};
+use crate::train::{Options, TrainRequest};
 
 /// INVALID_ARGUMENT that says which field.
 pub(super) fn invalid(field: &str, reason: impl Display) -> Status {
@@ -166,7 +167,16 @@ pub(super) fn train_request(request: v1::TrainRequest) -> Result<TrainRequest, S
     if request.dataset_id.is_empty() {
         return Err(invalid("dataset_id", "it is empty"));
     }
-    Ok(TrainRequest { dataset_id: request.dataset_id, algorithms, seed: request.seed })
+    let false_positive_budget = match request.false_positive_budget {
+        0.0 => FALSE_POSITIVE_BUDGET,
+        budget if budget > 0.0 && budget < FALSE_POSITIVE_BUDGET_MAX => budget,
+        _ => {
+            let range = format!("it is not above 0 and below {FALSE_POSITIVE_BUDGET_MAX}");
+            return Err(invalid("false_positive_budget", range));
+        }
+    };
+    let options = Options { seed: request.seed, false_positive_budget };
+    Ok(TrainRequest { dataset_id: request.dataset_id, algorithms, options, refit: request.refit })
 }
 
 pub(super) fn model(record: &ModelRecord) -> v1::Model {
@@ -184,5 +194,6 @@ pub(super) fn model(record: &ModelRecord) -> v1::Model {
         // A report of finite numbers is always JSON.
         evaluation_json: serde_json::to_string(&model.evaluation).unwrap_or_default(),
         training_seconds: model.training_seconds,
+        refit: model.run.refit,
     }
 }

@@ -40,7 +40,7 @@ async fn build(client: &mut Client, subject: &str, test_fraction: f64) -> Result
 
 async fn train(client: &mut Client, dataset: &str, algorithms: &[&str], seed: u64) -> Result<Vec<v1::Model>, Status> {
     let algorithms = algorithms.iter().map(|name| (*name).to_owned()).collect();
-    let request = v1::TrainRequest { dataset_id: dataset.to_owned(), algorithms, seed };
+    let request = v1::TrainRequest { dataset_id: dataset.to_owned(), algorithms, seed, ..v1::TrainRequest::default() };
     Ok(all(client.train(request).await).await?.into_iter().filter_map(|answer| answer.model).collect())
 }
 

@@ -42,6 +42,8 @@ pub(super) async fn train(
         dataset_id: arguments.dataset.clone(),
         algorithms: arguments.algorithms.iter().map(|algorithm| algorithm.name().to_owned()).collect(),
         seed: arguments.seed,
+        false_positive_budget: arguments.false_positive_budget,
+        refit: arguments.refit,
     };
     let mut answers = client.train(request).await?.into_inner();
     let mut rows = Vec::new();
@@ -64,7 +66,13 @@ async fn show(client: &mut Client, model: &str, output: &mut Output<'_>) -> Resu
     let mut whole = row(&model);
     whole.insert("evaluation".to_owned(), evaluation(&model));
     let report: String = answer.report_text.lines().map(|line| safe(line) + "\n").collect();
-    output.one(&format!("model {}\n{}\n{report}", model.model_digest, table(&shown(), &[row(&model)])), whole)
+    let refit = if model.refit {
+        "fitted anew on all rows after this evaluation, which is that of a model that did not see the held-out ones\n"
+    } else {
+        ""
+    };
+    let table = table(&shown(), &[row(&model)]);
+    output.one(&format!("model {}\n{table}\n{refit}{report}", model.model_digest), whole)
 }
 
 async fn push(client: &mut Client, model: &str, output: &mut Output<'_>) -> Result<(), CtlError> {

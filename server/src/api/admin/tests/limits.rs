@@ -165,6 +165,7 @@ async fn a_caller_who_goes_away_does_not_block_the_next_training() {
             dataset_id: dataset.dataset_id.clone(),
             algorithms: vec!["random_forest".to_owned()],
             seed: 1,
+            ..v1::TrainRequest::default()
         };
         let mut answers = client.train(request).await.unwrap().into_inner();
         assert!(answers.message().await.unwrap().unwrap().progress.is_some());
