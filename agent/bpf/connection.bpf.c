@@ -13,8 +13,8 @@
 #include "bpf.h"
 
 enum {
-	/* Ring buffer, bytes; some 6,000 records. */
-	RING_BYTES = 1024 * 1024,
+	/* Ring buffer, bytes; some 3,000 records. */
+	RING_BYTES = 512 * 1024,
 };
 
 /* Kinds of records. */

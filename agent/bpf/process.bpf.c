@@ -12,8 +12,11 @@
 #include "bpf.h"
 
 enum {
-	/* Ring buffer, bytes; some 3,000 processes from fork to end. */
-	RING_BYTES = 1024 * 1024,
+	/*
+	 * Ring buffer, bytes; some 1,500 processes from fork to end. The agent maps it twice one after the other, and both
+	 * count as its memory.
+	 */
+	RING_BYTES = 512 * 1024,
 	/* Most names of one path, mount points included. */
 	PATH_STEPS_MAX = 48,
 	/* Longest name, with NUL (NAME_MAX + 1). */

@@ -45,7 +45,7 @@ pub enum ModeChoice {
     /// The best way that works here; what it is and why no better is in the sensor's mode.
     #[default]
     Auto,
-    /// eBPF or nothing: the agent refuses to start where it is not permitted.
+    /// eBPF (root, or `CAP_BPF` and `CAP_PERFMON`) or nothing: the agent refuses to start where it is not permitted.
     Ebpf,
     /// Netlink or nothing.
     Netlink,
@@ -55,10 +55,19 @@ pub enum ModeChoice {
     Off,
 }
 
+/// Whether `auto` tries eBPF first. Not yet: reading the kernel's types takes some 20 MB for the tenth of a second in which
+/// the programs are loaded, on top of all else that the agent has in memory then.
+const EBPF_BY_DEFAULT: bool = false;
+
 impl ModeChoice {
     /// Whether eBPF is to be tried.
     pub(crate) fn wants_ebpf(self) -> bool {
-        matches!(self, Self::Auto | Self::Ebpf)
+        self == Self::Ebpf || self == Self::Auto && EBPF_BY_DEFAULT
+    }
+
+    /// Whether netlink is to be tried, where nothing better is there.
+    pub(crate) fn wants_netlink(self) -> bool {
+        matches!(self, Self::Auto | Self::Netlink)
     }
 }
 

@@ -38,12 +38,10 @@ pub(super) fn start<S: ObservationSink>(
 ) -> Result<Option<StartedSensor>, SensorError> {
     let mut reasons = String::new();
     for way in [ModeChoice::Ebpf, ModeChoice::Netlink] {
-        if config.mode != way && config.mode != ModeChoice::Auto {
-            continue;
-        }
         let started = match way {
-            ModeChoice::Ebpf => start_ebpf(environment),
-            _ => start_netlink(environment, &reasons),
+            ModeChoice::Ebpf if config.mode.wants_ebpf() => start_ebpf(environment),
+            ModeChoice::Netlink if config.mode.wants_netlink() => start_netlink(environment, &reasons),
+            _ => continue,
         };
         match started? {
             Ok(started) => return Ok(Some(started)),

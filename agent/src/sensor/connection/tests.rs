@@ -40,9 +40,8 @@ impl Way {
 
 /// The sensor in a way, where that is permitted. It sees this process, which opens the connections.
 fn started(sink: &TestSink, way: Way) -> Option<SensorSet> {
-    // What is not permitted falls back when the way is not asked for by name.
     let (mode, origin) = match way {
-        Way::Ebpf => (ModeChoice::Auto, Origin::AgentEbpf),
+        Way::Ebpf => (ModeChoice::Ebpf, Origin::AgentEbpf),
         _ => (ModeChoice::Netlink, Origin::AgentNetlink),
     };
     let config = SensorConfig { trace: way == Way::NetlinkWithTrace, ..config(mode) };

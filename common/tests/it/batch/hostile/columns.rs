@@ -99,7 +99,7 @@ fn columns_are_checked() {
         (|m| m.connection_user_ids[0] = u64::MAX, "connection_user_ids has a value that does not fit 32 bits"),
         (|m| m.event_kinds[3] = 7, "event_kinds has an unknown event kind"),
         (|m| m.event_kinds.truncate(24), "event_kinds has fewer values than the header has events"),
-        (|m| m.event_origins[3] = 4, "event_origins has an unknown origin"),
+        (|m| m.event_origins[3] = 200, "event_origins has an unknown origin"),
         (|m| m.event_times.truncate(25), "event_times ends early or has a bad varint"),
         (|m| m.event_times.push(0), "event_times has more values than the events"),
         (|m| m.start_processes[0] = 0, "start_processes has no process"),
