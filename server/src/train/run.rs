@@ -115,7 +115,7 @@ pub fn train(
         let recipe = Recipe { witnesses: true, ..tried.recipes[chosen] };
         tried.extend(validate(&[recipe])?);
         let witnessed = tried.recipes.len() - 1;
-        if tried.tuning_scores[witnessed] + TUNING_MARGIN >= tried.tuning_scores[chosen] {
+        if tried.tuning_scores[witnessed] > tried.tuning_scores[chosen] + TUNING_MARGIN {
             chosen = witnessed;
         }
     }
