@@ -201,6 +201,11 @@ impl Buffer {
         }
         if lease.records.is_empty() && self.leased.is_empty() {
             self.forget_missing()?;
+            if self.totals.records() > 0 {
+                // Everything before the cursor was committed: what is there again cannot be removed.
+                let detail = format!("{} of its records can neither be read nor removed", self.totals.records());
+                return Err(BufferError::Damaged { detail });
+            }
         }
         if let Some(last) = lease.records.last() {
             self.sent.raise(last.info.number)?;

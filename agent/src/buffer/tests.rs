@@ -204,6 +204,16 @@ fn a_store_that_ends_the_process_while_it_is_opened_is_set_aside_after_a_few_att
     assert!(damage.unwrap().detail.contains("5 times"));
 }
 
+#[test]
+fn records_that_come_back_after_they_were_removed_are_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut buffer = open(&dir.path().join("buffer"), ROOMY);
+    append(&mut buffer, Priority::Normal, b"first");
+    buffer.cursor = RecordNumber(7);
+    let error = buffer.lease(8, usize::MAX).unwrap_err();
+    assert!(error.needs_reopen() && error.to_string().contains("neither be read nor removed"), "{error}");
+}
+
 /// Damages each file of the store in many ways: the buffer must open (afresh if need be), never panic, and work.
 #[test]
 fn damaged_files_never_stop_the_buffer() {

@@ -55,14 +55,10 @@ pub enum ModeChoice {
     Off,
 }
 
-/// Whether `auto` tries eBPF first. Not yet: reading the kernel's types takes some 20 MB for the tenth of a second in which
-/// the programs are loaded, on top of all else that the agent has in memory then.
-const EBPF_BY_DEFAULT: bool = false;
-
 impl ModeChoice {
     /// Whether eBPF is to be tried.
     pub(crate) fn wants_ebpf(self) -> bool {
-        self == Self::Ebpf || self == Self::Auto && EBPF_BY_DEFAULT
+        matches!(self, Self::Auto | Self::Ebpf)
     }
 
     /// Whether netlink is to be tried, where nothing better is there.
