@@ -116,6 +116,10 @@ pub enum FeatureKind {
     Number,
     /// ln(1 + x) of a quantity x that spans orders of magnitude; the unit is x's.
     Logarithm,
+    /// ln(1 + x), rounded to the nearest multiple of ln 4: only the order of magnitude of x. Exact sizes are
+    /// fingerprints of single activities; a model that sees them learns those by heart instead of what they have in
+    /// common.
+    Magnitude,
 }
 
 impl FeatureKind {
@@ -127,6 +131,7 @@ impl FeatureKind {
             Self::Fraction => "fraction",
             Self::Number => "number",
             Self::Logarithm => "logarithm",
+            Self::Magnitude => "magnitude",
         }
     }
 }

@@ -65,18 +65,18 @@ fn fill_transfer(close: &ConnectionClose, row: &mut Row) {
     );
     row.flag(Feature::Udp, close.connection.protocol == Protocol::Udp);
     row.logarithm_if_known(Feature::Duration, close.duration_ns.map(|ns| ns / NANOSECONDS_PER_MILLISECOND));
-    row.logarithm_if_known(Feature::BytesSent, close.bytes_sent);
-    row.logarithm_if_known(Feature::BytesReceived, close.bytes_received);
+    row.magnitude_if_known(Feature::BytesSent, close.bytes_sent);
+    row.magnitude_if_known(Feature::BytesReceived, close.bytes_received);
     if let Some((sent, received)) = close.bytes_sent.zip(close.bytes_received) {
         row.fraction(Feature::SentFraction, sent, sent.saturating_add(received));
     }
     row.logarithm_if_known(Feature::SegmentsSent, close.segments_sent.map(u64::from));
     row.logarithm_if_known(Feature::SegmentsReceived, close.segments_received.map(u64::from));
     if let (Some(bytes), Some(segments @ 1..)) = (close.bytes_sent, close.segments_sent) {
-        row.logarithm_of(Feature::BytesPerSegmentSent, bytes as f64 / f64::from(segments));
+        row.magnitude_of(Feature::BytesPerSegmentSent, bytes as f64 / f64::from(segments));
     }
     if let (Some(bytes), Some(duration @ 1..)) = (close.bytes_sent, close.duration_ns) {
-        row.logarithm_of(Feature::SendRate, bytes as f64 / (duration as f64 / 1e9));
+        row.magnitude_of(Feature::SendRate, bytes as f64 / (duration as f64 / 1e9));
     }
 }
 
@@ -140,7 +140,7 @@ fn fill_owner(context: &mut Context, now: i64, process: ProcessId, close: &Conne
     row.logarithm(Feature::OwnerFailedPorts60s, owner.failed_ports.count(now, 60_000));
     row.logarithm(Feature::OwnerDistinctAddresses60s, owner.addresses.count(now, 60_000));
     row.fraction(Feature::OwnerFailures60s, owner.failed_60s.sum(now), recent);
-    row.logarithm_if_known(Feature::OwnerBytesSent60s, close.bytes_sent.map(|_| owner.bytes_sent_60s.sum(now)));
+    row.magnitude_if_known(Feature::OwnerBytesSent60s, close.bytes_sent.map(|_| owner.bytes_sent_60s.sum(now)));
 }
 
 /// A shell loop starts a new process for each contact: then its children together show what it does.
@@ -156,7 +156,7 @@ fn fill_owner_regularity(context: &Context, process: ProcessId, destination: Des
         row.number(Feature::OwnerIntervalVariation, variation);
     }
     if let Some((mean, variation)) = regularity.size {
-        row.logarithm_of(Feature::OwnerSizeMean, mean);
+        row.magnitude_of(Feature::OwnerSizeMean, mean);
         row.number(Feature::OwnerSizeVariation, variation);
     }
     if let Some(alike) = series.alike() {
@@ -204,8 +204,8 @@ fn fill_destination(entry: &mut DestinationEntry, now: i64, close: &ConnectionCl
     // Sums over connections of unknown size are unknown too.
     if close.bytes_sent.is_some() {
         let sent = entry.bytes_sent_600s.sum(now);
-        row.logarithm(Feature::DestinationBytesSent60s, entry.bytes_sent_60s.sum(now));
-        row.logarithm(Feature::DestinationBytesSent600s, sent);
+        row.magnitude(Feature::DestinationBytesSent60s, entry.bytes_sent_60s.sum(now));
+        row.magnitude(Feature::DestinationBytesSent600s, sent);
         if close.bytes_received.is_some() {
             let all = sent.saturating_add(entry.bytes_received_600s.sum(now));
             row.fraction(Feature::DestinationSentFraction600s, sent, all);
@@ -217,7 +217,7 @@ fn fill_destination(entry: &mut DestinationEntry, now: i64, close: &ConnectionCl
         row.number(Feature::DestinationIntervalVariation, variation);
     }
     if let Some((mean, variation)) = regularity.size {
-        row.logarithm_of(Feature::DestinationSizeMean, mean);
+        row.magnitude_of(Feature::DestinationSizeMean, mean);
         row.number(Feature::DestinationSizeVariation, variation);
     }
 }

@@ -68,6 +68,15 @@ pub(super) const fn number(
     FeatureDefinition { name, kind: FeatureKind::Number, unit, meaning, words: Words::Value(words) }
 }
 
+pub(super) const fn magnitude(
+    name: &'static str,
+    unit: &'static str,
+    meaning: &'static str,
+    words: &'static str,
+) -> FeatureDefinition {
+    FeatureDefinition { name, kind: FeatureKind::Magnitude, unit, meaning, words: Words::Value(words) }
+}
+
 pub(super) const fn logarithm(
     name: &'static str,
     unit: &'static str,

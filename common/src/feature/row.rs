@@ -59,6 +59,25 @@ impl Row {
         self.number(feature, f64::from(libm::log1pf(value as f32)));
     }
 
+    /// ln(1 + value), rounded to the nearest multiple of ln 4.
+    pub(super) fn magnitude(&mut self, feature: impl Into<usize>, value: u64) {
+        self.magnitude_of(feature, value as f64);
+    }
+
+    pub(super) fn magnitude_if_known(&mut self, feature: impl Into<usize>, value: Option<u64>) {
+        if let Some(value) = value {
+            self.magnitude(feature, value);
+        }
+    }
+
+    /// The same of a quantity that need not be whole.
+    pub(super) fn magnitude_of(&mut self, feature: impl Into<usize>, value: f64) {
+        /// ln 4.
+        const STEP: f64 = 2.0 * std::f64::consts::LN_2;
+        let steps = f64::from(libm::log1pf(value as f32)) / STEP;
+        self.number(feature, libm::round(steps) * STEP);
+    }
+
     /// part / whole; missing when there is no whole.
     pub(super) fn fraction(&mut self, feature: impl Into<usize>, part: u64, whole: u64) {
         if whole > 0 {

@@ -21,12 +21,13 @@ pub fn describe(subject: Subject, feature: usize, value: f32) -> String {
 
 fn quantity(kind: FeatureKind, unit: &str, value: f32) -> String {
     let value = match kind {
-        FeatureKind::Logarithm => libm::expm1(f64::from(value)),
+        FeatureKind::Logarithm | FeatureKind::Magnitude => libm::expm1(f64::from(value)),
         _ => f64::from(value),
     };
     match (kind, unit) {
         (FeatureKind::Fraction, _) => format!("{:.0} %", value * 100.0),
         (_, "milliseconds") => duration(value),
+        (FeatureKind::Magnitude, _) => format!("about {}", size(value)),
         (_, "bytes" | "bytes/s") => size(value),
         (FeatureKind::Number, _) => format!("{value:.2}"),
         _ => format!("{value:.0}"),
@@ -78,7 +79,7 @@ mod tests {
             say(c, "host_distinct_ports_10s", libm::log1pf(31.0)),
             "31 distinct ports contacted on this host in 10 s"
         );
-        assert_eq!(say(c, "bytes_sent", libm::log1pf(2_500_000.0)), "2.5 MB sent");
+        assert_eq!(say(c, "bytes_sent", libm::log1pf(2_500_000.0)), "about 2.5 MB sent");
         assert_eq!(say(c, "failed", 1.0), "it never was established");
         assert_eq!(say(c, "duration", libm::log1pf(1500.0)), "it lasted 1.5 s");
         assert_eq!(say(Subject::ProcessStart, "parent_is_shell", MISSING), "parent is shell unknown");

@@ -1,6 +1,6 @@
 //! What is looked at in a connection.
 
-use crate::feature::definition::{features, flag, fraction, logarithm, number};
+use crate::feature::definition::{features, flag, fraction, logarithm, magnitude, number};
 
 features! {
     Outbound = flag(
@@ -22,8 +22,8 @@ features! {
         "from first sight to end; missing when unknown",
         "it lasted {}",
     ),
-    BytesSent = logarithm("bytes_sent", "bytes", "payload sent; missing when unknown", "{} sent"),
-    BytesReceived = logarithm("bytes_received", "bytes", "payload received; missing when unknown", "{} received"),
+    BytesSent = magnitude("bytes_sent", "bytes", "payload sent; missing when unknown", "{} sent"),
+    BytesReceived = magnitude("bytes_received", "bytes", "payload received; missing when unknown", "{} received"),
     SentFraction = fraction(
         "sent_fraction",
         "bytes",
@@ -37,13 +37,13 @@ features! {
         "segments received; missing when unknown",
         "{} segments received",
     ),
-    BytesPerSegmentSent = logarithm(
+    BytesPerSegmentSent = magnitude(
         "bytes_per_segment_sent",
         "bytes",
         "payload per segment sent; missing when unknown or none was sent",
         "{} per segment sent",
     ),
-    SendRate = logarithm(
+    SendRate = magnitude(
         "send_rate",
         "bytes/s",
         "payload sent over the duration; missing when either is unknown or the duration is zero",
@@ -188,7 +188,7 @@ features! {
         "failed connections of the same process, of all within 60 s; missing when the owner is unknown",
         "{} of the same process's recent connections failed",
     ),
-    OwnerBytesSent60s = logarithm(
+    OwnerBytesSent60s = magnitude(
         "owner_bytes_sent_60s",
         "bytes",
         "payload the same process sent within 60 s; missing when the owner or the payload is unknown",
@@ -214,7 +214,7 @@ features! {
          than 3",
         "regularity of its process: times vary by {} of their mean",
     ),
-    OwnerSizeMean = logarithm(
+    OwnerSizeMean = magnitude(
         "owner_size_mean",
         "bytes",
         "mean payload both ways of these contacts; missing for fewer than 3",
@@ -351,7 +351,7 @@ features! {
          for fewer than 3",
         "regularity of contacts with the same destination: times vary by {} of their mean",
     ),
-    DestinationSizeMean = logarithm(
+    DestinationSizeMean = magnitude(
         "destination_size_mean",
         "bytes",
         "mean payload both ways of the latest 16 contacts with the same destination; missing for fewer than 3",
@@ -363,13 +363,13 @@ features! {
         "coefficient of variation of the payload of the latest 16 contacts; missing for fewer than 3",
         "similarity of contacts with the same destination: sizes vary by {} of their mean",
     ),
-    DestinationBytesSent60s = logarithm(
+    DestinationBytesSent60s = magnitude(
         "destination_bytes_sent_60s",
         "bytes",
         "payload sent to the same destination within 60 s",
         "{} sent to the same destination in 60 s",
     ),
-    DestinationBytesSent600s = logarithm(
+    DestinationBytesSent600s = magnitude(
         "destination_bytes_sent_600s",
         "bytes",
         "payload sent to the same destination within 10 min",
