@@ -183,8 +183,12 @@ impl Buffer {
     pub fn lease(&mut self, records_max: usize, bytes_max: usize) -> Result<Lease, BufferError> {
         let mut lease = Lease::default();
         let mut bytes = 0;
+        let mut is_end = false;
         while lease.records.len() < records_max && bytes < bytes_max {
-            let Some(key) = self.next_key(self.cursor)? else { break };
+            let Some(key) = self.next_key(self.cursor)? else {
+                is_end = true;
+                break;
+            };
             let stored = self.read(key)?;
             match stored.decode(key) {
                 Some(record) => {
@@ -199,10 +203,10 @@ impl Buffer {
             }
             self.cursor = key.number.next();
         }
-        if lease.records.is_empty() && self.leased.is_empty() {
+        if is_end && lease.records.is_empty() && self.leased.is_empty() {
             self.forget_missing()?;
             if self.totals.records() > 0 {
-                // Everything before the cursor was committed: what is there again cannot be removed.
+                // Everything before the cursor was committed: what is still there cannot be removed.
                 let detail = format!("{} of its records can neither be read nor removed", self.totals.records());
                 return Err(BufferError::Damaged { detail });
             }

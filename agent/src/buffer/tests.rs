@@ -209,6 +209,8 @@ fn records_that_come_back_after_they_were_removed_are_damage() {
     let dir = tempfile::tempdir().unwrap();
     let mut buffer = open(&dir.path().join("buffer"), ROOMY);
     append(&mut buffer, Priority::Normal, b"first");
+    // Who asks for nothing learns nothing.
+    assert_eq!(buffer.lease(0, usize::MAX).unwrap(), Lease::default());
     buffer.cursor = RecordNumber(7);
     let error = buffer.lease(8, usize::MAX).unwrap_err();
     assert!(error.needs_reopen() && error.to_string().contains("neither be read nor removed"), "{error}");
