@@ -15,6 +15,7 @@ pub mod process_details;
 pub mod process_table;
 #[cfg(target_os = "linux")]
 pub mod procfs;
+pub mod redaction;
 #[cfg(target_os = "linux")]
 pub mod socket_owner;
 pub mod user_names;

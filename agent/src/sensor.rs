@@ -20,6 +20,7 @@ use crate::enrich::SharedProcessTable;
 #[cfg(target_os = "linux")]
 use crate::enrich::boot_clock::BootClock;
 use crate::enrich::process_table::ProcessTable;
+use crate::enrich::redaction::{PatternError, Redactor};
 pub use crate::sensor::config::SensorConfig;
 #[cfg(target_os = "linux")]
 use crate::sensor::ebpf::EbpfSources;
@@ -81,6 +82,9 @@ pub enum SensorError {
     /// A value of the configuration is out of range.
     #[error(transparent)]
     Config(#[from] config::SensorConfigError),
+    /// A pattern for secrets cannot be used.
+    #[error(transparent)]
+    Redaction(#[from] PatternError),
     /// A mode was asked for by name, and this host does not permit it.
     #[error("{sensor} sensor: {reason}; or set sensor.{sensor}.mode to \"auto\"")]
     ModeUnavailable {
@@ -149,6 +153,8 @@ struct SensorEnvironment<S> {
     own_remotes: Vec<SocketAddr>,
     /// Trace events may be used.
     trace: bool,
+    /// Takes secrets out of command lines.
+    redactor: Option<Arc<Redactor>>,
     /// One for all, so that all give a process the same start time.
     #[cfg(target_os = "linux")]
     boot_clock: BootClock,
@@ -192,6 +198,7 @@ fn start_seeing<S: ObservationSink>(
         own_pid,
         own_remotes: context.own_remotes,
         trace: config.trace,
+        redactor: redactor(&config.process)?,
         #[cfg(target_os = "linux")]
         boot_clock: BootClock::measure(),
         #[cfg(target_os = "linux")]
@@ -228,6 +235,10 @@ fn start_seeing<S: ObservationSink>(
     Ok(set)
 }
 
+fn redactor(config: &config::ProcessSensorConfig) -> Result<Option<Arc<Redactor>>, PatternError> {
+    config.redact_arguments.then(|| Redactor::new(&config.redact_patterns).map(Arc::new)).transpose()
+}
+
 impl<S: ObservationSink> SensorEnvironment<S> {
     /// Runs a sensor on its own thread.
     fn spawn(
@@ -237,7 +248,7 @@ impl<S: ObservationSink> SensorEnvironment<S> {
         run: impl FnOnce(Reporter<S>) -> std::io::Result<()> + Send + 'static,
     ) -> Result<StartedSensor, SensorError> {
         let counters = Arc::new(SensorCounters::default());
-        let reporter = Reporter::new(self.sender.clone(), Arc::clone(&counters), mode.origin);
+        let reporter = Reporter::new(self.sender.clone(), Arc::clone(&counters), mode.origin, self.redactor.clone());
         let body = move || {
             if let Err(error) = run(reporter) {
                 tracing::error!(sensor = name, %error, "sensor stopped");

@@ -75,11 +75,15 @@ pub struct ProcessSensorConfig {
     pub mode: ModeChoice,
     /// Time between two looks at the process table when polling, milliseconds.
     pub poll_interval_ms: u64,
+    /// Whether secrets are taken out of command lines: see [`crate::enrich::redaction`].
+    pub redact_arguments: bool,
+    /// Further regular expressions for secrets: of a match the first group is taken out, or all of it without a group.
+    pub redact_patterns: Vec<String>,
 }
 
 impl Default for ProcessSensorConfig {
     fn default() -> Self {
-        Self { mode: ModeChoice::Auto, poll_interval_ms: 250 }
+        Self { mode: ModeChoice::Auto, poll_interval_ms: 250, redact_arguments: true, redact_patterns: Vec::new() }
     }
 }
 

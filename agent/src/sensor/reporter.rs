@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use picket_common::event::{EventBody, LossReason, LossStage, Origin, Timestamp};
 
+use crate::enrich::redaction::Redactor;
 use crate::sensor::{Observation, ObservationSink};
 
 /// What one sensor has done so far.
@@ -30,15 +31,25 @@ pub(super) struct Reporter<S> {
     sender: S,
     counters: Arc<SensorCounters>,
     origin: Origin,
+    /// Takes secrets out of command lines, unless the configuration says not to.
+    redactor: Option<Arc<Redactor>>,
 }
 
 impl<S: ObservationSink> Reporter<S> {
-    pub(super) fn new(sender: S, counters: Arc<SensorCounters>, origin: Origin) -> Self {
-        Self { sender, counters, origin }
+    pub(super) fn new(
+        sender: S,
+        counters: Arc<SensorCounters>,
+        origin: Origin,
+        redactor: Option<Arc<Redactor>>,
+    ) -> Self {
+        Self { sender, counters, origin, redactor }
     }
 
-    /// Sends an observation.
-    pub(super) fn send(&self, time: Timestamp, body: EventBody) {
+    /// Sends an observation, without the secrets in it.
+    pub(super) fn send(&self, time: Timestamp, mut body: EventBody) {
+        if let (Some(redactor), EventBody::ProcessStart(start)) = (&self.redactor, &mut body) {
+            redactor.redact(&mut start.arguments);
+        }
         self.counters.events.fetch_add(1, Ordering::Relaxed);
         self.sender.send(Observation { time, origin: self.origin, body });
     }
