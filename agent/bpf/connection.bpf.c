@@ -4,7 +4,7 @@
  * records in one ring buffer, in the order they happened.
  *
  * A connection that this host begins is told in the context of the task that calls connect(): who that is stays with the
- * socket until it ends. The layout of the records is read by sensor/connection/bpf_record.rs; numbers are in the
+ * socket until it ends. The layout of the records is read by sensor/connection/ebpf_record.rs; numbers are in the
  * machine's byte order, addresses in network order.
  *
  * A socket is named by its cookie, and by how often an attempt or connection of the same socket has ended before: a

@@ -3,7 +3,7 @@
  * Processes: forks, program starts and ends, as records in one ring buffer, in the order they happened.
  *
  * Threads are left out: a fork is told when it makes a process, an end when the last thread of a process ends. The
- * layout of the records is read by sensor/process/bpf_record.rs; numbers are in the machine's byte order.
+ * layout of the records is read by sensor/process/ebpf_record.rs; numbers are in the machine's byte order.
  *
  * A program start carries what /proc would show of the process at that moment: the executable and the working directory
  * as names from the last to the first, each ended by NUL (they are turned round outside of the kernel), then

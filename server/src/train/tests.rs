@@ -214,8 +214,10 @@ fn training_learns_and_keeps_its_budget_on_new_rows() {
         let model = Model::parse(&trained.draft.encode(&key()).unwrap()).unwrap();
         let rows = || fresh.rows().map(|row| model.score(row)).zip(fresh.malicious().iter().copied());
         let auc = Curve::new(rows()).roc_auc().unwrap();
-        // Parameters are chosen by attacks found, not by this; a single tree ranks coarsely.
-        assert!(auc > 0.75, "{algorithm}: {auc}");
+        // Parameters are chosen by attacks found and not by this figure: with these twelve attacks that costs the single
+        // tree some of it (0.79; above 0.8 when rows were what counted).
+        let auc_min = if algorithm == Algorithm::DecisionTree { 0.75 } else { 0.8 };
+        assert!(auc > auc_min, "{algorithm}: {auc}");
         let negatives = rows().filter(|row| !row.1).count();
         let alerted = rows().filter(|row| !row.1 && row.0 >= model.metadata().threshold).count();
         assert!((alerted as f64) < 0.03 * negatives as f64, "{algorithm}: {alerted} of {negatives}");
