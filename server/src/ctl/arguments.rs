@@ -263,8 +263,10 @@ pub struct TrainArguments {
 pub enum AlgorithmArgument {
     /// One tree.
     DecisionTree,
-    /// The mean of many trees.
+    /// The mean of many trees, each on a part of the rows.
     RandomForest,
+    /// The mean of many trees with random thresholds.
+    ExtraTrees,
     /// A weighted sum through the logistic function.
     LogisticRegression,
 }
@@ -275,6 +277,7 @@ impl AlgorithmArgument {
         match self {
             Self::DecisionTree => "decision_tree",
             Self::RandomForest => "random_forest",
+            Self::ExtraTrees => "extra_trees",
             Self::LogisticRegression => "logistic_regression",
         }
     }
