@@ -65,6 +65,7 @@ impl Agent {
                     exit_code: Some(0),
                     signal: None,
                     duration_ns: None,
+                    cpu_time_ns: None,
                 }),
             });
         }
@@ -395,6 +396,10 @@ fn process_start() -> picket_common::event::ProcessStart {
         ancestors: Vec::new(),
         executable_deleted: None,
         seeded: false,
+        cgroup_id: None,
+        cgroup: ByteString::default(),
+        executable_file: None,
+        script: ByteString::default(),
     }
 }
 

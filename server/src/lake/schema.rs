@@ -10,12 +10,14 @@
 //! * A column that does not apply to the row's `activity`, or could not be learned, is NULL.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use picket_common::event::community_id::community_id;
 use picket_common::event::{
-    AgentStart, Authentication, ByteString, Connection, ConnectionClose, Event, EventBody, EventClass, ProcessExit,
-    ProcessId, ProcessStart, SensorLoss,
+    AgentChange, AgentStart, Authentication, ByteString, Connection, ConnectionClose, DnsActivity, Event, EventBody,
+    EventClass, FileActivity, KernelActivity, ProcessExit, ProcessId, ProcessStart, SensorLoss, container_id,
 };
 
 /// The column every table is partitioned by.
@@ -68,6 +70,7 @@ pub(super) enum Cell<'a> {
     Null,
     Text(&'a ByteString),
     Name(&'a str),
+    OwnedName(String),
     Address(IpAddr, u32),
     TextList(&'a [ByteString]),
     NameList(Vec<&'a str>),
@@ -84,6 +87,9 @@ pub fn columns(class: EventClass) -> impl Iterator<Item = &'static Column> {
         EventClass::ProcessActivity => PROCESS_ACTIVITY,
         EventClass::NetworkActivity => NETWORK_ACTIVITY,
         EventClass::Authentication => AUTHENTICATION,
+        EventClass::FileActivity => FILE_ACTIVITY,
+        EventClass::DnsActivity => DNS_ACTIVITY,
+        EventClass::KernelActivity => KERNEL_ACTIVITY,
         EventClass::SensorLoss => SENSOR_LOSS,
         EventClass::AgentActivity => AGENT_ACTIVITY,
     };
@@ -99,12 +105,17 @@ pub fn schema(class: EventClass) -> SchemaRef {
 }
 
 fn build_schema(class: EventClass) -> Schema {
-    let nullable = |column: &Column| !ENVELOPE.iter().any(|key| key.name == column.name);
-    let fields = columns(class).map(|column| {
-        let comment = [("comment".to_owned(), column.comment.to_owned())];
-        Field::new(column.name, column.kind.data_type(), nullable(column)).with_metadata(comment.into())
-    });
-    Schema::new(fields.collect::<Vec<Field>>())
+    Schema::new(columns(class).map(field).collect::<Vec<Field>>())
+}
+
+pub(super) fn field(column: &Column) -> Field {
+    let comment = [("comment".to_owned(), column.comment.to_owned())];
+    Field::new(column.name, column.kind.data_type(), is_nullable(column)).with_metadata(comment.into())
+}
+
+/// Whether a row may have no value in it, and a table be without it: everything but the envelope.
+pub(super) fn is_nullable(column: &Column) -> bool {
+    !ENVELOPE.iter().any(|key| key.name == column.name)
 }
 
 impl ColumnKind {
@@ -158,12 +169,15 @@ const ENVELOPE: &[Column] = &[
     column("time_nanoseconds", Short, "Nanoseconds to add to `time`, 0 to 999", |row| {
         Cell::Short(row.event.time.0.rem_euclid(1000) as i16)
     }),
-    column("origin", Text, "How it was seen: agent, agent_netlink, agent_polling, replay", |row| {
+    column("origin", Text, "How it was seen: agent, agent_ebpf, agent_netlink, agent_polling, replay …", |row| {
         Cell::Name(row.event.origin.name())
     }),
-    column("activity", Text, "What happened, by class: start, exit; open, close; logon; loss", |row| {
-        Cell::Name(row.event.body.kind().activity())
-    }),
+    column(
+        "activity",
+        Text,
+        "What happened, by class: start, exit; open, close, listen; logon, logoff; create …",
+        |row| Cell::Name(row.event.body.activity()),
+    ),
 ];
 
 const PROCESS_ACTIVITY: &[Column] = &[
@@ -222,6 +236,27 @@ const PROCESS_ACTIVITY: &[Column] = &[
     column("signal", Long, "Signal that killed it", |row| exit(row).map_or(Cell::Null, |exit| optional(exit.signal))),
     column("duration_ns", Long, "From start to end, nanoseconds", |row| {
         exit(row).map_or(Cell::Null, |exit| count(exit.duration_ns))
+    }),
+    column("cpu_time_ns", Long, "Time on a processor of all its threads, nanoseconds", |row| {
+        exit(row).map_or(Cell::Null, |exit| count(exit.cpu_time_ns))
+    }),
+    column("cgroup_id", Long, "The kernel's id of its cgroup (version 2)", |row| {
+        start(row).map_or(Cell::Null, |start| cgroup_id(start.cgroup_id))
+    }),
+    column("cgroup", Text, "Path of that cgroup", |row| start(row).map_or(Cell::Null, |start| known(&start.cgroup))),
+    column("container_id", Text, "The container that this cgroup is of", |row| {
+        start(row).and_then(|start| container_id(start.cgroup.as_bytes())).map_or(Cell::Null, Cell::Name)
+    }),
+    column("executable_device", Long, "Device the executable is on (its 64 bits)", |row| {
+        let file = start(row).and_then(|start| start.executable_file);
+        file.map_or(Cell::Null, |file| Cell::Long(file.device.cast_signed()))
+    }),
+    column("executable_inode", Long, "Inode of the executable (its 64 bits)", |row| {
+        let file = start(row).and_then(|start| start.executable_file);
+        file.map_or(Cell::Null, |file| Cell::Long(file.inode.cast_signed()))
+    }),
+    column("script", Text, "The script that the executable, an interpreter, was started for", |row| {
+        start(row).map_or(Cell::Null, |start| known(&start.script))
     }),
 ];
 
@@ -283,8 +318,16 @@ const NETWORK_ACTIVITY: &[Column] = &[
     column("duration_ns", Long, "From first sight to end, nanoseconds", |row| {
         close(row).map_or(Cell::Null, |close| count(close.duration_ns))
     }),
-    column("outcome", Text, "How it ended: unknown, closed, failed", |row| {
+    column("outcome", Text, "How it ended: unknown, closed, failed, refused, timed_out, reset", |row| {
         close(row).map_or(Cell::Null, |close| Cell::Name(close.outcome.name()))
+    }),
+    column("cgroup_id", Long, "The kernel's id of the cgroup (version 2) that made the socket", |row| {
+        connection(row).map_or(Cell::Null, |connection| cgroup_id(connection.cgroup_id))
+    }),
+    column("community_id", Text, "Community ID, version 1 (seed 0): the flow's name in Zeek, Suricata …", |row| {
+        let id = connection(row).filter(|_| !matches!(row.event.body, EventBody::ConnectionListen(_)));
+        let id = id.and_then(|flow| community_id(flow.protocol, flow.local, flow.remote));
+        id.map_or(Cell::Null, Cell::OwnedName)
     }),
 ];
 
@@ -308,6 +351,117 @@ const AUTHENTICATION: &[Column] = &[
         let process = authentication(row).and_then(|login| login.process);
         process.map_or(Cell::Null, |process| Cell::Long(process.start_time.0))
     }),
+    column("user_id", Long, "User id of the account", |row| {
+        authentication(row).map_or(Cell::Null, |login| optional(login.user_id))
+    }),
+    column("user_exists", Boolean, "Whether the account exists", |row| {
+        flag(authentication(row).and_then(|login| login.user_exists))
+    }),
+    column("method", Text, "How: password, publickey …", |row| {
+        authentication(row).map_or(Cell::Null, |login| known(&login.method))
+    }),
+    column("acting_user_name", Text, "Account that asked, as who ran sudo", |row| {
+        authentication(row).map_or(Cell::Null, |login| known(&login.acting_user_name))
+    }),
+    column("terminal", Text, "Terminal, such as pts/0", |row| {
+        authentication(row).map_or(Cell::Null, |login| known(&login.terminal))
+    }),
+    column("command", Text, "Command that was asked for (sudo)", |row| {
+        authentication(row).map_or(Cell::Null, |login| known(&login.command))
+    }),
+    column("source_port", Integer, "Port of the other end", |row| {
+        port(authentication(row).and_then(|login| login.source_port))
+    }),
+];
+
+const FILE_ACTIVITY: &[Column] = &[
+    column("path", Text, "Absolute path; of a rename, the old one", |row| {
+        file(row).map_or(Cell::Null, |file| Cell::Text(&file.path))
+    }),
+    column("new_path", Text, "Absolute path after a rename", |row| {
+        file(row).map_or(Cell::Null, |file| known(&file.new_path))
+    }),
+    column("is_directory", Boolean, "Whether it is a folder", |row| flag(file(row).and_then(|file| file.is_directory))),
+    column("mode", Long, "Type and permission bits (st_mode) after the change", |row| {
+        file(row).map_or(Cell::Null, |file| optional(file.mode))
+    }),
+    column("owner_id", Long, "The file's owner after the change", |row| {
+        file(row).map_or(Cell::Null, |file| optional(file.owner_id))
+    }),
+    column("pid", Long, "Process that did it", |row| pid(file(row).and_then(|file| file.process))),
+    column("process_start_ns", Long, "When that process was created, ns since 1970", |row| {
+        process_start(file(row).and_then(|file| file.process))
+    }),
+    column("executable", Text, "That process' executable", |row| {
+        file(row).map_or(Cell::Null, |file| known(&file.executable))
+    }),
+    column("user_id", Long, "That process' effective user id", |row| {
+        file(row).map_or(Cell::Null, |file| optional(file.user_id))
+    }),
+];
+
+const DNS_ACTIVITY: &[Column] = &[
+    column("query_name", Text, "Name that is asked for", |row| {
+        dns(row).map_or(Cell::Null, |dns| Cell::Text(&dns.name))
+    }),
+    column("query_type", Integer, "Type that is asked for: 1 A, 28 AAAA, 16 TXT …", |row| {
+        dns(row).map_or(Cell::Null, |dns| Cell::Integer(dns.query_type.into()))
+    }),
+    column("response_code", Integer, "0 no error, 3 no such name …", |row| {
+        port(dns(row).and_then(|dns| dns.response_code))
+    }),
+    column("answers", TextList, "Addresses and names in the response", |row| {
+        dns(row).map_or(Cell::Null, |dns| Cell::TextList(&dns.answers))
+    }),
+    column("answers_truncated", Boolean, "Whether there were more answers", |row| {
+        flag(dns(row).map(|dns| dns.answers_truncated))
+    }),
+    column("server_address", Text, "Address of the server; after a % its IPv6 scope", |row| {
+        dns(row).and_then(|dns| dns.server).map_or(Cell::Null, |server| address(&server))
+    }),
+    column("server_port", Integer, "Port of the server", |row| {
+        port(dns(row).and_then(|dns| dns.server).map(|server| server.port()))
+    }),
+    column("server_flow_information", Long, "IPv6 flow information of the server, when it is not 0", |row| {
+        dns(row).and_then(|dns| dns.server).map_or(Cell::Null, |server| flow_information(&server))
+    }),
+    column("protocol", Text, "tcp or udp", |row| dns(row).map_or(Cell::Null, |dns| Cell::Name(dns.protocol.name()))),
+    column("transaction_id", Integer, "Transaction id", |row| port(dns(row).map(|dns| dns.transaction_id))),
+    column("pid", Long, "Process that asks", |row| pid(dns(row).and_then(|dns| dns.process))),
+    column("process_start_ns", Long, "When that process was created, ns since 1970", |row| {
+        process_start(dns(row).and_then(|dns| dns.process))
+    }),
+    column("executable", Text, "That process' executable", |row| {
+        dns(row).map_or(Cell::Null, |dns| known(&dns.executable))
+    }),
+    column("user_id", Long, "Owner of the socket", |row| dns(row).map_or(Cell::Null, |dns| optional(dns.user_id))),
+    column("duration_ns", Long, "From query to response, nanoseconds", |row| {
+        dns(row).map_or(Cell::Null, |dns| count(dns.duration_ns))
+    }),
+];
+
+const KERNEL_ACTIVITY: &[Column] = &[
+    column("object", Text, "What it was done to: a module, a BPF program, kinds of namespace …", |row| {
+        kernel(row).map_or(Cell::Null, |kernel| known(&kernel.object))
+    }),
+    column("value", Long, "The number that goes with it (its 64 bits): a request, a type, flags …", |row| {
+        kernel(row).map_or(Cell::Null, |kernel| count(kernel.value))
+    }),
+    column("target_pid", Long, "Process it was done to", |row| pid(kernel(row).and_then(|kernel| kernel.target))),
+    column("target_start_ns", Long, "When that process was created, ns since 1970", |row| {
+        process_start(kernel(row).and_then(|kernel| kernel.target))
+    }),
+    column("success", Boolean, "Whether the kernel did it", |row| flag(kernel(row).and_then(|kernel| kernel.success))),
+    column("pid", Long, "Process that did it", |row| pid(kernel(row).and_then(|kernel| kernel.process))),
+    column("process_start_ns", Long, "When that process was created, ns since 1970", |row| {
+        process_start(kernel(row).and_then(|kernel| kernel.process))
+    }),
+    column("executable", Text, "That process' executable", |row| {
+        kernel(row).map_or(Cell::Null, |kernel| known(&kernel.executable))
+    }),
+    column("user_id", Long, "That process' effective user id", |row| {
+        kernel(row).map_or(Cell::Null, |kernel| optional(kernel.user_id))
+    }),
 ];
 
 const SENSOR_LOSS: &[Column] = &[
@@ -317,7 +471,7 @@ const SENSOR_LOSS: &[Column] = &[
     column(
         "reason",
         Text,
-        "Why: queue_full, agent_killed, buffer_full, write_failed, store_damaged, rejected",
+        "Why: queue_full, agent_killed, buffer_full, write_failed, store_damaged, rejected, throttled, log_rotated",
         |row| loss(row).map_or(Cell::Null, |loss| Cell::Name(loss.reason.name())),
     ),
     column("count", Long, "How many", |row| loss(row).map_or(Cell::Null, |loss| Cell::Long(loss.count.cast_signed()))),
@@ -347,6 +501,12 @@ const AGENT_ACTIVITY: &[Column] = &[
             Cell::OwnedTextList(agent.sensors.iter().map(|sensor| &sensor.reason).collect())
         })
     }),
+    column("subject", Text, "What changed: budget, configuration, sensor.file …", |row| {
+        change(row).map_or(Cell::Null, |change| Cell::Text(&change.subject))
+    }),
+    column("before", Text, "What it was", |row| change(row).map_or(Cell::Null, |change| known(&change.before))),
+    column("after", Text, "What it is now", |row| change(row).map_or(Cell::Null, |change| known(&change.after))),
+    column("reason", Text, "Why", |row| change(row).map_or(Cell::Null, |change| known(&change.reason))),
 ];
 
 fn long<'a>(value: u32) -> Cell<'a> {
@@ -359,6 +519,27 @@ fn optional<'a>(value: Option<u32>) -> Cell<'a> {
 
 fn count<'a>(value: Option<u64>) -> Cell<'a> {
     value.map_or(Cell::Null, |value| Cell::Long(value.cast_signed()))
+}
+
+fn cgroup_id<'a>(id: Option<NonZeroU64>) -> Cell<'a> {
+    count(id.map(NonZeroU64::get))
+}
+
+/// NULL for an empty string.
+fn known(text: &ByteString) -> Cell<'_> {
+    if text.is_empty() { Cell::Null } else { Cell::Text(text) }
+}
+
+fn port<'a>(value: Option<u16>) -> Cell<'a> {
+    value.map_or(Cell::Null, |value| Cell::Integer(value.into()))
+}
+
+fn pid<'a>(process: Option<ProcessId>) -> Cell<'a> {
+    process.map_or(Cell::Null, |process| long(process.pid))
+}
+
+fn process_start<'a>(process: Option<ProcessId>) -> Cell<'a> {
+    process.map_or(Cell::Null, |process| Cell::Long(process.start_time.0))
 }
 
 fn flag<'a>(value: Option<bool>) -> Cell<'a> {
@@ -412,7 +593,7 @@ fn exit<'a>(row: &Row<'a>) -> Option<&'a ProcessExit> {
 
 fn connection<'a>(row: &Row<'a>) -> Option<&'a Connection> {
     match &row.event.body {
-        EventBody::ConnectionOpen(connection) => Some(connection),
+        EventBody::ConnectionOpen(connection) | EventBody::ConnectionListen(connection) => Some(connection),
         EventBody::ConnectionClose(close) => Some(&close.connection),
         _ => None,
     }
@@ -428,6 +609,34 @@ fn close<'a>(row: &Row<'a>) -> Option<&'a ConnectionClose> {
 fn authentication<'a>(row: &Row<'a>) -> Option<&'a Authentication> {
     match &row.event.body {
         EventBody::Authentication(authentication) => Some(authentication),
+        _ => None,
+    }
+}
+
+fn file<'a>(row: &Row<'a>) -> Option<&'a FileActivity> {
+    match &row.event.body {
+        EventBody::FileActivity(file) => Some(file),
+        _ => None,
+    }
+}
+
+fn dns<'a>(row: &Row<'a>) -> Option<&'a DnsActivity> {
+    match &row.event.body {
+        EventBody::DnsActivity(dns) => Some(dns),
+        _ => None,
+    }
+}
+
+fn kernel<'a>(row: &Row<'a>) -> Option<&'a KernelActivity> {
+    match &row.event.body {
+        EventBody::KernelActivity(kernel) => Some(kernel),
+        _ => None,
+    }
+}
+
+fn change<'a>(row: &Row<'a>) -> Option<&'a AgentChange> {
+    match &row.event.body {
+        EventBody::AgentChange(change) => Some(change),
         _ => None,
     }
 }

@@ -1,10 +1,11 @@
 //! The five tables of a batch: what repeats is written once and then referred to.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 
 use crate::batch::columns::{Column, ColumnWriter, DeltaWriter};
 use crate::batch::interner::{Hash, Interned, Interner};
-use crate::event::{ByteString, Connection, ProcessId, ProcessStart};
+use crate::event::{ByteString, Connection, FileId, ProcessId, ProcessStart};
 
 /// Number of the empty string and of the empty list.
 const EMPTY: u32 = 0;
@@ -49,6 +50,8 @@ struct ContextEntry {
     terminal: u64,
     streams: u64,
     ancestors: u32,
+    cgroup_id: u64,
+    cgroup: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,6 +63,7 @@ struct ConnectionEntry {
     process: Option<u32>,
     executable: u32,
     user_id: u64,
+    cgroup_id: u64,
 }
 
 /// The tables of the batch being written.
@@ -166,6 +170,21 @@ impl Tables {
         }
     }
 
+    /// Puts a reference to the address of an end, without its port.
+    pub(super) fn put_socket_address(&mut self, columns: &mut ColumnWriter, column: Column, address: SocketAddr) {
+        let address = self.intern_socket_address(columns, address);
+        columns.put(column, Reference::or_empty(address).0);
+    }
+
+    /// Puts a reference to a file.
+    pub(super) fn put_file_id(&mut self, columns: &mut ColumnWriter, column: Column, file: Option<FileId>) {
+        let Some(file) = file else { return self.put_string(columns, column, &[]) };
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&file.device.to_be_bytes());
+        bytes[8..].copy_from_slice(&file.inode.to_be_bytes());
+        self.put_string(columns, column, &bytes);
+    }
+
     fn intern_list(&mut self, columns: &mut ColumnWriter, strings: &[ByteString]) -> Interned {
         if strings.is_empty() {
             return Interned { id: EMPTY, is_new: false };
@@ -265,6 +284,7 @@ impl Tables {
         let working_directory = self.intern_string(columns, start.working_directory.as_bytes());
         let user_name = self.intern_string(columns, start.user_name.as_bytes());
         let ancestors = self.intern_list(columns, &start.ancestors);
+        let cgroup = self.intern_string(columns, start.cgroup.as_bytes());
         let [input, output, error] = start.standard_streams.map(crate::event::StreamKind::code);
         let context = ContextEntry {
             working_directory: working_directory.id,
@@ -275,6 +295,8 @@ impl Tables {
             terminal: option(start.has_terminal.map(u32::from)),
             streams: input | output << 3 | error << 6,
             ancestors: ancestors.id,
+            cgroup_id: start.cgroup_id.map_or(0, NonZeroU64::get),
+            cgroup: cgroup.id,
         };
         let entries = &self.context_entries;
         let found = self.contexts.intern(context.hash(), |index| entries[index] == context);
@@ -287,6 +309,8 @@ impl Tables {
             columns.put(Column::ContextTerminals, context.terminal);
             columns.put(Column::ContextStreams, context.streams);
             columns.put(Column::ContextAncestors, Reference::or_empty(ancestors).0);
+            columns.put(Column::ContextCgroupIds, context.cgroup_id);
+            columns.put(Column::ContextCgroups, Reference::or_empty(cgroup).0);
             self.context_entries.push(context);
         }
         columns.put(column, Reference::absolute(found).0);
@@ -312,6 +336,7 @@ impl Tables {
             process: process.map(|process| process.id),
             executable: executable.id,
             user_id: option(connection.user_id),
+            cgroup_id: connection.cgroup_id.map_or(0, NonZeroU64::get),
         };
         let entries = &self.connection_entries;
         let found = self.connections.intern(entry.hash(), |index| entries[index].0 == entry);
@@ -328,6 +353,7 @@ impl Tables {
             columns.put(Column::ConnectionProcesses, process.0);
             self.put_executable_reference(columns, Column::ConnectionExecutables, executable, entry.process);
             columns.put(Column::ConnectionUserIds, entry.user_id);
+            columns.put(Column::ConnectionCgroupIds, entry.cgroup_id);
             self.connection_entries.push((entry, time));
         }
         columns.put(column, Reference::relative(found, self.connection_entries.len()).0);
@@ -358,6 +384,8 @@ impl ContextEntry {
             .word(self.user_id << 32 | self.group_id)
             .word(self.session_id << 32 | u64::from(self.ancestors))
             .word(self.terminal << 16 | self.streams)
+            .word(self.cgroup_id)
+            .word(u64::from(self.cgroup))
             .finish()
     }
 }
