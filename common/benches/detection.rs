@@ -70,9 +70,9 @@ fn start(tick: u32, time: i64) -> ProcessStart {
         executable_deleted: Some(false),
         seeded: false,
         cgroup_id: None,
-        cgroup: ByteString::default(),
+        cgroup: picket_common::event::ByteString::default(),
         executable_file: None,
-        script: ByteString::default(),
+        script: picket_common::event::ByteString::default(),
     }
 }
 
