@@ -2,7 +2,7 @@
 //!
 //! Each entry is pulled in by a reference of an event, so the tables are bounded by the number of events.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::ops::Range;
 
@@ -11,6 +11,8 @@ use crate::batch::error::BatchError;
 use crate::batch::version::Version;
 use crate::event::limits::{ANCESTORS_MAX, ARGUMENTS_MAX, DNS_ANSWERS_MAX, STRING_BYTES_MAX};
 use crate::event::{ByteString, Connection, Direction, FileId, ProcessId, Protocol, StreamKind, Timestamp};
+
+mod address;
 
 const LIST_STRINGS_MAX: usize = ARGUMENTS_MAX;
 const _: () = assert!(ANCESTORS_MAX <= LIST_STRINGS_MAX && DNS_ANSWERS_MAX <= LIST_STRINGS_MAX);
@@ -150,51 +152,6 @@ impl<'a> Tables<'a> {
             }
             Reference::Entry(0) => Ok(&[]),
             Reference::Entry(entry) => self.strings.get(entry - 1).copied().ok_or(column.error(BEYOND_TABLE)),
-        }
-    }
-
-    /// Takes a reference to an address.
-    pub(super) fn take_ip_address(
-        &mut self,
-        columns: &mut ColumnReader<'a>,
-        column: Column,
-    ) -> Result<IpAddr, BatchError> {
-        let bytes = self.take_string(columns, column)?;
-        if let Ok(octets) = <[u8; 4]>::try_from(bytes) {
-            return Ok(IpAddr::V4(Ipv4Addr::from(octets)));
-        }
-        match <[u8; 16]>::try_from(bytes) {
-            Ok(octets) => Ok(IpAddr::V6(Ipv6Addr::from(octets))),
-            Err(_) => Err(column.error("refers to an address that is not 4 or 16 bytes long")),
-        }
-    }
-
-    /// Takes a reference to an address, and a port.
-    pub(super) fn take_socket_address(
-        &mut self,
-        columns: &mut ColumnReader<'a>,
-        address: Column,
-        port: Column,
-    ) -> Result<SocketAddr, BatchError> {
-        let bytes = self.take_string(columns, address)?;
-        let port = columns.take_as(port)?;
-        let v6 = |octets: [u8; 16], flow_information, scope_id| {
-            SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::from(octets), port, flow_information, scope_id))
-        };
-        if let Ok(octets) = <[u8; 4]>::try_from(bytes) {
-            return Ok(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::from(octets), port)));
-        }
-        if let Ok(octets) = <[u8; 16]>::try_from(bytes) {
-            return Ok(v6(octets, 0, 0));
-        }
-        let [head @ .., a, b, c, d] = bytes else {
-            return Err(address.error("refers to an address that is too short"));
-        };
-        match head.split_first_chunk::<16>() {
-            Some((octets, &[e, f, g, h])) => {
-                Ok(v6(*octets, u32::from_be_bytes([e, f, g, h]), u32::from_be_bytes([*a, *b, *c, *d])))
-            }
-            _ => Err(address.error("refers to an address that is not 4, 16 or 24 bytes long")),
         }
     }
 

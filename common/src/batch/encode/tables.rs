@@ -1,11 +1,12 @@
 //! The five tables of a batch: what repeats is written once and then referred to.
 
-use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU64;
 
 use crate::batch::columns::{Column, ColumnWriter, DeltaWriter};
 use crate::batch::interner::{Hash, Interned, Interner};
 use crate::event::{ByteString, Connection, FileId, ProcessId, ProcessStart};
+
+mod address;
 
 /// Number of the empty string and of the empty list.
 const EMPTY: u32 = 0;
@@ -160,20 +161,6 @@ impl Tables {
     pub(super) fn put_string(&mut self, columns: &mut ColumnWriter, column: Column, bytes: &[u8]) {
         let string = self.intern_string(columns, bytes);
         columns.put(column, Reference::or_empty(string).0);
-    }
-
-    /// Puts a reference to an address.
-    pub(super) fn put_ip_address(&mut self, columns: &mut ColumnWriter, column: Column, address: IpAddr) {
-        match address {
-            IpAddr::V4(address) => self.put_string(columns, column, &address.octets()),
-            IpAddr::V6(address) => self.put_string(columns, column, &address.octets()),
-        }
-    }
-
-    /// Puts a reference to the address of an end, without its port.
-    pub(super) fn put_socket_address(&mut self, columns: &mut ColumnWriter, column: Column, address: SocketAddr) {
-        let address = self.intern_socket_address(columns, address);
-        columns.put(column, Reference::or_empty(address).0);
     }
 
     /// Puts a reference to a file.
@@ -358,22 +345,6 @@ impl Tables {
         }
         columns.put(column, Reference::relative(found, self.connection_entries.len()).0);
         self.connection_entries[found.id as usize].1
-    }
-
-    fn intern_socket_address(&mut self, columns: &mut ColumnWriter, address: SocketAddr) -> Interned {
-        match address {
-            SocketAddr::V4(address) => self.intern_string(columns, &address.ip().octets()),
-            SocketAddr::V6(address) if address.flowinfo() == 0 && address.scope_id() == 0 => {
-                self.intern_string(columns, &address.ip().octets())
-            }
-            SocketAddr::V6(address) => {
-                let mut bytes = [0; 24];
-                bytes[..16].copy_from_slice(&address.ip().octets());
-                bytes[16..20].copy_from_slice(&address.flowinfo().to_be_bytes());
-                bytes[20..].copy_from_slice(&address.scope_id().to_be_bytes());
-                self.intern_string(columns, &bytes)
-            }
-        }
     }
 }
 
