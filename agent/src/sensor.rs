@@ -36,6 +36,8 @@ pub(crate) mod ebpf;
 mod event_clock;
 #[cfg(target_os = "linux")]
 mod netlink;
+#[cfg(target_os = "linux")]
+mod priority;
 mod process;
 pub mod replay;
 mod reporter;
