@@ -175,7 +175,13 @@ impl App {
         let (sender, queue) = intake::intake(ledger);
         let intake = sender.intake();
         let stop = CancellationToken::new();
-        let context = SensorContext { sender: sender.clone(), stop, own_remotes, own_program };
+        let context = SensorContext {
+            sender: sender.clone(),
+            stop,
+            own_remotes,
+            own_program,
+            state_dir: Some(state_dir.clone()),
+        };
         let sensors = start_sensors(&config, context)?;
         let modes = sensors.modes.clone();
         let sensors = Arc::new(Mutex::new(Sensors::Running(sensors)));

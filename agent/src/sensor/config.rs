@@ -20,6 +20,10 @@ pub struct SensorConfig {
     pub process: ProcessSensorConfig,
     /// Connections: `[sensor.connection]`.
     pub connection: ConnectionSensorConfig,
+    /// Logins: `[sensor.authentication]`.
+    pub authentication: AuthenticationSensorConfig,
+    /// Files: `[sensor.file]`.
+    pub file: FileSensorConfig,
     /// Whether netlink sensors may use the kernel's trace events where that is permitted (root, tracefs): with them a
     /// connection is known with its owner at the moment it begins, as with eBPF. Where tracefs is not mounted, it is mounted at its usual place.
     pub trace: bool,
@@ -32,6 +36,8 @@ impl Default for SensorConfig {
         Self {
             process: ProcessSensorConfig::default(),
             connection: ConnectionSensorConfig::default(),
+            authentication: AuthenticationSensorConfig::default(),
+            file: FileSensorConfig::default(),
             trace: true,
             replay: None,
         }
@@ -105,6 +111,99 @@ impl Default for ConnectionSensorConfig {
     }
 }
 
+/// Whether a sensor that has one way to see runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SensorSwitch {
+    /// Where it can; whether it can, and why not, is in the sensor's mode.
+    #[default]
+    Auto,
+    /// Not at all.
+    Off,
+}
+
+/// The authentication sensor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthenticationSensorConfig {
+    /// Whether.
+    pub mode: SensorSwitch,
+    /// The logs that syslog daemons write logins to. Those that are not there are waited for.
+    pub log_paths: Vec<PathBuf>,
+    /// Time between two looks at the logs, milliseconds.
+    pub poll_interval_ms: u64,
+}
+
+impl Default for AuthenticationSensorConfig {
+    fn default() -> Self {
+        Self {
+            mode: SensorSwitch::Auto,
+            log_paths: ["/var/log/auth.log", "/var/log/secure"].map(PathBuf::from).to_vec(),
+            poll_interval_ms: 250,
+        }
+    }
+}
+
+impl AuthenticationSensorConfig {
+    /// Time between two looks at the logs.
+    pub fn poll_interval(&self) -> Duration {
+        Duration::from_millis(self.poll_interval_ms)
+    }
+}
+
+/// The file sensor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileSensorConfig {
+    /// Whether.
+    pub mode: SensorSwitch,
+    /// Files, and folders with what is in them, that are watched; `~` is the home of every user.
+    pub paths: Vec<PathBuf>,
+    /// Folders in which programs are watched, and nothing else.
+    pub program_folders: Vec<PathBuf>,
+}
+
+impl Default for FileSensorConfig {
+    fn default() -> Self {
+        Self {
+            mode: SensorSwitch::Auto,
+            paths: WATCHED_PATHS.map(PathBuf::from).to_vec(),
+            program_folders: ["/tmp", "/var/tmp", "/dev/shm"].map(PathBuf::from).to_vec(),
+        }
+    }
+}
+
+/// Where attackers stay: what is run by cron, at boot, at login, with every program, or as root.
+const WATCHED_PATHS: [&str; 27] = [
+    "/etc/crontab",
+    "/etc/cron.d",
+    "/etc/cron.hourly",
+    "/etc/cron.daily",
+    "/etc/cron.weekly",
+    "/etc/cron.monthly",
+    "/var/spool/cron",
+    "/etc/systemd/system",
+    "/etc/systemd/user",
+    "/usr/lib/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "~/.config/systemd/user",
+    "/etc/profile",
+    "/etc/profile.d",
+    "/etc/bash.bashrc",
+    "/etc/bashrc",
+    "/etc/zsh",
+    "~/.bashrc",
+    "~/.bash_profile",
+    "~/.bash_login",
+    "~/.profile",
+    "~/.zshrc",
+    "~/.ssh",
+    "/etc/rc.local",
+    "/etc/ld.so.preload",
+    "/etc/sudoers",
+    "/etc/sudoers.d",
+];
+
 /// A recording (JSON lines, see `picket_common::event::json`) to be played as if a sensor saw it now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -161,6 +260,8 @@ impl SensorConfig {
         };
         in_range("process.poll_interval_ms", self.process.poll_interval_ms, INTERVAL_MS_MIN, INTERVAL_MS_MAX)?;
         in_range("connection.dump_interval_ms", self.connection.dump_interval_ms, INTERVAL_MS_MIN, INTERVAL_MS_MAX)?;
+        let interval_ms = self.authentication.poll_interval_ms;
+        in_range("authentication.poll_interval_ms", interval_ms, INTERVAL_MS_MIN, INTERVAL_MS_MAX)?;
         if let Some(replay) = &self.replay {
             let rate = u64::from(replay.events_per_second);
             in_range("replay.events_per_second", rate, 0, u64::from(REPLAY_EVENTS_PER_SECOND_MAX))?;

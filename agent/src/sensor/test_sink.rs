@@ -30,7 +30,8 @@ impl ObservationSink for TestSink {
     }
 
     fn lost(&self, stage: LossStage, reason: LossReason, count: u64) {
-        assert_eq!((stage, reason), (LossStage::Sensor, LossReason::QueueFull));
+        assert_eq!(stage, LossStage::Sensor);
+        assert!(!matches!(reason, LossReason::Rejected | LossReason::BufferFull | LossReason::WriteFailed));
         self.kept.lock().lost += count;
     }
 }
@@ -52,7 +53,23 @@ impl TestSink {
             sender: self.clone(),
             stop: CancellationToken::new(),
             own_remotes: Vec::new(),
+            state_dir: None,
             own_program: None,
+        }
+    }
+
+    /// Starts sensors that keep their state in a folder.
+    pub(crate) fn start_in(&self, config: &SensorConfig, state_dir: &std::path::Path) -> SensorSet {
+        let context = SensorContext { state_dir: Some(state_dir.to_path_buf()), ..self.context() };
+        crate::sensor::start(config, context).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Waits until so many losses were reported.
+    pub(crate) fn wait_for_losses(&self, count: u64) {
+        let deadline = Instant::now() + DEADLINE;
+        while self.lost() < count {
+            assert!(Instant::now() < deadline, "{} losses in {DEADLINE:?}", self.lost());
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 

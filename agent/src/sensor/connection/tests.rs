@@ -7,7 +7,7 @@ use std::time::Duration;
 use picket_common::event::{Connection, ConnectionClose, ConnectionOutcome, Direction, EventBody, Origin};
 use rustix::net::sockopt::socket_cookie;
 
-use crate::sensor::config::{ModeChoice, SensorConfig};
+use crate::sensor::config::{ModeChoice, SensorConfig, SensorSwitch};
 use crate::sensor::test_sink::TestSink;
 use crate::sensor::{Observation, SensorError, SensorSet};
 
@@ -18,6 +18,8 @@ fn config(mode: ModeChoice) -> SensorConfig {
     config.process.mode = ModeChoice::Off;
     config.connection.mode = mode;
     config.connection.dump_interval_ms = 10;
+    config.authentication.mode = SensorSwitch::Off;
+    config.file.mode = SensorSwitch::Off;
     config
 }
 

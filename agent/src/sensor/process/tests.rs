@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use picket_common::event::{ByteString, EventBody, Origin, StreamKind};
 
-use crate::sensor::config::{ModeChoice, SensorConfig};
+use crate::sensor::config::{ModeChoice, SensorConfig, SensorSwitch};
 use crate::sensor::netlink::{NetlinkSocket, Received, TYPE_DONE, message, messages};
 use crate::sensor::process::proc_event::{self, SequenceGaps};
 use crate::sensor::test_sink::{DEADLINE, TestSink};
@@ -19,6 +19,8 @@ fn config(mode: ModeChoice) -> SensorConfig {
     config.process.mode = mode;
     config.process.poll_interval_ms = 20;
     config.connection.mode = ModeChoice::Off;
+    config.authentication.mode = SensorSwitch::Off;
+    config.file.mode = SensorSwitch::Off;
     config
 }
 
