@@ -8,6 +8,7 @@ mod crash;
 mod ebpf;
 mod enrollment;
 mod errors;
+mod hardening;
 mod model;
 mod offline;
 mod range;

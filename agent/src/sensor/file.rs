@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::enrich::SharedProcessTable;
 use crate::enrich::boot_clock::{BootClock, now};
-use crate::enrich::procfs::Procfs;
+use crate::enrich::procfs::ProcReader;
 use crate::sensor::config::{FileSensorConfig, SensorSwitch};
 use crate::sensor::file::actor::Actors;
 use crate::sensor::file::group::Group;
@@ -78,7 +78,7 @@ pub(super) fn start<S: ObservationSink>(
 }
 
 fn actors(processes: SharedProcessTable, clock: BootClock) -> Actors {
-    Actors::new(processes, Procfs::open(clock).ok())
+    Actors::new(processes, ProcReader::open(clock).ok())
 }
 
 /// The marked folders.

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use picket_common::event::{EventBody, LossReason, LossStage, ProcessExit, ProcessStart};
 use tokio_util::sync::CancellationToken;
 
+use crate::hardening::Hardening;
 use crate::sensor::{Observation, ObservationSink, SensorConfig, SensorContext, SensorSet};
 
 /// How long a fact may take to show.
@@ -55,6 +56,7 @@ impl TestSink {
             own_remotes: Vec::new(),
             state_dir: None,
             own_program: None,
+            hardening: Hardening::default(),
         }
     }
 

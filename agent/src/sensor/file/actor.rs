@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use picket_common::event::{ByteString, ProcessId, Timestamp};
 
 use crate::enrich::SharedProcessTable;
-use crate::enrich::procfs::Procfs;
+use crate::enrich::procfs::ProcReader;
 
 /// A process that did something, as far as it could be learned.
 #[derive(Debug, Default)]
@@ -20,11 +20,11 @@ pub(super) struct Actor {
 /// Finds processes: in the table that the process sensor fills, else in `/proc`.
 pub(super) struct Actors {
     processes: SharedProcessTable,
-    procfs: Option<RefCell<Procfs>>,
+    procfs: Option<RefCell<ProcReader>>,
 }
 
 impl Actors {
-    pub(super) fn new(processes: SharedProcessTable, procfs: Option<Procfs>) -> Self {
+    pub(super) fn new(processes: SharedProcessTable, procfs: Option<ProcReader>) -> Self {
         Self { processes, procfs: procfs.map(RefCell::new) }
     }
 

@@ -99,7 +99,7 @@ fn every_kind_of_change_is_seen_with_who_did_it() {
     host.shell("mv cron.d/x cron.d/y");
     let renamed = host.wait_for(FileAction::Rename, "cron.d/x");
     assert_eq!(renamed.new_path, ByteString::from(host.path("cron.d/y").as_os_str().as_bytes()));
-    host.shell("mv cron.d/y elsewhere; mv elsewhere cron.d/z");
+    host.shell("mkdir aside; mv cron.d/y aside/y; mv aside/y cron.d/z");
     host.wait_for(FileAction::Delete, "cron.d/y");
     host.wait_for(FileAction::Create, "cron.d/z");
     host.shell("rm cron.d/z");
