@@ -38,6 +38,8 @@ mod tests;
 const NAME: &str = "file";
 /// How often the sensor looks for users and folders that are new, beside what events tell.
 const PLAN_INTERVAL: Duration = Duration::from_secs(30);
+/// How long a change waits for the process sensor to hear of the program that made it; the kernel keeps it meanwhile.
+const SETTLE: Duration = Duration::from_millis(20);
 /// Permission bits of a program.
 const EXECUTABLE: u32 = 0o111;
 /// Type bits of a regular file and of a folder, and their mask.
@@ -130,6 +132,11 @@ impl Watcher {
         if missing.is_empty() { String::new() } else { format!("cannot watch {}", missing.join(", ")) }
     }
 
+    /// A folder may be gone: the next look marks what has its name then. Inode numbers are used again.
+    fn forget(&mut self, path: &Path) {
+        self.marked.retain(|marked, _| !marked.starts_with(path));
+    }
+
     fn folder(&self, entry: &Entry) -> Option<&Folder> {
         self.folders.get(&entry.folder)
     }
@@ -146,7 +153,9 @@ impl<S: ObservationSink> Follower<S> {
     fn follow(mut self, stop: &CancellationToken) -> io::Result<()> {
         let mut last_look = Instant::now();
         while !stop.is_cancelled() {
-            self.watcher.group.wait(STOP_CHECK_INTERVAL)?;
+            if self.watcher.group.wait(STOP_CHECK_INTERVAL)? {
+                std::thread::sleep(SETTLE);
+            }
             let mut records = std::mem::take(&mut self.watcher.early);
             self.watcher.group.read(&mut records)?;
             let mut is_stale = last_look.elapsed() >= PLAN_INTERVAL;
@@ -186,6 +195,11 @@ impl<S: ObservationSink> Follower<S> {
             entry.as_ref().and_then(|entry| Some((self.watcher.folder(entry)?.clone(), entry.name.clone())))
         };
         let (here, old, new) = (folder_of(&record.here), folder_of(&record.old), folder_of(&record.new));
+        if record.is_directory {
+            for (folder, name) in [&here, &old].into_iter().flatten() {
+                self.watcher.forget(&folder.path.join(OsStr::from_bytes(name)));
+            }
+        }
         if let Some((folder, name)) = &here {
             for action in record.actions() {
                 self.report(action, folder, name, record.pid);

@@ -72,11 +72,12 @@ impl Group {
         found.map(|entry| entry.folder).ok_or_else(|| io::Error::other("the kernel does not name the folder"))
     }
 
-    /// Waits until there is something to read, at most `timeout` (less than a second).
-    pub(super) fn wait(&self, timeout: Duration) -> io::Result<()> {
+    /// Waits until there is something to read, at most `timeout` (less than a second); says whether there is.
+    pub(super) fn wait(&self, timeout: Duration) -> io::Result<bool> {
         let timeout = Timespec { tv_sec: 0, tv_nsec: timeout.subsec_nanos().into() };
         match rustix::event::poll(&mut [PollFd::new(&self.fanotify, PollFlags::IN)], Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Ok(ready) => Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
