@@ -30,6 +30,7 @@ use crate::sensor::reporter::{Reporter, SensorCounters};
 
 pub mod config;
 mod connection;
+mod datagram;
 #[cfg(target_os = "linux")]
 pub(crate) mod ebpf;
 #[cfg(target_os = "linux")]
@@ -126,7 +127,7 @@ pub enum SensorError {
 /// What one sensor has done so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SensorStatus {
-    /// `process`, `connection`, `replay`.
+    /// `process`, `connection`, `datagram`, `replay` …
     pub name: &'static str,
     /// Observations sent.
     pub events_total: u64,
@@ -228,6 +229,7 @@ fn start_seeing<S: ObservationSink>(
     let started = [
         process::start(&config.process, &environment),
         connection::start(&config.connection, &environment),
+        datagram::start(&config.datagram, &environment),
         config.replay.as_ref().map(|config| replay::start(config, &environment)).transpose(),
     ];
     for sensor in started {
@@ -252,6 +254,7 @@ fn load_ebpf(config: &SensorConfig, own_program: Option<&OwnProgram>) -> EbpfSou
     let objects = [
         config.process.mode.wants_ebpf().then_some(&ebpf::object::PROCESS),
         config.connection.mode.wants_ebpf().then_some(&ebpf::object::CONNECTION),
+        (config.datagram.mode != config::EbpfChoice::Off).then_some(&ebpf::object::DATAGRAM),
     ];
     EbpfSources::load(&objects.into_iter().flatten().collect::<Vec<_>>(), own_program)
 }

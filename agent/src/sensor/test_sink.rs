@@ -23,6 +23,7 @@ pub(crate) struct TestSink {
 struct Kept {
     observations: Vec<Observation>,
     lost: u64,
+    throttled: u64,
 }
 
 impl ObservationSink for TestSink {
@@ -31,8 +32,13 @@ impl ObservationSink for TestSink {
     }
 
     fn lost(&self, stage: LossStage, reason: LossReason, count: u64) {
-        assert_eq!((stage, reason), (LossStage::Sensor, LossReason::QueueFull));
-        self.kept.lock().lost += count;
+        assert_eq!(stage, LossStage::Sensor);
+        let mut kept = self.kept.lock();
+        match reason {
+            LossReason::QueueFull => kept.lost += count,
+            LossReason::Throttled => kept.throttled += count,
+            _ => panic!("{reason:?}"),
+        }
     }
 }
 
@@ -65,6 +71,10 @@ impl TestSink {
 
     pub(crate) fn lost(&self) -> u64 {
         self.kept.lock().lost
+    }
+
+    pub(crate) fn throttled(&self) -> u64 {
+        self.kept.lock().throttled
     }
 
     /// Waits until `found` finds something in what was sent.
