@@ -32,6 +32,7 @@ use crate::sensor::reporter::{Reporter, SensorCounters};
 mod authentication;
 pub mod config;
 mod connection;
+mod datagram;
 #[cfg(target_os = "linux")]
 pub(crate) mod ebpf;
 #[cfg(target_os = "linux")]
@@ -132,7 +133,7 @@ pub enum SensorError {
 /// What one sensor has done so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SensorStatus {
-    /// `process`, `connection`, `authentication`, `replay` …
+    /// `process`, `connection`, `datagram`, `authentication`, `file`, `replay`.
     pub name: &'static str,
     /// Observations sent.
     pub events_total: u64,
@@ -236,6 +237,7 @@ fn start_seeing<S: ObservationSink>(
     let started = [
         process::start(&config.process, &environment),
         connection::start(&config.connection, &environment),
+        datagram::start(&config.datagram, &environment),
         #[cfg(unix)]
         authentication::start(&config.authentication, &environment),
         #[cfg(target_os = "linux")]
@@ -264,6 +266,7 @@ fn load_ebpf(config: &SensorConfig, own_program: Option<&OwnProgram>) -> EbpfSou
     let objects = [
         config.process.mode.wants_ebpf().then_some(&ebpf::object::PROCESS),
         config.connection.mode.wants_ebpf().then_some(&ebpf::object::CONNECTION),
+        (config.datagram.mode != config::EbpfChoice::Off).then_some(&ebpf::object::DATAGRAM),
     ];
     EbpfSources::load(&objects.into_iter().flatten().collect::<Vec<_>>(), own_program)
 }

@@ -59,6 +59,11 @@ impl<S: ObservationSink> Reporter<S> {
         self.lost_because(LossReason::QueueFull, count);
     }
 
+    /// Reports `count` events that a limit on their rate left out.
+    pub(super) fn throttled(&self, count: u64) {
+        self.lost_because(LossReason::Throttled, count);
+    }
+
     /// Reports `count` events that could not be seen or sent.
     pub(super) fn lost_because(&self, reason: LossReason, count: u64) {
         if count > 0 {

@@ -23,6 +23,7 @@ pub(crate) struct TestSink {
 struct Kept {
     observations: Vec<Observation>,
     lost: u64,
+    throttled: u64,
 }
 
 impl ObservationSink for TestSink {
@@ -32,8 +33,12 @@ impl ObservationSink for TestSink {
 
     fn lost(&self, stage: LossStage, reason: LossReason, count: u64) {
         assert_eq!(stage, LossStage::Sensor);
-        assert!(!matches!(reason, LossReason::Rejected | LossReason::BufferFull | LossReason::WriteFailed));
-        self.kept.lock().lost += count;
+        let mut kept = self.kept.lock();
+        match reason {
+            LossReason::QueueFull | LossReason::LogRotated | LossReason::AgentKilled => kept.lost += count,
+            LossReason::Throttled => kept.throttled += count,
+            _ => panic!("{reason:?}"),
+        }
     }
 }
 
@@ -82,6 +87,10 @@ impl TestSink {
 
     pub(crate) fn lost(&self) -> u64 {
         self.kept.lock().lost
+    }
+
+    pub(crate) fn throttled(&self) -> u64 {
+        self.kept.lock().throttled
     }
 
     /// Waits until `found` finds something in what was sent.

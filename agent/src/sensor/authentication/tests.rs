@@ -7,7 +7,7 @@ use picket_common::event::Authentication;
 use tempfile::TempDir;
 
 use super::*;
-use crate::sensor::config::{ModeChoice, SensorConfig};
+use crate::sensor::config::{SensorConfig, SensorSwitch};
 use crate::sensor::test_sink::TestSink;
 use crate::sensor::{Observation, SensorSet};
 
@@ -26,8 +26,8 @@ impl Host {
     }
 
     fn start(&self) -> SensorSet {
-        let mut config = SensorConfig::default();
-        (config.process.mode, config.connection.mode) = (ModeChoice::Off, ModeChoice::Off);
+        let mut config = SensorConfig::all_off();
+        config.authentication.mode = SensorSwitch::Auto;
         config.authentication.log_paths = vec![self.path("auth.log")];
         config.authentication.poll_interval_ms = 10;
         self.sink.start_in(&config, self.folder.path())

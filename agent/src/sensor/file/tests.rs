@@ -27,10 +27,9 @@ impl Host {
 
     /// Starts the sensor, with processes or without; `None` where it is not permitted.
     fn start(&self, paths: &[&str], program_folders: &[&str], processes: bool) -> Option<SensorSet> {
-        let mut config = SensorConfig::default();
+        let mut config = SensorConfig::all_off();
+        config.file.mode = SensorSwitch::Auto;
         config.process.mode = if processes { ModeChoice::Auto } else { ModeChoice::Off };
-        config.connection.mode = ModeChoice::Off;
-        config.authentication.mode = SensorSwitch::Off;
         config.file.paths = paths.iter().map(|path| self.path(path)).collect();
         config.file.program_folders = program_folders.iter().map(|path| self.path(path)).collect();
         let set = self.sink.start_seeing_itself(&config);
