@@ -12,6 +12,7 @@ mod hardening;
 mod model;
 mod offline;
 mod range;
+mod sensors;
 mod stop;
 mod store;
 mod support;
