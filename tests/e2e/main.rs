@@ -4,9 +4,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod clone;
 mod crash;
 mod enrollment;
 mod errors;
+mod faults;
+mod integrity;
+mod losses;
 mod model;
 mod offline;
 mod range;
