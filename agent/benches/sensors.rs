@@ -108,7 +108,12 @@ impl Counts {
 
 fn measure(what: &str, config: &SensorConfig, load: impl FnOnce()) {
     let counts = Counts::default();
-    let context = SensorContext { sender: counts.clone(), stop: CancellationToken::new(), own_remotes: Vec::new() };
+    let context = SensorContext {
+        sender: counts.clone(),
+        stop: CancellationToken::new(),
+        own_remotes: Vec::new(),
+        own_program: None,
+    };
     let sensors: SensorSet = start(config, context).unwrap();
     std::thread::sleep(SETTLE);
     println!("{what}");

@@ -23,17 +23,25 @@ typedef long long s64;
 #define MAP_TYPE(name, value) value *name
 
 enum {
+	MAP_HASH = 1,
 	MAP_PERCPU_ARRAY = 6,
 	MAP_SK_STORAGE = 24,
 	MAP_RINGBUF = 27,
 };
 
 enum { MAP_NO_PREALLOC = 1 };
+enum { MAP_NO_EXIST = 1 };
 enum { SK_STORAGE_CREATE = 1 };
 
 static void *(*const map_lookup)(void *map, const void *key) = (void *)1;
+static s64 (*const map_update)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
 static u64 (*const monotonic_ns)(void) = (void *)5;
+static s64 (*const packet_bytes)(const void *packet, u32 at, void *to, u32 size) = (void *)26;
 static u64 (*const current_task)(void) = (void *)35;
+static u64 (*const packet_cookie)(void *packet) = (void *)46;
+static u32 (*const packet_user)(void *packet) = (void *)47;
+static u64 (*const packet_cgroup)(void *packet) = (void *)79;
+static void *(*const full_socket)(void *socket) = (void *)95;
 static u64 (*const socket_cookie)(void *socket) = (void *)46;
 static void *(*const socket_storage)(void *map, void *socket, void *value, u64 flags) = (void *)107;
 static s64 (*const read_user)(void *to, u32 size, const void *from) = (void *)112;
@@ -42,6 +50,8 @@ static s64 (*const read_kernel_text)(void *to, u32 size, const void *from) = (vo
 static s64 (*const ring_output)(void *ring, void *data, u64 size, u64 flags) = (void *)130;
 static void *(*const ring_reserve)(void *ring, u64 size, u64 flags) = (void *)131;
 static void (*const ring_submit)(void *data, u64 flags) = (void *)132;
+static void *(*const socket_to_tcp)(void *socket) = (void *)137;
+static void *(*const current_task_typed)(void) = (void *)158;
 
 /* The structures of the kernel are declared with what is used of them only; where it is, is found when loading. */
 #define KERNEL_STRUCT __attribute__((preserve_access_index))

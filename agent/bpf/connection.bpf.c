@@ -13,8 +13,11 @@
 #include "bpf.h"
 
 enum {
-	/* Ring buffer, bytes; some 3,000 records. */
-	RING_BYTES = 512 * 1024,
+	/*
+	 * Ring buffer, bytes; some 15,000 records. The agent maps it twice one after the other, and both count as its
+	 * memory.
+	 */
+	RING_BYTES = 2 * 1024 * 1024,
 };
 
 /* Kinds of records. */
@@ -39,7 +42,7 @@ enum {
 	TCP_LISTEN = 10,
 	TCP_NEW_SYN_RECV = 12,
 };
-enum { AF_INET = 2, AF_INET6 = 10, IPPROTO_TCP = 6, SOCK_DONE = 1 };
+enum { AF_INET = 2, SOCK_DONE = 1 };
 
 typedef struct {
 	u32 val;
@@ -71,16 +74,30 @@ struct sock_common {
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
 } KERNEL_STRUCT;
+struct kernfs_node {
+	u64 id;
+} KERNEL_STRUCT;
+struct cgroup {
+	struct kernfs_node *kn;
+} KERNEL_STRUCT;
+struct sock_cgroup_data {
+	struct cgroup *cgroup;
+} KERNEL_STRUCT;
 struct socket;
 struct sock {
 	struct sock_common __sk_common;
 	u16 sk_protocol;
+	s32 sk_err;
 	kuid_t sk_uid;
 	struct socket *sk_socket;
+	struct sock_cgroup_data sk_cgrp_data;
 } KERNEL_STRUCT;
 struct inet_sock {
 	u32 inet_saddr;
 	u16 inet_sport;
+} KERNEL_STRUCT;
+struct inet_connection_sock {
+	struct inet_sock icsk_inet;
 } KERNEL_STRUCT;
 struct minmax_sample {
 	u32 v;
@@ -89,6 +106,7 @@ struct minmax {
 	struct minmax_sample s[3];
 } KERNEL_STRUCT;
 struct tcp_sock {
+	struct inet_connection_sock inet_conn;
 	u64 bytes_acked;
 	u64 bytes_received;
 	u64 bytes_sent;
@@ -123,7 +141,8 @@ struct record {
 	u8 flags;
 	/* AF_INET or AF_INET6. */
 	u16 family;
-	u16 unused;
+	/* Error number that the socket ended with; 0: none. */
+	u16 error;
 	/* CLOCK_MONOTONIC. */
 	u64 time_ns;
 	u64 begun_ns;
@@ -134,13 +153,15 @@ struct record {
 	u64 owner_created_ns;
 	u32 owner_pid;
 	u32 user;
+	/* Of the socket, in the hierarchy of version 2. */
+	u64 cgroup;
 	u8 local[16];
 	u8 remote[16];
 	/* Host order. */
 	u16 local_port;
 	u16 remote_port;
-	/* The counters of an end: */
 	u32 round_trip_min_us;
+	/* The counters of an end; no part of other records. */
 	u64 bytes_acknowledged;
 	u64 bytes_received;
 	u64 bytes_sent;
@@ -150,6 +171,8 @@ struct record {
 	u32 data_segments_sent;
 	u32 data_segments_received;
 };
+
+enum { HEAD_BYTES = __builtin_offsetof(struct record, bytes_acknowledged) };
 
 struct {
 	MAP_UINT(type, MAP_RINGBUF);
@@ -178,47 +201,43 @@ INLINE u16 host_order(u16 port)
 
 INLINE struct owner current_owner(void)
 {
-	struct task_struct *task = (void *)current_task();
+	struct task_struct *task = current_task_typed();
 	struct owner owner = {
-		.pid = READ(task, tgid),
-		.created_ns = READ(READ(task, group_leader), start_boottime),
+		.pid = task->tgid,
+		.created_ns = task->group_leader->start_boottime,
 	};
 	return owner;
 }
 
-INLINE void write_ends(struct record *record, struct sock *sock)
+INLINE void write_ends(struct record *record, struct sock *sock, struct inet_sock *inet)
 {
-	struct inet_sock *inet = (void *)sock;
-	u16 family = READ(sock, __sk_common.skc_family);
+	u16 family = sock->__sk_common.skc_family;
 
 	record->family = family;
 	/* The bound port is given back before the end is told, but not forgotten here. */
-	record->local_port = host_order(READ(inet, inet_sport));
-	record->remote_port = host_order(READ(sock, __sk_common.skc_dport));
+	record->local_port = host_order(inet->inet_sport);
+	record->remote_port = host_order(sock->__sk_common.skc_dport);
 	__builtin_memset(record->local, 0, sizeof(record->local));
 	__builtin_memset(record->remote, 0, sizeof(record->remote));
 	if (family == AF_INET) {
-		*(u32 *)record->local = READ(inet, inet_saddr);
-		*(u32 *)record->remote = READ(sock, __sk_common.skc_daddr);
+		*(u32 *)record->local = inet->inet_saddr;
+		*(u32 *)record->remote = sock->__sk_common.skc_daddr;
 	} else if (EXISTS(sock, __sk_common.skc_v6_daddr)) {
 		read_kernel(record->local, sizeof(record->local), &sock->__sk_common.skc_v6_rcv_saddr);
 		read_kernel(record->remote, sizeof(record->remote), &sock->__sk_common.skc_v6_daddr);
 	}
 }
 
-INLINE void write_counters(struct record *record, struct sock *sock)
+INLINE void write_counters(struct record *record, struct tcp_sock *tcp)
 {
-	struct tcp_sock *tcp = (void *)sock;
-
-	record->round_trip_min_us = READ(tcp, rtt_min.s[0].v);
-	record->bytes_acknowledged = READ(tcp, bytes_acked);
-	record->bytes_received = READ(tcp, bytes_received);
-	record->bytes_sent = READ(tcp, bytes_sent);
-	record->bytes_retransmitted = READ(tcp, bytes_retrans);
-	record->segments_sent = READ(tcp, segs_out);
-	record->segments_received = READ(tcp, segs_in);
-	record->data_segments_sent = READ(tcp, data_segs_out);
-	record->data_segments_received = READ(tcp, data_segs_in);
+	record->bytes_acknowledged = tcp->bytes_acked;
+	record->bytes_received = tcp->bytes_received;
+	record->bytes_sent = tcp->bytes_sent;
+	record->bytes_retransmitted = tcp->bytes_retrans;
+	record->segments_sent = tcp->segs_out;
+	record->segments_received = tcp->segs_in;
+	record->data_segments_sent = tcp->data_segs_out;
+	record->data_segments_received = tcp->data_segs_in;
 }
 
 /* What a change of state means; 0: nothing that is told. */
@@ -234,6 +253,44 @@ INLINE u32 kind_of(u32 from, u32 to)
 	return 0;
 }
 
+/* What is told of a change beside the counters. */
+INLINE void write_head(struct record *record, struct sock *sock, struct tcp_sock *tcp, struct socket_state *state,
+		       u32 kind, u32 from, u64 now)
+{
+	record->kind = kind;
+	record->state_before = from;
+	record->direction = from == TCP_SYN_SENT ? OUTBOUND : kind == ESTABLISHED ? INBOUND : UNKNOWN;
+	record->flags = sock->__sk_common.skc_flags & (1 << SOCK_DONE) ? FIN_RECEIVED : 0;
+	record->error = sock->sk_err;
+	record->time_ns = now;
+	record->begun_ns = 0;
+	record->cookie = socket_cookie(sock);
+	record->ended = 0;
+	record->network = sock->__sk_common.skc_net.net->ns.inum;
+	record->owner_created_ns = 0;
+	record->owner_pid = 0;
+	record->user = sock->sk_uid.val;
+	record->cgroup = EXISTS(sock, sk_cgrp_data.cgroup) ? READ(READ(sock->sk_cgrp_data.cgroup, kn), id) : 0;
+	record->round_trip_min_us = tcp->rtt_min.s[0].v;
+	write_ends(record, sock, &tcp->inet_conn.icsk_inet);
+	if (state) {
+		record->begun_ns = state->begun_ns;
+		record->ended = state->ended;
+		if (state->direction != UNKNOWN)
+			record->direction = state->direction;
+	}
+	if (kind == LISTENS) {
+		struct owner owner = current_owner();
+		record->owner_pid = owner.pid;
+		record->owner_created_ns = owner.created_ns;
+		record->flags |= HAS_OWNER;
+	} else if (state && state->direction == OUTBOUND) {
+		record->owner_pid = state->owner.pid;
+		record->owner_created_ns = state->owner.created_ns;
+		record->flags |= HAS_OWNER;
+	}
+}
+
 SECTION("tp_btf/inet_sock_set_state")
 int connection_state(u64 *context)
 {
@@ -241,7 +298,10 @@ int connection_state(u64 *context)
 	u32 from = context[1];
 	u32 to = context[2];
 
-	if (READ(sock, sk_protocol) != IPPROTO_TCP)
+	if (to != TCP_SYN_SENT && kind_of(from, to) == 0)
+		return 0;
+	struct tcp_sock *tcp = socket_to_tcp(sock);
+	if (!tcp)
 		return 0;
 	u64 now = monotonic_ns();
 
@@ -255,53 +315,28 @@ int connection_state(u64 *context)
 		return 0;
 	}
 	u32 kind = kind_of(from, to);
-	if (kind == 0)
-		return 0;
-
 	/* A socket that somebody still holds may be connected again, and is then told apart by this. */
-	u32 is_held = kind == ENDED && from != TCP_LISTEN && READ(sock, sk_socket) != NULL;
+	u32 is_held = kind == ENDED && from != TCP_LISTEN && sock->sk_socket != NULL;
 	struct socket_state *state =
 		socket_storage(&connection_sockets, sock, NULL, is_held ? SK_STORAGE_CREATE : 0);
-	struct record *record = ring_reserve(&connection_records, sizeof(*record), 0);
-	if (!record) {
+	struct record *record;
+	if (kind == ENDED) {
+		record = ring_reserve(&connection_records, sizeof(*record), 0);
+		if (record) {
+			write_head(record, sock, tcp, state, kind, from, now);
+			write_counters(record, tcp);
+		}
+	} else {
+		record = ring_reserve(&connection_records, HEAD_BYTES, 0);
+		if (record)
+			write_head(record, sock, tcp, state, kind, from, now);
+	}
+	if (record) {
+		ring_submit(record, 0);
+	} else {
 		u64 *lost = map_lookup(&connection_lost, &kind);
 		if (lost)
 			*lost += 1;
-	} else {
-		record->kind = kind;
-		record->state_before = from;
-		record->direction = from == TCP_SYN_SENT ? OUTBOUND : to == TCP_ESTABLISHED ? INBOUND : UNKNOWN;
-		record->flags = 0;
-		record->unused = 0;
-		record->time_ns = now;
-		record->begun_ns = 0;
-		record->cookie = socket_cookie(sock);
-		record->ended = 0;
-		record->network = READ(READ(sock, __sk_common.skc_net.net), ns.inum);
-		record->owner_created_ns = 0;
-		record->owner_pid = 0;
-		record->user = READ(sock, sk_uid.val);
-		write_ends(record, sock);
-		write_counters(record, sock);
-		if (READ(sock, __sk_common.skc_flags) & (1 << SOCK_DONE))
-			record->flags |= FIN_RECEIVED;
-		if (state) {
-			record->begun_ns = state->begun_ns;
-			record->ended = state->ended;
-			if (state->direction != UNKNOWN)
-				record->direction = state->direction;
-		}
-		if (kind == LISTENS) {
-			struct owner owner = current_owner();
-			record->owner_pid = owner.pid;
-			record->owner_created_ns = owner.created_ns;
-			record->flags |= HAS_OWNER;
-		} else if (state && state->direction == OUTBOUND) {
-			record->owner_pid = state->owner.pid;
-			record->owner_created_ns = state->owner.created_ns;
-			record->flags |= HAS_OWNER;
-		}
-		ring_submit(record, 0);
 	}
 	if (state) {
 		if (kind == ESTABLISHED) {

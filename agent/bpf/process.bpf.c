@@ -151,7 +151,8 @@ struct exit_record {
 	struct record head;
 	/* As wait(2) tells it. */
 	u32 status;
-	u32 unused;
+	/* It was a program of its own, not only a fork of another. */
+	u32 executed;
 };
 
 struct stream {
@@ -243,8 +244,9 @@ int process_exit(u64 *context)
 			 .time_ns = monotonic_ns(),
 			 .created_ns = READ(leader, start_boottime)},
 		.status = is_group_exit ? READ(signal, group_exit_code) : READ(leader, exit_code),
+		.executed = !(READ(task, flags) & PF_FORKNOEXEC),
 	};
-	output(&record, sizeof(record), READ(task, flags) & PF_FORKNOEXEC ? 0 : EXIT);
+	output(&record, sizeof(record), record.executed ? EXIT : 0);
 	return 0;
 }
 

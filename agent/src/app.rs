@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::detector::{self, Detector, DetectorCounters};
 use crate::identity::{IdentityStore, IdentityStoreError};
 use crate::model_store::{ActiveModels, ModelStore};
+use crate::own_program::OwnProgram;
 use crate::pipeline::intake::{self, Intake, SensorSender};
 use crate::pipeline::queue::{QueueGauge, QueueReceiver};
 use crate::pipeline::spool::{OpenedSpool, Spool, SpoolError, SpoolPaths};
@@ -89,11 +90,12 @@ pub enum AppError {
     Failure(#[from] Failure),
 }
 
-/// Runs the agent until SIGTERM or SIGINT, or until a part of it fails.
+/// Runs the agent until SIGTERM or SIGINT, or until a part of it fails. `own_program` is how parts of it are run in
+/// processes of their own.
 ///
 /// # Errors
 /// [`AppError`]; the agent has been stopped in stages in any case.
-pub fn run(config: Config) -> Result<(), AppError> {
+pub fn run(config: Config, own_program: OwnProgram) -> Result<(), AppError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -104,7 +106,7 @@ pub fn run(config: Config) -> Result<(), AppError> {
     let result = runtime.block_on(async {
         // First of all, so that a signal during the start is not lost.
         let mut signals = Signals::listen().map_err(AppError::Threads)?;
-        let mut app = App::start(config)?;
+        let mut app = App::start(config, Some(own_program))?;
         let result = app.watch(signals.next()).await;
         tokio::select! {
             () = app.stop() => {}
@@ -152,7 +154,7 @@ struct Foundation {
 }
 
 impl App {
-    fn start(config: Config) -> Result<Self, AppError> {
+    fn start(config: Config, own_program: Option<OwnProgram>) -> Result<Self, AppError> {
         let Foundation { lock, identities, own_remotes, host, model_store, models, opened } = lay_foundation(&config)?;
         let OpenedSpool { spool, ledger, epoch, .. } = opened;
         let spool = Arc::new(spool);
@@ -172,7 +174,9 @@ impl App {
 
         let (sender, queue) = intake::intake(ledger);
         let intake = sender.intake();
-        let sensors = start_sensors(&config, sender.clone(), own_remotes)?;
+        let stop = CancellationToken::new();
+        let context = SensorContext { sender: sender.clone(), stop, own_remotes, own_program };
+        let sensors = start_sensors(&config, context)?;
         let modes = sensors.modes.clone();
         let sensors = Arc::new(Mutex::new(Sensors::Running(sensors)));
         let stop_pipeline = CancellationToken::new();
@@ -339,8 +343,7 @@ fn open_models(
     }
 }
 
-fn start_sensors(config: &Config, sender: SensorSender, own_remotes: Vec<SocketAddr>) -> Result<SensorSet, AppError> {
-    let context = SensorContext { sender, stop: CancellationToken::new(), own_remotes };
+fn start_sensors(config: &Config, context: SensorContext<SensorSender>) -> Result<SensorSet, AppError> {
     let sensors = sensor::start(&config.sensor, context)?;
     for mode in &sensors.modes {
         tracing::info!(sensor = %mode.name, origin = ?mode.origin, reason = %mode.reason, "sensor");

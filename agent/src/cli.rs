@@ -10,6 +10,7 @@ use crate::cli::enroll::EnrollArguments;
 use crate::cli::run::RunArguments;
 use crate::cli::score::ScoreArguments;
 use crate::cli::status::StatusArguments;
+use crate::own_program::OwnProgram;
 
 mod enroll;
 mod exit;
@@ -38,6 +39,14 @@ enum Command {
     Status(StatusArguments),
     /// Score recorded events with a model, offline. Exit code 1: there are findings.
     Score(ScoreArguments),
+    /// Load eBPF programs for the agent that started this.
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    EbpfLoad {
+        /// Which.
+        #[arg(required = true)]
+        objects: Vec<String>,
+    },
 }
 
 /// Where an agent keeps everything.
@@ -51,6 +60,11 @@ struct StateDirArgument {
 /// Runs picket-agent with these arguments (the first is the program's name) and returns its exit code: 0 ok, 1
 /// findings or degraded, 2 bad input, 3 configuration, 4 identity, 5 server unreachable, 70 and more internal.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    main_of(OwnProgram::default(), arguments)
+}
+
+/// As [`main`], of a program that is the agent only in one of its roles.
+pub fn main_of(own_program: OwnProgram, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(usage) => {
@@ -60,10 +74,23 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     match arguments.command {
-        Command::Run(arguments) => run::run(arguments),
+        Command::Run(arguments) => run::run(arguments, own_program),
         Command::Enroll(arguments) => enroll::enroll(arguments),
         Command::Status(arguments) => status::status(&arguments),
         Command::Score(arguments) => score::score(&arguments),
+        #[cfg(target_os = "linux")]
+        Command::EbpfLoad { objects } => ebpf_load(&objects),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn ebpf_load(objects: &[String]) -> ExitCode {
+    match crate::sensor::ebpf::helper::run(objects) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(exit::BAD_INPUT)
+        }
     }
 }
 

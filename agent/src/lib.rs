@@ -19,6 +19,7 @@ pub mod enrich;
 mod error_text;
 pub mod identity;
 pub mod model_store;
+pub mod own_program;
 pub mod pipeline;
 pub mod sensor;
 mod state_file;

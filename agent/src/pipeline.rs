@@ -1,7 +1,7 @@
 //! From the sensors to the buffer and the detector.
 //!
 //! ```text
-//! sensor threads ─▶ intake ─(ledger)─▶ queue ─▶ pipeline thread ─┬─▶ batch ─▶ spool (buffer + accounts, durable)
+//! sensor threads ─▶ intake ─(ledger)─▶ queue ─▶ pipeline thread ─┬─▶ batch ─▶ writer ─▶ spool (buffer + accounts, durable)
 //!                                                                └─▶ detector (never waited for)
 //! ```
 //!
@@ -43,6 +43,7 @@ use crate::pipeline::intake::Intake;
 use crate::pipeline::queue::QueueReceiver;
 use crate::pipeline::spool::{PreparedBatch, Spool};
 use crate::pipeline::tag::BatchTag;
+use crate::pipeline::writer::{Output, Writer};
 use crate::sensor::Observation;
 
 pub mod account;
@@ -57,15 +58,12 @@ pub mod spool;
 pub mod tag;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 /// How often losses are announced, at most.
 const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the thread sleeps when nothing happens.
 const IDLE: Duration = Duration::from_millis(100);
-/// How often a batch is offered to a buffer that does not take it, before its events are given up.
-const APPEND_ATTEMPTS: u32 = 4;
-/// Pause after the first refused attempt; doubled for each further one.
-const APPEND_PAUSE: Duration = Duration::from_millis(150);
 
 /// Section `[pipeline]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -154,8 +152,9 @@ struct Worker<D> {
     next_sequence: u64,
     next_batch: u64,
     next_losses: Instant,
-    /// The buffer did not take the last batch: do not wait long for the next.
-    is_failing: bool,
+    output: Output,
+    /// The losses announced last are in one of the first so many batches.
+    announced_in: u64,
 }
 
 /// What is known of the batch that is being filled.
@@ -170,6 +169,12 @@ struct OpenBatch {
 
 impl<D: FnMut(Event)> Worker<D> {
     fn new(parts: Pipeline<D>, queue: QueueReceiver<Observation>) -> Self {
+        let writer = Writer {
+            spool: Arc::clone(&parts.spool),
+            intake: parts.intake.clone(),
+            counters: Arc::clone(&parts.counters),
+            is_failing: false,
+        };
         Self {
             parts,
             queue,
@@ -178,12 +183,14 @@ impl<D: FnMut(Event)> Worker<D> {
             next_sequence: 0,
             next_batch: 0,
             next_losses: Instant::now(),
-            is_failing: false,
+            output: Output::Inline(writer),
+            announced_in: 0,
         }
     }
 
     /// Works until it is stopped (or every sensor is gone) and the queue is empty; then stores what is left.
     fn run(mut self, start: AgentStart) {
+        self.output = self.output.onto_thread();
         self.own_event(EventBody::AgentStart(Box::new(start)));
         loop {
             match self.queue.recv_timeout(self.patience()) {
@@ -192,15 +199,18 @@ impl<D: FnMut(Event)> Worker<D> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            if self.is_due() || Instant::now() >= self.next_losses {
+            if self.is_due() || self.are_losses_due() {
                 self.close();
             }
         }
         while let Ok(observation) = self.queue.try_recv() {
             self.observe(observation);
         }
+        // What is not written yet may have to be announced as lost.
+        self.output.settle();
         self.next_losses = Instant::now();
         self.close();
+        self.output.finish();
         if let Err(error) = self.parts.spool.flush(&self.parts.intake.counters()) {
             tracing::error!(%error, "the last losses could not be written down");
         }
@@ -214,8 +224,14 @@ impl<D: FnMut(Event)> Worker<D> {
 
     fn is_due(&self) -> bool {
         let age = Duration::from_millis(self.parts.config.batch_age_ms);
-        self.builder.len() >= self.parts.config.batch_events_max
-            || self.open.since.is_some_and(|since| since.elapsed() >= age)
+        let is_old = || self.open.since.is_some_and(|since| since.elapsed() >= age);
+        // While the disk is behind, a batch that waits in line may as well be filled.
+        self.builder.len() >= self.parts.config.batch_events_max || !self.output.is_behind() && is_old()
+    }
+
+    /// Whether it is time to announce losses. Those in a batch that is not written yet would be announced again.
+    fn are_losses_due(&self) -> bool {
+        Instant::now() >= self.next_losses && self.output.has_written(self.announced_in)
     }
 
     fn observe(&mut self, observation: Observation) {
@@ -261,7 +277,7 @@ impl<D: FnMut(Event)> Worker<D> {
 
     /// Announces losses when it is time to, then stores the open batch if there is one.
     fn close(&mut self) {
-        if Instant::now() >= self.next_losses {
+        if self.are_losses_due() {
             self.next_losses = Instant::now() + LOSS_INTERVAL;
             for loss in self.parts.spool.pending_losses(&self.parts.intake.counters()) {
                 // Noted first: should the batch be full, `push` stores it without this loss.
@@ -298,7 +314,11 @@ impl<D: FnMut(Event)> Worker<D> {
         match self.builder.finish(self.parts.epoch, BatchSequence(sequence)) {
             Ok(frame) => {
                 batch.frame = frame;
-                self.append(&batch);
+                let announces = !batch.tag.losses.is_empty();
+                self.output.write(batch);
+                if announces {
+                    self.announced_in = self.output.submitted();
+                }
             }
             Err(error) => {
                 tracing::error!(%error, "a batch could not be made");
@@ -306,30 +326,6 @@ impl<D: FnMut(Event)> Worker<D> {
                 self.parts.spool.give_up(&batch);
             }
         }
-    }
-
-    /// Offers a batch to the spool until it takes it, within reason.
-    fn append(&mut self, batch: &PreparedBatch) {
-        let attempts = if self.is_failing { 1 } else { APPEND_ATTEMPTS };
-        let mut pause = APPEND_PAUSE;
-        for attempt in 1..=attempts {
-            match self.parts.spool.append(batch, &self.parts.intake.counters()) {
-                Ok(()) => {
-                    self.is_failing = false;
-                    self.parts.counters.batches.fetch_add(1, Ordering::Relaxed);
-                    self.parts.counters.frame_bytes.fetch_add(batch.frame.len() as u64, Ordering::Relaxed);
-                    return;
-                }
-                Err(_) if attempt < attempts => {
-                    std::thread::sleep(pause);
-                    pause *= 2;
-                }
-                Err(_) => {}
-            }
-        }
-        self.is_failing = true;
-        self.parts.counters.batches_given_up.fetch_add(1, Ordering::Relaxed);
-        self.parts.spool.give_up(batch);
     }
 }
 

@@ -21,6 +21,7 @@ use crate::enrich::SharedProcessTable;
 use crate::enrich::boot_clock::BootClock;
 use crate::enrich::process_table::ProcessTable;
 use crate::enrich::redaction::{PatternError, Redactor};
+use crate::own_program::OwnProgram;
 pub use crate::sensor::config::SensorConfig;
 #[cfg(target_os = "linux")]
 use crate::sensor::ebpf::EbpfSources;
@@ -29,11 +30,13 @@ use crate::sensor::reporter::{Reporter, SensorCounters};
 pub mod config;
 mod connection;
 #[cfg(target_os = "linux")]
-mod ebpf;
+pub(crate) mod ebpf;
 #[cfg(target_os = "linux")]
 mod event_clock;
 #[cfg(target_os = "linux")]
 mod netlink;
+#[cfg(target_os = "linux")]
+mod priority;
 mod process;
 pub mod replay;
 mod reporter;
@@ -74,6 +77,9 @@ pub struct SensorContext<S> {
     /// Where the agent itself connects to. A failed attempt there that was over before its owner could be found is
     /// taken for the agent's own, which is not reported. May be empty.
     pub own_remotes: Vec<SocketAddr>,
+    /// How this program is started again as `picket-agent`, to have another process load the eBPF programs; without,
+    /// they are loaded in this one.
+    pub own_program: Option<OwnProgram>,
 }
 
 /// Why sensors could not be started.
@@ -202,10 +208,7 @@ fn start_seeing<S: ObservationSink>(
         #[cfg(target_os = "linux")]
         boot_clock: BootClock::measure(),
         #[cfg(target_os = "linux")]
-        ebpf: Arc::new(parking_lot::Mutex::new(EbpfSources::load(
-            config.process.mode.wants_ebpf(),
-            config.connection.mode.wants_ebpf(),
-        ))),
+        ebpf: Arc::new(parking_lot::Mutex::new(load_ebpf(config, context.own_program.as_ref()))),
     };
     let mut set = SensorSet {
         modes: Vec::new(),
@@ -233,6 +236,15 @@ fn start_seeing<S: ObservationSink>(
         }
     }
     Ok(set)
+}
+
+#[cfg(target_os = "linux")]
+fn load_ebpf(config: &SensorConfig, own_program: Option<&OwnProgram>) -> EbpfSources {
+    let objects = [
+        config.process.mode.wants_ebpf().then_some(&ebpf::object::PROCESS),
+        config.connection.mode.wants_ebpf().then_some(&ebpf::object::CONNECTION),
+    ];
+    EbpfSources::load(&objects.into_iter().flatten().collect::<Vec<_>>(), own_program)
 }
 
 fn redactor(config: &config::ProcessSensorConfig) -> Result<Option<Arc<Redactor>>, PatternError> {

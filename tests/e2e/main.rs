@@ -6,6 +6,7 @@
 
 mod clone;
 mod crash;
+mod ebpf;
 mod enrollment;
 mod errors;
 mod faults;

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use picket_agent::pipeline::ledger::Ledger;
@@ -22,6 +23,15 @@ use crate::generator::{Load, Spawned};
 
 mod alerts;
 mod generator;
+mod rate;
+mod storm;
+
+/// One test at a time: each wants the machine for itself.
+static MACHINE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The load.
 const PROCESSES_PER_SECOND: u32 = 500;
@@ -46,6 +56,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 #[test]
 fn full_load_is_accounted_for_in_bounded_memory_and_alerts_come_at_once() {
+    let _alone = alone();
     if !rustix::process::geteuid().is_root() {
         println!("skipped: the agent sees this load only with the kernel's events, which need root");
         return;

@@ -7,6 +7,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use picket_agent::own_program::OwnProgram;
+
 use crate::range::helper;
 
 /// The flag that selects a role. It must be the first argument.
@@ -59,7 +61,10 @@ impl Role {
         let arguments = std::iter::once(OsString::from(self.binary())).chain(arguments);
         match self {
             Self::Server => picket_server::cli::main(arguments),
-            Self::Agent => picket_agent::cli::main(arguments),
+            Self::Agent => {
+                let own_program = OwnProgram::with_arguments([ROLE_FLAG, self.name()]);
+                picket_agent::cli::main_of(own_program, arguments)
+            }
             Self::Control => picket_server::ctl::main(arguments),
         }
     }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::app;
 use crate::cli::{complain, exit, log};
 use crate::config::{Config, Overrides};
+use crate::own_program::OwnProgram;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct RunArguments {
@@ -29,7 +30,7 @@ impl RunArguments {
     }
 }
 
-pub(super) fn run(arguments: RunArguments) -> ExitCode {
+pub(super) fn run(arguments: RunArguments, own_program: OwnProgram) -> ExitCode {
     let config = match Config::load(&arguments.into_overrides(), variables()) {
         Ok(config) => config,
         Err(error) => {
@@ -39,7 +40,7 @@ pub(super) fn run(arguments: RunArguments) -> ExitCode {
         }
     };
     log::begin(&config.log);
-    match app::run(config) {
+    match app::run(config, own_program) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = crate::error_text::chain(&error), "picket-agent ends");

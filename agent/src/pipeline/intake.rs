@@ -10,7 +10,7 @@ use crate::pipeline::queue::{QueueGauge, QueueLimits, QueueReceiver, QueueSender
 use crate::sensor::{Observation, ObservationSink};
 
 /// Most observations between the sensors and the pipeline.
-const QUEUE_ITEMS_MAX: usize = 16_384;
+const QUEUE_ITEMS_MAX: usize = 32_768;
 /// Most bytes of them.
 const QUEUE_BYTES_MAX: usize = 12 * 1024 * 1024;
 

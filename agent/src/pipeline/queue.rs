@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::time::Duration;
 
 /// What a queue needs to know of an item.
@@ -95,6 +95,11 @@ impl<T: Weigh> QueueReceiver<T> {
     /// Waits for an item.
     pub(crate) fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
         self.receiver.recv_timeout(timeout).inspect(|item| self.taken(item))
+    }
+
+    /// Waits for an item for as long as one may come.
+    pub(crate) fn recv(&self) -> Result<T, RecvError> {
+        self.receiver.recv().inspect(|item| self.taken(item))
     }
 
     /// Takes an item if there is one.

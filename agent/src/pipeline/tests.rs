@@ -16,7 +16,7 @@ use crate::sensor::ObservationSink as _;
 
 const ROOMY: BufferConfig = BufferConfig { bytes_max: 16 * 1024 * 1024 };
 
-type Tap = Box<dyn FnMut(Event)>;
+type Tap = Box<dyn FnMut(Event) + Send>;
 
 /// An agent without threads: the test decides when what happens.
 struct Agent {
@@ -52,22 +52,7 @@ impl Agent {
     }
 
     fn send(&self, count: usize) {
-        for index in 0..count {
-            let process = ProcessId { pid: u32::try_from(index).unwrap(), start_time: Timestamp(7) };
-            // Hardly compressible, so that a few batches fill a small buffer.
-            let noise = Digest::of(&index.to_le_bytes()).to_string();
-            self.sender.send(Observation {
-                time: Timestamp(1_000 + index as i64),
-                origin: Origin::AgentNetlink,
-                body: EventBody::ProcessExit(ProcessExit {
-                    process,
-                    executable: noise.as_str().into(),
-                    exit_code: Some(0),
-                    signal: None,
-                    duration_ns: None,
-                }),
-            });
-        }
+        send(&self.sender, count);
     }
 
     fn pump(&mut self, count: usize) {
@@ -105,6 +90,25 @@ impl Agent {
         self.pump(usize::MAX);
         self.store();
         self.spool().flush(&self.sender.intake().counters()).unwrap();
+    }
+}
+
+fn send(sender: &SensorSender, count: usize) {
+    for index in 0..count {
+        let process = ProcessId { pid: u32::try_from(index).unwrap(), start_time: Timestamp(7) };
+        // Hardly compressible, so that a few batches fill a small buffer.
+        let noise = Digest::of(&index.to_le_bytes()).to_string();
+        sender.send(Observation {
+            time: Timestamp(1_000 + index as i64),
+            origin: Origin::AgentNetlink,
+            body: EventBody::ProcessExit(ProcessExit {
+                process,
+                executable: noise.as_str().into(),
+                exit_code: Some(0),
+                signal: None,
+                duration_ns: None,
+            }),
+        });
     }
 }
 
@@ -284,7 +288,8 @@ fn a_batch_that_cannot_be_written_is_counted() {
     let mut agent = Agent::start(dir.path(), ROOMY);
     agent.send(25);
     agent.pump(25);
-    agent.worker.is_failing = true;
+    let Output::Inline(writer) = &mut agent.worker.output else { panic!("no thread here") };
+    writer.is_failing = true;
     // The buffer's folder is gone and cannot be made again: every attempt fails.
     let buffer = dir.path().join("buffer");
     agent.spool().fail_for_test();
@@ -476,4 +481,34 @@ proptest! {
         }
         server.drain_and_check(&mut agent);
     }
+}
+
+#[test]
+fn batches_written_by_a_thread_are_all_there_in_order_with_each_loss_announced_once() {
+    let state = tempfile::tempdir().unwrap();
+    let agent = Agent::start(state.path(), ROOMY);
+    let Agent { mut worker, epoch, sender, .. } = agent;
+    worker.parts.config.batch_events_max = 50;
+    let (spool, stop) = (Arc::clone(&worker.parts.spool), worker.parts.stop.clone());
+    let start = AgentStart { agent_version: "1".into(), boot_id: ByteString::default(), sensors: Vec::new() };
+    let thread = std::thread::spawn(move || worker.run(start));
+    for _ in 0..20 {
+        send(&sender, 100);
+        sender.lost(LossStage::Sensor, LossReason::QueueFull, 3);
+    }
+    stop.cancel();
+    thread.join().unwrap();
+    let account = {
+        let status = spool.status(&sender.intake().counters());
+        status.accounts.into_iter().find(|account| account.epoch == epoch).unwrap()
+    };
+    let mut server = Server::default();
+    let lease = spool.lease(1_000, usize::MAX).unwrap();
+    let sequences: Vec<u64> =
+        lease.batches.iter().map(|batch| batch::decode(&batch.frame).unwrap().0.batch_sequence.0).collect();
+    assert!(sequences.is_sorted() && sequences.len() >= 40, "{sequences:?}");
+    lease.batches.iter().for_each(|batch| server.store(batch));
+    assert_eq!(server.rows[&epoch], 2_000);
+    assert_eq!(server.losses[&(epoch, LossStage::Sensor, LossReason::QueueFull)], 60);
+    assert_eq!(account.in_flight(), 0);
 }

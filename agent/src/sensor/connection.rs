@@ -62,7 +62,7 @@ fn start_here<S: ObservationSink>(
         Err(error) => return absent(config, &format!("netlink sock_diag: {error}; it needs CONFIG_INET_TCP_DIAG")),
     };
     let better = if config.mode.wants_ebpf() {
-        let source = environment.ebpf.lock().take_connection();
+        let source = environment.ebpf.lock().take(&crate::sensor::ebpf::object::CONNECTION);
         match source {
             Ok(source) => return ebpf::start(source, client, owners, environment),
             Err(reason) if config.mode == ModeChoice::Ebpf => {

@@ -61,7 +61,7 @@ type Started = Result<Result<StartedSensor, String>, SensorError>;
 
 #[cfg(target_os = "linux")]
 fn start_ebpf<S: ObservationSink>(environment: &SensorEnvironment<S>) -> Started {
-    let source = environment.ebpf.lock().take_process();
+    let source = environment.ebpf.lock().take(&crate::sensor::ebpf::object::PROCESS);
     match source {
         Ok(source) => ebpf::start(source, environment),
         Err(reason) => Ok(Err(reason)),

@@ -48,7 +48,12 @@ impl TestSink {
 
     /// What sensors that send here need.
     pub(crate) fn context(&self) -> SensorContext<Self> {
-        SensorContext { sender: self.clone(), stop: CancellationToken::new(), own_remotes: Vec::new() }
+        SensorContext {
+            sender: self.clone(),
+            stop: CancellationToken::new(),
+            own_remotes: Vec::new(),
+            own_program: None,
+        }
     }
 
     /// Everything so far.

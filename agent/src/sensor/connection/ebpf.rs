@@ -23,10 +23,12 @@ use crate::sensor::connection::{NAME, mode};
 use crate::sensor::ebpf::RecordSource;
 use crate::sensor::event_clock::EventClock;
 use crate::sensor::reporter::Reporter;
-use crate::sensor::{ObservationSink, STOP_CHECK_INTERVAL, SensorEnvironment, SensorError, StartedSensor};
+use crate::sensor::{ObservationSink, STOP_CHECK_INTERVAL, SensorEnvironment, SensorError, StartedSensor, priority};
 
 /// Most records taken before something else gets its turn.
 const RECORDS_PER_TURN_MAX: usize = 4096;
+/// Most turns after the stop: more than a full ring buffer needs.
+const LAST_TURNS_MAX: u32 = 8;
 /// How long records rest before they are used. What follows a first one meanwhile costs no wake-up.
 const REST: Duration = Duration::from_millis(2);
 /// How often losses are looked for.
@@ -49,6 +51,7 @@ pub(super) fn start<S: ObservationSink>(
         visible_user: (!user.is_root()).then_some(user.as_raw()),
     };
     environment.spawn(mode(Origin::AgentEbpf, ""), NAME, move |reporter| {
+        priority::raise();
         let mut sensor = ConnectionSensor {
             reporter,
             source,
@@ -76,8 +79,12 @@ pub(super) fn start<S: ObservationSink>(
             }
         }
         // What was recorded before the stop is still told.
-        sensor.take_records();
-        sensor.use_records();
+        for _ in 0..LAST_TURNS_MAX {
+            if sensor.take_records() == 0 {
+                break;
+            }
+            sensor.use_records();
+        }
         sensor.count_losses();
         Ok(())
     })

@@ -39,6 +39,10 @@ pub(super) struct ConnectionRecord {
     pub(super) network: u32,
     pub(super) owner: Option<RecordedOwner>,
     pub(super) user_id: u32,
+    /// Error number that the socket ended with; 0: none.
+    pub(super) error: u16,
+    /// Id of the cgroup of the socket (version 2); 0: none.
+    pub(super) cgroup: u64,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
     pub(super) info: TcpInfo,
@@ -78,6 +82,8 @@ impl ConnectionRecord {
                 _ => None,
             }
         };
+        // Only an end has counters.
+        let counters = if kind == ENDED { counters(bytes, flags)? } else { TcpInfo::default() };
         let owner = RecordedOwner { pid: u32_at(bytes, 48)?, created_ns: u64_at(bytes, 40)? };
         Some(Self {
             change: match kind {
@@ -99,24 +105,28 @@ impl ConnectionRecord {
             network: u32_at(bytes, 36)?,
             owner: (flags & HAS_OWNER != 0).then_some(owner),
             user_id: u32_at(bytes, 52)?,
-            local: SocketAddr::new(address(56)?, u16_at(bytes, 88)?),
-            remote: SocketAddr::new(address(72)?, u16_at(bytes, 90)?),
-            info: TcpInfo {
-                last_data_sent_ms: None,
-                last_data_received_ms: None,
-                round_trip_min_us: Some(u32_at(bytes, 92)?),
-                bytes_acknowledged: Some(u64_at(bytes, 96)?),
-                bytes_received: Some(u64_at(bytes, 104)?),
-                bytes_sent: Some(u64_at(bytes, 112)?),
-                bytes_retransmitted: Some(u64_at(bytes, 120)?),
-                segments_sent: Some(u32_at(bytes, 128)?),
-                segments_received: Some(u32_at(bytes, 132)?),
-                data_segments_sent: Some(u32_at(bytes, 136)?),
-                data_segments_received: Some(u32_at(bytes, 140)?),
-                fin_received: Some(flags & FIN_RECEIVED != 0),
-            },
+            error: u16_at(bytes, 6)?,
+            cgroup: u64_at(bytes, 56)?,
+            local: SocketAddr::new(address(64)?, u16_at(bytes, 96)?),
+            remote: SocketAddr::new(address(80)?, u16_at(bytes, 98)?),
+            info: TcpInfo { round_trip_min_us: Some(u32_at(bytes, 100)?), ..counters },
         })
     }
+}
+
+fn counters(bytes: &[u8], flags: u8) -> Option<TcpInfo> {
+    Some(TcpInfo {
+        bytes_acknowledged: Some(u64_at(bytes, 104)?),
+        bytes_received: Some(u64_at(bytes, 112)?),
+        bytes_sent: Some(u64_at(bytes, 120)?),
+        bytes_retransmitted: Some(u64_at(bytes, 128)?),
+        segments_sent: Some(u32_at(bytes, 136)?),
+        segments_received: Some(u32_at(bytes, 140)?),
+        data_segments_sent: Some(u32_at(bytes, 144)?),
+        data_segments_received: Some(u32_at(bytes, 148)?),
+        fin_received: Some(flags & FIN_RECEIVED != 0),
+        ..TcpInfo::default()
+    })
 }
 
 fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {
@@ -132,11 +142,12 @@ mod tests {
 
     fn record(kind: u8, family: u16) -> Vec<u8> {
         let mut bytes = vec![kind, 2, 2, FIN_RECEIVED | HAS_OWNER];
-        bytes.extend_from_slice(&[family, 0].map(u16::to_ne_bytes).concat());
+        bytes.extend_from_slice(&[family, 104].map(u16::to_ne_bytes).concat());
         bytes.extend_from_slice(&[100_u64, 90, 77].map(u64::to_ne_bytes).concat());
         bytes.extend_from_slice(&[0_u32, 4_026_531_833].map(u32::to_ne_bytes).concat());
         bytes.extend_from_slice(&5_u64.to_ne_bytes());
         bytes.extend_from_slice(&[453_u32, 1000].map(u32::to_ne_bytes).concat());
+        bytes.extend_from_slice(&31_u64.to_ne_bytes());
         let local = if family == AF_INET6 {
             Ipv6Addr::LOCALHOST.octets()
         } else {
@@ -150,6 +161,9 @@ mod tests {
         });
         bytes.extend_from_slice(&[40_000_u16, 443].map(u16::to_ne_bytes).concat());
         bytes.extend_from_slice(&20_u32.to_ne_bytes());
+        if kind != ENDED {
+            return bytes;
+        }
         bytes.extend_from_slice(&[1002_u64, 78, 1000, 0].map(u64::to_ne_bytes).concat());
         bytes.extend_from_slice(&[5_u32, 4, 1, 1].map(u32::to_ne_bytes).concat());
         bytes
@@ -165,6 +179,7 @@ mod tests {
         assert_eq!(read.remote, "127.0.0.1:443".parse().unwrap());
         assert_eq!((read.info.bytes_acknowledged, read.info.segments_received), (Some(1002), Some(4)));
         assert_eq!((read.info.bytes_sent, read.info.fin_received), (Some(1000), Some(true)));
+        assert_eq!((read.error, read.cgroup), (104, 31));
         let read = ConnectionRecord::parse(&record(ESTABLISHED, AF_INET6)).unwrap();
         assert_eq!((read.local.ip(), read.remote.ip()), ("::1".parse().unwrap(), "10.0.0.9".parse().unwrap()));
     }

@@ -3,6 +3,10 @@
 use std::process::Command;
 use std::time::Instant;
 
+use aya::EbpfLoader;
+
+use super::load::{has_capabilities, kernel_types, load_object, permitted};
+use super::object::{CONNECTION, PROCESS};
 use super::*;
 use crate::sensor::test_sink::DEADLINE;
 
@@ -23,9 +27,9 @@ fn capabilities_are_read_as_the_kernel_writes_them() {
 #[test]
 fn loading_takes_little_time_and_leaves_little_behind() {
     let (before, begin) = (resident_kib(), Instant::now());
-    let mut sources = EbpfSources::load(true, true);
+    let mut sources = EbpfSources::load(&[&PROCESS, &CONNECTION], None);
     let took = begin.elapsed();
-    let (mut process, connection) = match (sources.take_process(), sources.take_connection()) {
+    let (mut process, connection) = match (sources.take(&PROCESS), sources.take(&CONNECTION)) {
         (Ok(process), Ok(connection)) => (process, connection),
         (process, connection) => {
             return eprintln!("skipped: {:?} {:?}", process.err(), connection.err());
@@ -56,7 +60,13 @@ fn records_that_do_not_fit_are_counted_by_kind() {
         return eprintln!("skipped: {error}");
     }
     // Room for some hundred records.
-    let mut source = match load_process(EbpfLoader::new().map_max_entries("process_records", 16 * 1024)) {
+    let load = || {
+        let types = kernel_types()?;
+        let mut loader = EbpfLoader::new();
+        loader.btf(Some(&types)).map_max_entries("process_records", 16 * 1024);
+        RecordSource::new(&PROCESS, load_object(&mut loader, &types, &PROCESS)?)
+    };
+    let mut source = match load() {
         Ok(source) => source,
         Err(error) => return eprintln!("skipped: {error}"),
     };
@@ -87,7 +97,7 @@ fn an_error_is_told_in_short() {
 
 #[test]
 fn the_objects_are_those_that_are_loaded() {
-    for object in [PROCESS_OBJECT, CONNECTION_OBJECT] {
+    for object in [PROCESS.bytes, CONNECTION.bytes] {
         assert!(object.starts_with(b"\x7fELF"));
         assert_eq!(object.as_ptr().align_offset(8), 0);
     }

@@ -3,22 +3,26 @@
 //! A record says all there is to know of a program start, taken at that moment in the kernel: nothing is asked of `/proc`,
 //! and a process cannot be over too soon. Process ids are made of the time of creation that `/proc` shows, too.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use picket_common::event::{Origin, ProcessId, Timestamp};
 
 use crate::enrich::boot_clock;
 use crate::enrich::process_details::ProcessDetails;
+use crate::enrich::process_table::EndedProcess;
 use crate::enrich::procfs::ProcReader;
 use crate::sensor::ebpf::RecordSource;
 use crate::sensor::event_clock::EventClock;
 use crate::sensor::process::ebpf_record::{self, Change, ProcessRecord};
-use crate::sensor::process::tracker::{ProcessTracker, raise_priority};
+use crate::sensor::process::tracker::ProcessTracker;
 use crate::sensor::process::{NAME, mode};
-use crate::sensor::{ObservationSink, STOP_CHECK_INTERVAL, SensorEnvironment, SensorError, StartedSensor};
+use crate::sensor::{ObservationSink, STOP_CHECK_INTERVAL, SensorEnvironment, SensorError, StartedSensor, priority};
 
 /// Most records taken before something else gets its turn.
 const RECORDS_PER_TURN_MAX: usize = 4096;
+/// Most turns after the stop: more than a full ring buffer needs.
+const LAST_TURNS_MAX: u32 = 8;
 /// How long what follows a first record is waited for, so that a burst does not cost a wake-up for each.
 const BURST_DELAY: Duration = Duration::from_millis(1);
 
@@ -33,7 +37,7 @@ pub(super) fn start<S: ObservationSink>(
     };
     let SensorEnvironment { stop, processes, own_pid, .. } = environment.clone();
     let started = environment.spawn(mode(Origin::AgentEbpf, ""), NAME, move |reporter| {
-        raise_priority();
+        priority::raise();
         let tracker = ProcessTracker::new(reporter, reader, processes, own_pid);
         let mut sensor = ProcessSensor { tracker, source, clock: EventClock::default() };
         // What happens meanwhile is recorded already.
@@ -49,7 +53,11 @@ pub(super) fn start<S: ObservationSink>(
             }
         }
         // What was recorded before the stop is still told.
-        sensor.take_records();
+        for _ in 0..LAST_TURNS_MAX {
+            if sensor.take_records() < RECORDS_PER_TURN_MAX {
+                break;
+            }
+        }
         sensor.count_losses();
         Ok(())
     });
@@ -93,15 +101,26 @@ impl<S: ObservationSink> ProcessSensor<S> {
                 }
             }
             Change::Executed(details) => self.program_started(id, time, *details),
-            Change::Ended { status } => {
-                let mut processes = self.tracker.processes.lock();
-                let ended = if processes.id(pid) == Some(id) { processes.remove(pid) } else { None };
-                drop(processes);
-                if let Some(mut ended) = ended {
-                    ended.status = Some(status);
-                    self.tracker.process_ended(&ended, time);
-                }
-            }
+            Change::Ended { status, executed } => self.process_ended(id, time, status, executed),
+        }
+    }
+
+    fn process_ended(&self, id: ProcessId, time: Timestamp, status: u32, executed: bool) {
+        let mut processes = self.tracker.processes.lock();
+        let known = if processes.id(id.pid) == Some(id) { processes.remove(id.pid) } else { None };
+        drop(processes);
+        // That a program ended is told also when its start was lost.
+        let unknown = || EndedProcess {
+            id,
+            created: id.start_time,
+            executable: Arc::from(&b""[..]),
+            start_reported: true,
+            status: None,
+        };
+        if let Some(mut ended) = known.or_else(|| executed.then(unknown)) {
+            ended.status = Some(status);
+            ended.start_reported |= executed;
+            self.tracker.process_ended(&ended, time);
         }
     }
 

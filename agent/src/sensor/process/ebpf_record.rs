@@ -41,9 +41,15 @@ pub(super) struct ProcessRecord {
 /// What happened to a process.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Change {
-    Forked { parent_pid: u32 },
+    Forked {
+        parent_pid: u32,
+    },
     Executed(Box<ProcessDetails>),
-    Ended { status: u32 },
+    /// `executed`: it was a program of its own, not only a fork of another.
+    Ended {
+        status: u32,
+        executed: bool,
+    },
 }
 
 /// Reads a record. `None` for what is none.
@@ -52,7 +58,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<ProcessRecord> {
     let change = match u32_at(bytes, 0)? {
         FORK => Change::Forked { parent_pid: value },
         EXEC => Change::Executed(Box::new(details(bytes)?)),
-        EXIT => Change::Ended { status: value },
+        EXIT => Change::Ended { status: value, executed: u32_at(bytes, 28)? != 0 },
         _ => return None,
     };
     Some(ProcessRecord {
@@ -161,7 +167,7 @@ mod tests {
         assert_eq!((record.pid, record.monotonic_ns, record.created_ns), (42, 7, 9));
         assert_eq!(record.change, Change::Forked { parent_pid: 3 });
         bytes[..4].copy_from_slice(&EXIT.to_ne_bytes());
-        assert_eq!(parse(&bytes).unwrap().change, Change::Ended { status: 3 });
+        assert_eq!(parse(&bytes).unwrap().change, Change::Ended { status: 3, executed: false });
         bytes[..4].copy_from_slice(&9_u32.to_ne_bytes());
         assert_eq!(parse(&bytes), None);
     }

@@ -17,10 +17,10 @@ use crate::sensor::event_clock::EventClock;
 use crate::sensor::netlink::{DATAGRAM_BYTES_MAX, NetlinkSocket, Received, message, messages};
 use crate::sensor::process::proc_event::{self, ProcEvent, ProcMessage, SequenceGaps};
 use crate::sensor::process::program_trace::ProgramTrace;
-use crate::sensor::process::tracker::{ProcessTracker, raise_priority};
+use crate::sensor::process::tracker::ProcessTracker;
 use crate::sensor::process::{NAME, mode};
 use crate::sensor::{
-    ObservationSink, STOP_CHECK_INTERVAL, SensorEnvironment, SensorError, StartedSensor, join_reasons,
+    ObservationSink, STOP_CHECK_INTERVAL, SensorEnvironment, SensorError, StartedSensor, join_reasons, priority,
 };
 
 /// Receive buffer: at some 900 bytes of kernel memory per message, room for two seconds of 4,000 messages each.
@@ -108,7 +108,7 @@ pub(super) fn start<S: ObservationSink>(
     let reason = join_reasons(better, &reason);
     let SensorEnvironment { stop, processes, own_pid, .. } = environment.clone();
     environment.spawn(mode(Origin::AgentNetlink, &reason), NAME, move |reporter| {
-        raise_priority();
+        priority::raise();
         let tracker = ProcessTracker::new(reporter, subscription.reader, processes, own_pid);
         let mut sensor =
             ProcessSensor { tracker, programs, gaps: SequenceGaps::default(), missing_messages: 0, lost_reported: 0 };

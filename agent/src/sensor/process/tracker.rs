@@ -20,19 +20,8 @@ use crate::sensor::reporter::Reporter;
 
 /// How often the table is looked after.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
-/// Niceness of the sensor's thread, where that is permitted.
-const THREAD_NICENESS: i32 = -19;
 /// How long after a loss the table is compared with `/proc`: not while the burst that caused it lasts.
 const COMPARISON_DELAY: Duration = Duration::from_secs(1);
-
-/// The sensor must run as soon as something happens: a process of a millisecond can only be described at once, and other
-/// sensors want to know it.
-pub(super) fn raise_priority() {
-    // On Linux this is the priority of the calling thread.
-    if let Err(error) = rustix::process::setpriority_process(None, THREAD_NICENESS) {
-        tracing::debug!(%error, "the process sensor runs at normal priority");
-    }
-}
 
 /// The processes, as a sensor tells of them.
 pub(super) struct ProcessTracker<S> {

@@ -1,0 +1,192 @@
+//! Loads objects into the kernel and attaches their programs, in this process.
+//!
+//! The kernel's types take 16 MB for as long as this lasts, and some hundred thousand small allocations: see
+//! [`super::helper`] for how the agent is spared them.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use aya::maps::{Map, MapData};
+use aya::programs::links::FdLink;
+use aya::programs::{BtfTracePoint, ProgramError, ProgramFd, RawTracePoint};
+use aya::{Btf, BtfError, Ebpf, EbpfLoader, Endianness};
+use rustix::process::{Resource, Rlimit};
+
+use super::object::{Attachment, ObjectDefinition, ProgramDefinition};
+use super::{EbpfError, KERNEL_TYPES, REASON_CHARACTERS_MAX};
+
+/// What `/proc/self/ns/pid` is called in the namespace that the kernel numbers its processes in (`PROC_PID_INIT_INO`).
+const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+/// `CAP_SYS_ADMIN`, which stands for the next two, `CAP_PERFMON` and `CAP_BPF`.
+const CAPABILITIES: [u32; 3] = [21, 38, 39];
+
+/// An object in the kernel, its programs attached for as long as this exists.
+#[derive(Debug)]
+pub(super) struct LoadedObject {
+    /// By name.
+    pub(super) maps: BTreeMap<&'static str, Map>,
+    pub(super) programs: Vec<AttachedProgram>,
+}
+
+/// What became of each object that was asked for.
+pub(super) type Outcomes<E> = Vec<(&'static ObjectDefinition, Result<LoadedObject, E>)>;
+
+/// A program, for as long as it shall run.
+#[derive(Debug)]
+pub(super) struct AttachedProgram {
+    pub(super) program: Program,
+    pub(super) link: Link,
+}
+
+/// A program's descriptor.
+#[derive(Debug)]
+pub(super) enum Program {
+    Loaded(ProgramFd),
+    Received(OwnedFd),
+}
+
+/// What keeps a program attached.
+#[derive(Debug)]
+pub(super) enum Link {
+    Attached(FdLink),
+    Received(#[expect(dead_code, reason = "detaches when closed")] OwnedFd),
+}
+
+impl AsFd for Program {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Loaded(descriptor) => descriptor.as_fd(),
+            Self::Received(descriptor) => descriptor.as_fd(),
+        }
+    }
+}
+
+/// Loads each of the objects and attaches its programs.
+///
+/// # Errors
+/// None of them can be loaded here.
+pub(super) fn load(objects: &[&'static ObjectDefinition]) -> Result<Outcomes<EbpfError>, EbpfError> {
+    permitted()?;
+    // Kernels before 5.11 count maps as locked memory.
+    let unlimited = Rlimit { current: None, maximum: None };
+    if let Err(error) = rustix::process::setrlimit(Resource::Memlock, unlimited) {
+        tracing::debug!(%error, "the limit of locked memory stays as it is");
+    }
+    let types = kernel_types()?;
+    let mut loader = EbpfLoader::new();
+    // The loader reads the types, too, but keeps them to itself: they need not be there twice at once.
+    loader.btf(None).btf(Some(&types));
+    Ok(objects.iter().map(|object| (*object, load_object(&mut loader, &types, object))).collect())
+}
+
+/// What the kernel's structures look like.
+pub(super) fn kernel_types() -> Result<Btf, EbpfError> {
+    Btf::parse_file(KERNEL_TYPES, Endianness::default()).map_err(|error| match error {
+        BtfError::FileError { error, .. } => EbpfError::KernelTypes(error.to_string()),
+        error => EbpfError::KernelTypes(error.to_string()),
+    })
+}
+
+/// Whether it is worth trying.
+pub(super) fn permitted() -> Result<(), EbpfError> {
+    if cfg!(target_endian = "big") {
+        return Err(EbpfError::Refused("the programs are for little-endian machines".to_owned()));
+    }
+    let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    if namespace.as_os_str() != INITIAL_PID_NAMESPACE {
+        return Err(EbpfError::PidNamespace);
+    }
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    if has_capabilities(&status) { Ok(()) } else { Err(EbpfError::Forbidden) }
+}
+
+/// Whether a `/proc/PID/status` has the effective capabilities for eBPF.
+pub(super) fn has_capabilities(status: &str) -> bool {
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let Some(set) = effective.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()) else { return false };
+    let [admin, tracing, bpf] = CAPABILITIES.map(|capability| set >> capability & 1 == 1);
+    admin || tracing && bpf
+}
+
+pub(super) fn load_object(
+    loader: &mut EbpfLoader<'_>,
+    types: &Btf,
+    definition: &'static ObjectDefinition,
+) -> Result<LoadedObject, EbpfError> {
+    let mut object = loader.load(definition.bytes).map_err(|error| refusal(&error))?;
+    let attach = |program| attach(&mut object, types, program);
+    let programs = definition.programs.iter().map(attach).collect::<Result<_, _>>()?;
+    let map = |name| Ok((name, object.take_map(name).ok_or(EbpfError::Lacking(name))?));
+    let maps = definition.kept_maps().map(map).collect::<Result<_, _>>()?;
+    Ok(LoadedObject { maps, programs })
+}
+
+fn attach(
+    object: &mut Ebpf,
+    types: &Btf,
+    definition: &'static ProgramDefinition,
+) -> Result<AttachedProgram, EbpfError> {
+    let ProgramDefinition { name, attachment } = *definition;
+    let program = object.program_mut(name).ok_or(EbpfError::Lacking(name))?;
+    let mut attach = || {
+        let (program, link) = match attachment {
+            Attachment::Raw(tracepoint) => {
+                let program: &mut RawTracePoint = program.try_into()?;
+                program.load()?;
+                let link = program.attach(tracepoint)?;
+                (program.fd()?.try_clone()?, program.take_link(link)?.into())
+            }
+            Attachment::Typed(tracepoint) => {
+                let program: &mut BtfTracePoint = program.try_into()?;
+                program.load(tracepoint, types)?;
+                let link = program.attach()?;
+                (program.fd()?.try_clone()?, program.take_link(link)?.into())
+            }
+        };
+        Ok(AttachedProgram { program: Program::Loaded(program), link: Link::Attached(link) })
+    };
+    attach().map_err(|error: ProgramError| refusal(&error))
+}
+
+/// What an error of the loader means.
+pub(super) fn refusal(error: &(dyn Error + 'static)) -> EbpfError {
+    tracing::debug!(?error, "eBPF programs cannot be used");
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let cause = error.downcast_ref::<io::Error>();
+        if cause.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+            return EbpfError::Forbidden;
+        }
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(error.to_string().lines().next().unwrap_or_default());
+        next = error.source();
+    }
+    EbpfError::Refused(text.chars().take(REASON_CHARACTERS_MAX).collect())
+}
+
+impl LoadedObject {
+    /// Takes a map out of it.
+    pub(super) fn take_map(&mut self, name: &'static str) -> Result<Map, EbpfError> {
+        self.maps.remove(name).ok_or(EbpfError::Lacking(name))
+    }
+}
+
+/// What is behind a map, of the kinds that sensors use.
+pub(super) fn map_data(map: &Map) -> Option<&MapData> {
+    match map {
+        Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LpmTrie(data)
+        | Map::LruHashMap(data)
+        | Map::PerCpuArray(data)
+        | Map::PerCpuHashMap(data)
+        | Map::PerCpuLruHashMap(data)
+        | Map::RingBuf(data) => Some(data),
+        _ => None,
+    }
+}
