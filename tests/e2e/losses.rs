@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::support::{DELIVERY_DEADLINE, QUIET, check_chains, control, only_host, record, sandbox, wait_for_events};
 
 /// Events a second while an agent is to be killed.
-const RATE: u32 = 10_000;
+const RATE: u32 = 20_000;
 
 /// Losses by `stage/reason` over all epochs.
 fn by_cause(epochs: &Value) -> BTreeMap<String, u64> {
@@ -34,7 +34,7 @@ fn losses_of_three_kinds_are_accounted_for_to_the_last_event() {
     let mut home = sandbox.server();
     let server = home.start().unwrap();
     let recording = record(&sandbox, 3_000);
-    let tiny_buffer = "[buffer]\nbytes_max = 65536\n";
+    let tiny_buffer = "[buffer]\nbytes_max = 1048576\n";
     let endless = format!("{}{tiny_buffer}", recording::agent_config(&recording, RATE, 0));
     let agent = sandbox.agent("agent").config(&endless);
     agent.enroll(&server).unwrap();

@@ -9,7 +9,6 @@ mod crash;
 mod ebpf;
 mod enrollment;
 mod errors;
-mod faults;
 mod integrity;
 mod losses;
 mod model;
