@@ -73,7 +73,7 @@ fn losses_of_three_kinds_are_accounted_for_to_the_last_event() {
     note();
 
     let server = home.start().unwrap();
-    let mut running = agent.clone().config(&format!("{QUIET}[uplink]\ncheck_in_interval_ms = 1000\n")).start().unwrap();
+    let mut running = agent.clone().config(&format!("{QUIET}[uplink]\ncheck_in_interval_ms = 2000\n")).start().unwrap();
     let epochs = wait::until("everything to be accounted for", DELIVERY_DEADLINE, || {
         let (epochs, exit) = control(&server, &["host", "losses", &host]);
         let open: u64 = ["waiting", "in_flight", "unaccounted"].iter().map(|key| sum(&epochs, key)).sum();
