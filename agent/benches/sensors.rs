@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use picket_agent::hardening::Hardening;
 use picket_agent::sensor::config::{ModeChoice, SensorConfig};
 use picket_agent::sensor::{Observation, ObservationSink, SensorContext, SensorSet, start};
 use picket_common::event::{EventBody, LossReason, LossStage};
@@ -113,6 +114,7 @@ fn measure(what: &str, config: &SensorConfig, load: impl FnOnce()) {
         stop: CancellationToken::new(),
         own_remotes: Vec::new(),
         own_program: None,
+        hardening: Hardening::default(),
     };
     let sensors: SensorSet = start(config, context).unwrap();
     std::thread::sleep(SETTLE);

@@ -17,6 +17,7 @@ pub mod config;
 pub mod detector;
 pub mod enrich;
 mod error_text;
+pub mod hardening;
 pub mod identity;
 pub mod model_store;
 pub mod own_program;

@@ -21,6 +21,7 @@ use crate::enrich::SharedProcessTable;
 use crate::enrich::boot_clock::BootClock;
 use crate::enrich::process_table::ProcessTable;
 use crate::enrich::redaction::{PatternError, Redactor};
+use crate::hardening::{Hardening, HardeningError};
 use crate::own_program::OwnProgram;
 pub use crate::sensor::config::SensorConfig;
 #[cfg(target_os = "linux")]
@@ -80,6 +81,8 @@ pub struct SensorContext<S> {
     /// How this program is started again as `picket-agent`, to have another process load the eBPF programs; without,
     /// they are loaded in this one.
     pub own_program: Option<OwnProgram>,
+    /// What each sensor gives up when it begins.
+    pub hardening: Hardening,
 }
 
 /// Why sensors could not be started.
@@ -107,6 +110,9 @@ pub enum SensorError {
         /// What is wrong with it.
         source: replay::RecordingError,
     },
+    /// What a sensor must give up and cannot.
+    #[error(transparent)]
+    Hardening(#[from] HardeningError),
     /// A thread could not be created.
     #[error("{sensor} sensor: cannot start its thread")]
     Thread {
@@ -159,6 +165,8 @@ struct SensorEnvironment<S> {
     own_remotes: Vec<SocketAddr>,
     /// Trace events may be used.
     trace: bool,
+    /// What a sensor's thread gives up.
+    hardening: Hardening,
     /// Takes secrets out of command lines.
     redactor: Option<Arc<Redactor>>,
     /// One for all, so that all give a process the same start time.
@@ -204,6 +212,7 @@ fn start_seeing<S: ObservationSink>(
         own_pid,
         own_remotes: context.own_remotes,
         trace: config.trace,
+        hardening: context.hardening,
         redactor: redactor(&config.process)?,
         #[cfg(target_os = "linux")]
         boot_clock: BootClock::measure(),
@@ -261,7 +270,17 @@ impl<S: ObservationSink> SensorEnvironment<S> {
     ) -> Result<StartedSensor, SensorError> {
         let counters = Arc::new(SensorCounters::default());
         let reporter = Reporter::new(self.sender.clone(), Arc::clone(&counters), mode.origin, self.redactor.clone());
+        let (hardening, origin) = (self.hardening.clone(), mode.origin);
+        // The start is over when the thread has given up what it does not need.
+        let (restricted, is_restricted) = std::sync::mpsc::sync_channel(1);
         let body = move || {
+            let outcome = hardening.restrict_sensor(name, origin);
+            let is_refused = outcome.is_err();
+            // Fails when nobody waits any more.
+            restricted.send(outcome).ok();
+            if is_refused {
+                return;
+            }
             if let Err(error) = run(reporter) {
                 tracing::error!(sensor = name, %error, "sensor stopped");
             }
@@ -270,6 +289,8 @@ impl<S: ObservationSink> SensorEnvironment<S> {
             .name(format!("sensor-{name}"))
             .spawn(body)
             .map_err(|source| SensorError::Thread { sensor: name, source })?;
+        // Without an answer it has panicked, which its status says.
+        is_restricted.recv().unwrap_or(Ok(()))?;
         Ok(StartedSensor { mode, running: Some(RunningSensor { name, counters, thread }) })
     }
 }

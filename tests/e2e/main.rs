@@ -9,6 +9,7 @@ mod crash;
 mod ebpf;
 mod enrollment;
 mod errors;
+mod hardening;
 mod integrity;
 mod losses;
 mod model;

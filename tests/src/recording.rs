@@ -57,6 +57,10 @@ fn body(number: u32) -> EventBody {
             ancestors: vec![ByteString::from("/bin/sh"), ByteString::from("/sbin/init")],
             executable_deleted: Some(false),
             seeded: false,
+            cgroup_id: None,
+            cgroup: ByteString::default(),
+            executable_file: None,
+            script: ByteString::default(),
         })),
         1 => EventBody::ConnectionClose(Box::new(ConnectionClose {
             connection: Connection {
@@ -68,6 +72,7 @@ fn body(number: u32) -> EventBody {
                 process: Some(process),
                 executable: ByteString::from(program),
                 user_id: Some(1000),
+                cgroup_id: None,
             },
             bytes_sent: Some(u64::from(of_process) % 5000),
             bytes_received: Some(u64::from(of_process) * 7 % 90_000),
@@ -82,6 +87,7 @@ fn body(number: u32) -> EventBody {
             exit_code: Some(0),
             signal: None,
             duration_ns: Some(2 * STEP_NS.unsigned_abs()),
+            cpu_time_ns: None,
         }),
     }
 }

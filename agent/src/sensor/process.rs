@@ -3,7 +3,7 @@
 //! A `ProcessStart` is an `execve`; a process that only forks is known to the table (as parent and ancestor) but not
 //! reported, and a `ProcessExit` is sent for exactly those processes of which a start was sent.
 
-use picket_common::event::{EventBody, Origin, ProcessExit, ProcessStart, SensorMode, Timestamp};
+use picket_common::event::{ByteString, EventBody, Origin, ProcessExit, ProcessStart, SensorMode, Timestamp};
 
 use crate::enrich::process_details::ProcessDetails;
 use crate::enrich::process_table::{EndedProcess, Lineage};
@@ -108,6 +108,10 @@ fn start_event(details: ProcessDetails, lineage: Lineage, user_names: &mut UserN
         ancestors: lineage.ancestors,
         executable_deleted: details.executable_deleted,
         seeded,
+        cgroup_id: None,
+        cgroup: ByteString::default(),
+        executable_file: None,
+        script: ByteString::default(),
     }))
 }
 
@@ -119,5 +123,6 @@ fn exit_event(ended: &EndedProcess, time: Timestamp, exit_code: Option<i32>, sig
         exit_code,
         signal,
         duration_ns: u64::try_from(time.0.saturating_sub(ended.created.0)).ok(),
+        cpu_time_ns: None,
     })
 }

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use picket_common::event::{EventBody, LossReason, LossStage, ProcessExit, ProcessStart};
 use tokio_util::sync::CancellationToken;
 
+use crate::hardening::Hardening;
 use crate::sensor::{Observation, ObservationSink, SensorConfig, SensorContext, SensorSet};
 
 /// How long a fact may take to show.
@@ -53,6 +54,7 @@ impl TestSink {
             stop: CancellationToken::new(),
             own_remotes: Vec::new(),
             own_program: None,
+            hardening: Hardening::default(),
         }
     }
 

@@ -237,7 +237,7 @@ impl ConnectionTable {
         if entry.established || entry.was_established {
             summary.outcome = ConnectionOutcome::Closed;
         }
-        if summary.outcome == ConnectionOutcome::Failed && self.is_own_attempt(&connection) {
+        if summary.outcome.is_failure() && self.is_own_attempt(&connection) {
             return None;
         }
         if entry.first_seen < time {
@@ -309,6 +309,7 @@ impl ConnectionTable {
             process: owner.map(|owner| owner.process),
             executable: owner.map(|owner| ByteString::from(&owner.executable[..])).unwrap_or_default(),
             user_id: (entry.user_id != UNKNOWN_USER).then_some(entry.user_id),
+            cgroup_id: None,
         }
     }
 

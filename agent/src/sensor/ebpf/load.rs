@@ -98,7 +98,8 @@ pub(super) fn permitted() -> Result<(), EbpfError> {
     if namespace.as_os_str() != INITIAL_PID_NAMESPACE {
         return Err(EbpfError::PidNamespace);
     }
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    // Of this thread: the others have given up their capabilities already.
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     if has_capabilities(&status) { Ok(()) } else { Err(EbpfError::Forbidden) }
 }
 

@@ -27,6 +27,7 @@ fn exit(pid: u32) -> EventBody {
         exit_code: Some(0),
         signal: None,
         duration_ns: Some(7),
+        cpu_time_ns: None,
     })
 }
 
@@ -41,6 +42,7 @@ fn failed_connection() -> EventBody {
             process: None,
             executable: Default::default(),
             user_id: None,
+            cgroup_id: None,
         },
         bytes_sent: None,
         bytes_received: None,
