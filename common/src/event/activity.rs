@@ -51,7 +51,7 @@ pub struct FileActivity {
     pub action: FileAction,
     /// Its absolute path; before the change, for a rename.
     pub path: ByteString,
-    /// Its absolute path after a rename; empty when it left what is watched.
+    /// Its absolute path after a rename; else empty.
     pub new_path: ByteString,
     /// Whether it is a folder.
     pub is_directory: Option<bool>,

@@ -10,7 +10,6 @@ use picket_common::id::{Epoch, EventKey, Sequence};
 
 use super::*;
 use crate::sensor::SensorConfig;
-use crate::sensor::config::ModeChoice;
 use crate::sensor::test_sink::TestSink;
 
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -81,9 +80,7 @@ fn try_to_play(lines: &[u8], set_up: impl FnOnce(&mut ReplayConfig)) -> Result<P
     File::create(&path).unwrap().write_all(lines).unwrap();
     let mut replay = config(path);
     set_up(&mut replay);
-    let mut sensors = SensorConfig { replay: Some(replay), ..SensorConfig::default() };
-    sensors.process.mode = ModeChoice::Off;
-    sensors.connection.mode = ModeChoice::Off;
+    let sensors = SensorConfig { replay: Some(replay), ..SensorConfig::all_off() };
     let sink = TestSink::default();
     let set = crate::sensor::start(&sensors, sink.context())?;
     Ok(Played { sink, set, _folder: folder })
