@@ -4,11 +4,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod clone;
 mod crash;
 mod ebpf;
 mod enrollment;
 mod errors;
 mod hardening;
+mod integrity;
+mod losses;
 mod model;
 mod offline;
 mod range;
