@@ -19,7 +19,7 @@ pub const ALGORITHMS: [&str; 4] = ["decision_tree", "random_forest", "extra_tree
 
 /// Share of benign rows that may be alerted: the bar of round two is 2 %, and another day is never quite like the one
 /// learned from.
-const FALSE_POSITIVE_BUDGET: f64 = 0.015;
+const FALSE_POSITIVE_BUDGET: f64 = 0.0125;
 
 /// Who says so, in the labels.
 const LABEL_SOURCE: &str = "script";
