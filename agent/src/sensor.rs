@@ -28,12 +28,17 @@ pub use crate::sensor::config::SensorConfig;
 use crate::sensor::ebpf::EbpfSources;
 use crate::sensor::reporter::{Reporter, SensorCounters};
 
+#[cfg(unix)]
+mod authentication;
 pub mod config;
 mod connection;
+mod datagram;
 #[cfg(target_os = "linux")]
 pub(crate) mod ebpf;
 #[cfg(target_os = "linux")]
 mod event_clock;
+#[cfg(target_os = "linux")]
+mod file;
 #[cfg(target_os = "linux")]
 mod netlink;
 #[cfg(target_os = "linux")]
@@ -78,6 +83,8 @@ pub struct SensorContext<S> {
     /// Where the agent itself connects to. A failed attempt there that was over before its owner could be found is
     /// taken for the agent's own, which is not reported. May be empty.
     pub own_remotes: Vec<SocketAddr>,
+    /// Where sensors keep how far they came; `None`: they do not.
+    pub state_dir: Option<PathBuf>,
     /// How this program is started again as `picket-agent`, to have another process load the eBPF programs; without,
     /// they are loaded in this one.
     pub own_program: Option<OwnProgram>,
@@ -126,7 +133,7 @@ pub enum SensorError {
 /// What one sensor has done so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SensorStatus {
-    /// `process`, `connection`, `replay`.
+    /// `process`, `connection`, `datagram`, `authentication`, `file`, `replay`.
     pub name: &'static str,
     /// Observations sent.
     pub events_total: u64,
@@ -163,6 +170,7 @@ struct SensorEnvironment<S> {
     /// The agent's own process, which is not reported.
     own_pid: Option<u32>,
     own_remotes: Vec<SocketAddr>,
+    state_dir: Option<PathBuf>,
     /// Trace events may be used.
     trace: bool,
     /// What a sensor's thread gives up.
@@ -211,6 +219,7 @@ fn start_seeing<S: ObservationSink>(
         processes: Arc::new(parking_lot::Mutex::new(ProcessTable::default())),
         own_pid,
         own_remotes: context.own_remotes,
+        state_dir: context.state_dir,
         trace: config.trace,
         hardening: context.hardening,
         redactor: redactor(&config.process)?,
@@ -228,6 +237,11 @@ fn start_seeing<S: ObservationSink>(
     let started = [
         process::start(&config.process, &environment),
         connection::start(&config.connection, &environment),
+        datagram::start(&config.datagram, &environment),
+        #[cfg(unix)]
+        authentication::start(&config.authentication, &environment),
+        #[cfg(target_os = "linux")]
+        file::start(&config.file, &environment),
         config.replay.as_ref().map(|config| replay::start(config, &environment)).transpose(),
     ];
     for sensor in started {
@@ -252,6 +266,7 @@ fn load_ebpf(config: &SensorConfig, own_program: Option<&OwnProgram>) -> EbpfSou
     let objects = [
         config.process.mode.wants_ebpf().then_some(&ebpf::object::PROCESS),
         config.connection.mode.wants_ebpf().then_some(&ebpf::object::CONNECTION),
+        (config.datagram.mode != config::EbpfChoice::Off).then_some(&ebpf::object::DATAGRAM),
     ];
     EbpfSources::load(&objects.into_iter().flatten().collect::<Vec<_>>(), own_program)
 }

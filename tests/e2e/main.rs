@@ -13,6 +13,7 @@ mod hardening;
 mod model;
 mod offline;
 mod range;
+mod sensors;
 mod stop;
 mod store;
 mod support;

@@ -56,8 +56,9 @@ impl Start {
         own_remotes: Vec<SocketAddr>,
     ) -> Result<SensorSet, AppError> {
         let Self { own_program, privileged, hardening } = self;
+        let state_dir = Some(config.agent.state_dir.clone());
         let (stop, config) = (CancellationToken::new(), config.sensor.clone());
-        let context = SensorContext { sender, stop, own_remotes, own_program, hardening: hardening.clone() };
+        let context = SensorContext { sender, stop, own_remotes, own_program, state_dir, hardening: hardening.clone() };
         let start = move || sensor::start(&config, context);
         let sensors = match privileged {
             Some(thread) => thread.run(start).map_err(AppError::Threads)?,

@@ -26,7 +26,8 @@ fn config(dir: &Path, text: &str) -> Config {
     let path = dir.join("agent.toml");
     let text = format!(
         "agent.state_dir = {:?}\nagent.stop_drain_ms = 5000\nsensor.process.mode = 'off'\n\
-         sensor.connection.mode = 'off'\nsensor.replay.path = {recording:?}\n{text}",
+         sensor.connection.mode = 'off'\nsensor.authentication.mode = 'off'\n\
+         sensor.file.mode = 'off'\nsensor.replay.path = {recording:?}\n{text}",
         dir.join("state"),
     );
     std::fs::write(&path, text).unwrap();

@@ -168,11 +168,12 @@ pub(super) fn common() -> Refused {
     refused
 }
 
-/// What is refused to a sensor. One that uses trace events opens and removes files of the kernel's.
+/// What is refused to a sensor. One that uses trace events opens and removes files of the kernel's; one that follows logs
+/// writes down how far it came.
 pub(super) fn sensor(origin: Origin) -> Refused {
     let mut refused = common();
     refused.only_families(&[libc::AF_UNIX, libc::AF_NETLINK]);
-    if origin == Origin::AgentNetlink {
+    if matches!(origin, Origin::AgentNetlink | Origin::AgentLog) {
         return refused;
     }
     for call in CHANGES.iter().chain(CHANGES_HERE) {

@@ -172,6 +172,9 @@ fn mode_name(origin: Origin) -> &'static str {
     match origin {
         Origin::Agent => "off",
         Origin::AgentEbpf => "ebpf",
+        Origin::AgentLog => "log",
+        Origin::AgentFanotify => "fanotify",
+        Origin::AgentInotify => "inotify",
         Origin::AgentNetlink => "netlink",
         Origin::AgentPolling => "polling",
         Origin::Replay => "replay",

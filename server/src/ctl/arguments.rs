@@ -114,8 +114,8 @@ pub enum HostVerb {
 /// What to do with events.
 #[derive(Clone, Debug, Subcommand)]
 pub enum EventVerb {
-    /// Run one SELECT over the tables `process_activity`, `network_activity`, `authentication`, `sensor_loss`,
-    /// `agent_activity`.
+    /// Run one SELECT over the tables `process_activity`, `network_activity`, `authentication`, `file_activity`,
+    /// `dns_activity`, `kernel_activity`, `sensor_loss`, `agent_activity`.
     Query {
         /// The statement.
         #[arg(long)]
