@@ -123,6 +123,14 @@ impl Identity {
         Duration::from_secs(u64::try_from(due.saturating_sub(unix_seconds(now))).unwrap_or(0))
     }
 
+    /// Signs with the host's key: ECDSA P-256 with SHA-256, ASN.1 DER.
+    ///
+    /// # Errors
+    /// [`IdentityError`] when there is no randomness to sign with.
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, IdentityError> {
+        key::sign(&self.key, message)
+    }
+
     /// Whether the certificate has expired.
     pub fn is_expired(&self, now: SystemTime) -> bool {
         unix_seconds(now) > self.validity.not_after_s

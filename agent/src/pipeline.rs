@@ -20,6 +20,9 @@
 //! * The accounts are mirrored outside the buffer ([`history`](mod@history)), so that a damaged buffer can be counted:
 //!   all that was accepted and neither delivered nor announced as lost.
 //!
+//! Batches form a hash chain (`picket_common::chain`): its head is part of the account and changes in that same step, so
+//! that whoever takes a batch out of a stopped agent's buffer leaves a gap that the server can see.
+//!
 //! The agent's own events (`AgentStart`, `SensorLoss`) are not part of these numbers. Seen from the server:
 //! `accepted + sensor_lost` of an epoch is the number of its rows in the tables of the sensors' classes plus the sum of
 //! `count` over all `SensorLoss` rows *about* that epoch.
@@ -30,6 +33,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use picket_common::batch::{BatchBuilder, EncodeError};
+use picket_common::chain::ChainPlace;
 use picket_common::event::{AgentStart, Event, EventBody, Origin, SensorLoss, Timestamp};
 use picket_common::id::{BatchSequence, Epoch, EventKey, Sequence};
 use tokio_util::sync::CancellationToken;
@@ -48,6 +52,7 @@ pub mod history;
 pub mod intake;
 pub mod ledger;
 pub mod loss;
+pub mod lost_batches;
 pub(crate) mod queue;
 pub mod spool;
 pub mod tag;
@@ -301,6 +306,7 @@ impl<D: FnMut(Event)> Worker<D> {
                 epoch: self.parts.epoch,
                 sensor_events: open.sensor_events,
                 closed_unix_ns: now().0.unsigned_abs(),
+                chain: ChainPlace::unlinked(BatchSequence(sequence)),
                 losses: open.losses,
             },
             sequence,

@@ -1,7 +1,7 @@
 //! The way to the server: one connection (TCP, TLS 1.3 with both certificates, HTTP/2), and over it
 //!
 //! * [`delivery`]: batches out of the spool, in a window of at most [`delivery::WINDOW_BATCHES`]; an acknowledged one
-//!   is removed, an unacknowledged one comes again,
+//!   is removed, an unacknowledged one comes again; with each group goes a signed word on the hash chain,
 //! * [`check_in`]: the agent's status, and the state the server wants it in,
 //! * [`models`]: fetching what that state names,
 //! * renewing the certificate at 2/3 of its life.
@@ -38,6 +38,7 @@ pub(crate) mod inventory;
 pub(crate) mod models;
 pub(crate) mod probe;
 mod state;
+mod statement;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -172,10 +173,12 @@ impl Uplink {
         let delivery = delivery::Delivery {
             spool: &self.spool,
             state: &self.state,
+            identity,
             acknowledgement_timeout: Duration::from_millis(self.config.acknowledgement_timeout_ms),
             finish: &self.finish,
         };
         let check_in = check_in::CheckIn {
+            connection: self.state.next_connection(),
             interval: Duration::from_millis(self.config.check_in_interval_ms),
             status: self.status.clone(),
             desired: desired_sender,

@@ -5,11 +5,13 @@
 //! * [`id`]: hosts, events, digests
 //! * [`event`]: the event model
 //! * [`batch`]: the unit on the agent's disk, on the wire and in the server's write-ahead log
+//! * [`chain`]: the hash chain over batches
 //! * [`feature`]: from events to vectors
 //! * [`model`]: the compact model format, its reader, writer and scorer
 //! * `settings` (feature of the same name): configuration in layers, texts in, one typed value out
 
 pub mod batch;
+pub mod chain;
 pub mod event;
 pub mod feature;
 pub mod id;

@@ -15,11 +15,13 @@ use tonic::service::{Routes, RoutesBuilder};
 
 pub use crate::api::admin::AdminServices;
 pub use crate::api::operator::authorize;
+use crate::chain::Chains;
 use crate::fleet::{Fleet, ModelSource};
 use crate::ingest::Ingest;
 use crate::pki::Enrollment;
 
 mod admin;
+mod chain;
 mod convert;
 mod enrollment;
 mod fleet;
@@ -47,6 +49,8 @@ pub struct AgentServices<M> {
     pub fleet: Arc<Fleet>,
     /// Batches.
     pub ingest: Arc<Ingest>,
+    /// Their chains.
+    pub chains: Arc<Chains>,
     /// Model files.
     pub models: Arc<M>,
 }
@@ -58,7 +62,7 @@ impl<M: ModelSource> AgentServices<M> {
         routes
             .add_service(enrollment::server(self.enrollment, Arc::clone(&self.fleet)))
             .add_service(fleet::server(Arc::clone(&self.fleet)))
-            .add_service(ingest::server(self.ingest, Arc::clone(&self.fleet)))
+            .add_service(ingest::server(self.ingest, self.chains, Arc::clone(&self.fleet)))
             .add_service(model::server(self.models, self.fleet));
         routes.routes()
     }

@@ -19,6 +19,7 @@ use self::endpoints::EndpointsFile;
 use self::supervisor::{Stage, Supervisor};
 use crate::api::{ADMIN_STREAMS_MAX, AGENT_STREAMS_MAX, AdminServices, AgentServices};
 use crate::auth::{Auth, AuthError};
+use crate::chain::Chains;
 use crate::clock::UnixSeconds;
 use crate::config::Config;
 use crate::dataset::{DatasetError, Datasets};
@@ -27,6 +28,7 @@ use crate::ingest::{AgentRate, Ingest};
 use crate::label::Labels;
 use crate::lake::{Committer, Lake, LakeError};
 use crate::listener::{BindError, HostConnections, Listener, ListenerConfig, Timeouts, TlsError, admin_tls, agent_tls};
+use crate::losses::Losses;
 use crate::metastore::{Metastore, MetastoreError};
 use crate::pki::{CertificateAuthority, Enrollment, EnrollmentConfig, PkiError, ServerCertificate};
 use crate::registry::{Registry, RegistryError};
@@ -230,11 +232,14 @@ async fn assemble(
         bytes_per_second: config.ingest.agent_bytes_per_second,
         burst_bytes: config.ingest.agent_burst_bytes,
     };
+    let chains = Arc::new(Chains::new(metastore.clone(), Arc::clone(&wal)));
     let ingest = Arc::new(Ingest::new(wal, rate));
     let admin_routes = AdminServices {
         auth,
         enrollment: Arc::clone(&enrollment),
         fleet: Arc::clone(&fleet),
+        chains: Arc::clone(&chains),
+        losses: Losses::new(metastore.clone(), Arc::clone(&fleet), Arc::clone(&lake)),
         ingest: Arc::clone(&ingest),
         labels: Labels::new(metastore, Arc::clone(&lake)),
         trainings: Arc::new(Trainings::new(datasets.clone(), Arc::clone(&registry))),
@@ -243,9 +248,12 @@ async fn assemble(
         registry: Arc::clone(&registry),
     }
     .routes();
-    let agent_routes = AgentServices { enrollment, fleet: Arc::clone(&fleet), ingest, models: registry }.routes();
+    let agent_routes =
+        AgentServices { enrollment, fleet: Arc::clone(&fleet), ingest, chains: Arc::clone(&chains), models: registry }
+            .routes();
 
     supervisor.spawn(Stage::Storage, "lake committer", |stop| Committer::new(lake).run(stop));
+    supervisor.spawn(Stage::Storage, "chains of hosts", |stop| chains.keep(stop));
     supervisor.spawn(Stage::Storage, "reports of agents", |stop| fleet.keep_reports(stop));
     supervisor.spawn(Stage::Storage, "server certificate", |stop| certificate.keep_fresh(stop));
     supervisor.spawn(Stage::Intake, "agent listener", |stop| sockets.agent.serve(agent_tls, agent_routes, stop));

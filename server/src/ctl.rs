@@ -4,7 +4,7 @@
 //! * Nothing that came from a host reaches the terminal unescaped.
 //! * The API token comes from a file, never from the command line, where every user of the machine could read it.
 //! * The server is trusted by the CA file alone, under the name `picket-server`, with TLS 1.3.
-//! * Exit codes: 0 done, 2 bad input, 3 configuration, 4 identity or rights, 5 not reachable, 70 and above internal
+//! * Exit codes: 0 done, 1 findings, 2 bad input, 3 configuration, 4 identity or rights, 5 not reachable, 70 and above internal
 //!   ([`error::CtlError::exit_code`]).
 
 use std::ffi::OsString;

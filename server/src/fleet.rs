@@ -1,10 +1,16 @@
 //! Agents: who is welcome, what they reported, what they should be.
 //!
+//! One identity is one agent: who shows that it is two is put in quarantine (`clone`). It is then refused like a
+//! revoked host, both of it, so that nothing of the one is taken for the other's; what it collects waits in its buffers.
+//! What was delivered before stays, under the epoch of the agent that saw it. An operator ends it: by releasing the host when only one agent
+//! is left, or by revoking it and enrolling the machines again, each with an identity of its own.
+//!
 //! What agents report stays in memory and reaches the metastore in batches (at most every
 //! [`REPORTS_KEPT_PERIOD`] and when the server stops): a crash costs seconds of "last seen", nothing else.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -13,13 +19,16 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::UnixSeconds;
+use crate::fleet::clone::{Arrival, Lives};
+pub use crate::fleet::clone::{Life, STALE_EARLIER_EPOCH, STALE_SAME_EPOCH, STALE_WINDOW};
 pub use crate::fleet::desired::{DesiredModel, DesiredState, ModelSource, ModelSourceError};
-pub use crate::fleet::report::{ActiveModel, AgentStatus, HostInventory, SensorStatus};
+pub use crate::fleet::report::{ActiveModel, AgentStatus, EpochAccount, HostInventory, SensorStatus};
 use crate::listener::HostConnections;
 use crate::metastore::{Admission, HostRecord, HostReport, HostStore as _, Metastore, MetastoreError};
 use crate::pki::PeerIdentity;
 use crate::rate::TokenBucket;
 
+mod clone;
 mod desired;
 mod report;
 #[cfg(test)]
@@ -30,6 +39,10 @@ pub const REPORTS_KEPT_PERIOD: Duration = Duration::from_secs(5);
 /// Reports a second one agent may send for long, and at once.
 const REPORTS_PER_SECOND: u64 = 1;
 const REPORTS_BURST: u64 = 10;
+/// Most epochs of one report.
+pub const EPOCHS_REPORTED_MAX: usize = 64;
+/// Most epochs of one host whose accounts are kept; the oldest are forgotten.
+pub const ACCOUNTS_KEPT_MAX: usize = 1024;
 
 /// The agents.
 #[derive(Debug)]
@@ -38,17 +51,30 @@ pub struct Fleet {
     connections: Arc<HostConnections>,
     desired: watch::Receiver<DesiredState>,
     agents: Mutex<HashMap<HostId, Agent>>,
+    /// Kept as long as the server runs: a few bytes for each host that ever checked in.
+    lives: Mutex<HashMap<HostId, Lives>>,
 }
 
 /// What is known of an agent that is connected, or whose last report is not written yet.
 #[derive(Debug, Default)]
 struct Agent {
-    connected: bool,
+    /// The check-in that counts.
+    live: Option<Live>,
     last_seen: Option<UnixSeconds>,
     inventory: Option<HostInventory>,
     status: Option<AgentStatus>,
+    /// The accounts that are in the metastore as they are here.
+    saved_accounts: BTreeMap<u64, EpochAccount>,
     /// Something above is not in the metastore yet.
     unsaved: bool,
+}
+
+/// A check-in stream.
+#[derive(Debug)]
+struct Live {
+    number: u64,
+    /// Closes its connection.
+    cut: CancellationToken,
 }
 
 /// A host with what is known of it now.
@@ -75,13 +101,20 @@ pub enum AdmissionError {
     /// The host was revoked.
     #[error("this host was revoked")]
     Revoked,
+    /// Two agents used the host's identity.
+    #[error(
+        "this host is in quarantine, because two agents use its identity (a copied state folder, or a machine set back \
+         to a snapshot): stop the one that is too much and have the host released, or enrol each machine again with \
+         `picket-agent enroll --force`"
+    )]
+    Quarantined,
     /// The metastore failed.
     #[error(transparent)]
     Metastore(#[from] MetastoreError),
 }
 
 /// Why a check-in ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum CheckInError {
     /// The host's other check-in stream is still open.
     #[error("this host has a check-in stream already")]
@@ -89,6 +122,15 @@ pub enum CheckInError {
     /// It reports too often.
     #[error("more than {REPORTS_PER_SECOND} report a second")]
     Rate,
+    /// An agent of the host that started later has been seen.
+    #[error("an agent with this host's identity that started later is or was connected: only one may use it")]
+    Stale,
+    /// Two agents use the host's identity.
+    #[error(transparent)]
+    Admission(#[from] AdmissionError),
+    /// The metastore failed.
+    #[error(transparent)]
+    Metastore(#[from] MetastoreError),
 }
 
 impl Fleet {
@@ -99,7 +141,7 @@ impl Fleet {
         connections: Arc<HostConnections>,
         desired: watch::Receiver<DesiredState>,
     ) -> Self {
-        Self { metastore, connections, desired, agents: Mutex::default() }
+        Self { metastore, connections, desired, agents: Mutex::default(), lives: Mutex::default() }
     }
 
     /// The host behind a certificate, if it is still welcome. Asked with every call.
@@ -110,6 +152,7 @@ impl Fleet {
             Admission::Unknown => Err(AdmissionError::Unknown),
             Admission::Superseded => Err(AdmissionError::Superseded),
             Admission::Revoked => Err(AdmissionError::Revoked),
+            Admission::Quarantined => Err(AdmissionError::Quarantined),
         }
     }
 
@@ -121,21 +164,46 @@ impl Fleet {
         Ok(revoked)
     }
 
-    /// Opens the host's one check-in.
-    pub fn check_in(self: &Arc<Self>, host: HostId) -> Result<CheckIn, CheckInError> {
+    /// Puts the host in quarantine and cuts its connections.
+    async fn quarantine(&self, host: HostId, epoch: u64, latest: u64) -> Result<(), MetastoreError> {
+        let reason = format!(
+            "the agent that started at {epoch} came back {STALE_EARLIER_EPOCH} times or more after the one that started at \
+             {latest} (nanoseconds since 1970)"
+        );
+        tracing::error!(%host, epoch, latest, "two agents use one identity: the host is in quarantine");
+        self.metastore.quarantine_host(host, UnixSeconds::now(), &reason).await?;
+        self.connections.cut(host);
+        Ok(())
+    }
+
+    /// Ends the host's quarantine. `Some(false)`: it was in none; none when there is no such host.
+    ///
+    /// # Errors
+    /// The metastore's.
+    pub async fn release(&self, host: HostId) -> Result<Option<bool>, MetastoreError> {
+        let released = self.metastore.release_host(host).await?;
+        // Whichever agent is left goes on.
+        self.lives.lock().remove(&host);
+        Ok(released)
+    }
+
+    /// Opens a check-in of the host, on the connection that `cut` closes. If the host has one already, the first report
+    /// decides which of them counts.
+    pub fn check_in(self: &Arc<Self>, host: HostId, cut: CancellationToken) -> CheckIn {
+        static STREAMS: AtomicU64 = AtomicU64::new(0);
+        let number = STREAMS.fetch_add(1, Ordering::Relaxed);
         let mut agents = self.agents.lock();
         let agent = agents.entry(host).or_default();
-        if agent.connected {
-            return Err(CheckInError::SecondStream);
+        if agent.live.is_none() {
+            agent.live = Some(Live { number, cut: cut.clone() });
         }
-        agent.connected = true;
         let rate = TokenBucket::new(REPORTS_PER_SECOND, REPORTS_BURST, Instant::now());
-        Ok(CheckIn { fleet: Arc::clone(self), host, rate })
+        CheckIn { fleet: Arc::clone(self), host, number, cut, introduced: false, rate }
     }
 
     /// How many agents are checked in.
     pub fn connected(&self) -> usize {
-        self.agents.lock().values().filter(|agent| agent.connected).count()
+        self.agents.lock().values().filter(|agent| agent.live.is_some()).count()
     }
 
     /// Every host, in order of enrolment.
@@ -147,7 +215,7 @@ impl Fleet {
             record.last_seen = agent.last_seen.or(record.last_seen);
             record.inventory = agent.inventory.clone().unwrap_or(record.inventory);
             record.status = agent.status.clone().or(record.status);
-            HostView { record, connected: agent.connected }
+            HostView { record, connected: agent.live.is_some() }
         };
         Ok(records.into_iter().map(view).collect())
     }
@@ -162,10 +230,14 @@ impl Fleet {
         let mut agents = self.agents.lock();
         if outcome.is_err() {
             for report in &reports {
-                agents.entry(report.host).or_default().unsaved = true;
+                let agent = agents.entry(report.host).or_default();
+                agent.unsaved = true;
+                for account in &report.accounts {
+                    agent.saved_accounts.remove(&account.epoch);
+                }
             }
         }
-        agents.retain(|_, agent| agent.connected || agent.unsaved);
+        agents.retain(|_, agent| agent.live.is_some() || agent.unsaved);
         outcome
     }
 
@@ -190,14 +262,30 @@ impl Fleet {
         unsaved
             .filter_map(|(host, agent)| {
                 agent.unsaved = false;
+                let accounts = agent.unsaved_accounts();
                 Some(HostReport {
                     host: *host,
                     last_seen: agent.last_seen?,
                     inventory: agent.inventory.clone(),
                     status: agent.status.clone(),
+                    accounts,
                 })
             })
             .collect()
+    }
+}
+
+impl Agent {
+    /// The accounts that have changed since they were written.
+    fn unsaved_accounts(&mut self) -> Vec<EpochAccount> {
+        let reported = self.status.iter().flat_map(|status| &status.epochs);
+        let changed: Vec<EpochAccount> =
+            reported.filter(|account| self.saved_accounts.get(&account.epoch) != Some(*account)).cloned().collect();
+        self.saved_accounts.extend(changed.iter().map(|account| (account.epoch, account.clone())));
+        while self.saved_accounts.len() > EPOCHS_REPORTED_MAX {
+            self.saved_accounts.pop_first();
+        }
+        changed
     }
 }
 
@@ -206,19 +294,27 @@ impl Fleet {
 pub struct CheckIn {
     fleet: Arc<Fleet>,
     host: HostId,
+    number: u64,
+    cut: CancellationToken,
+    /// Whether the agent has said which life it is in.
+    introduced: bool,
     rate: TokenBucket,
 }
 
 impl CheckIn {
-    /// Takes a report.
-    pub fn report(
+    /// Takes a report. `connection` is the agent's number of its connection, 0 when it does not say.
+    pub async fn report(
         &mut self,
         status: Option<AgentStatus>,
         inventory: Option<HostInventory>,
+        connection: u64,
         now: UnixSeconds,
     ) -> Result<(), CheckInError> {
         if !self.rate.try_take(1, Instant::now()) {
             return Err(CheckInError::Rate);
+        }
+        if !self.introduced {
+            self.introduce(status.as_ref().map(|status| Life { epoch: status.epoch, connection })).await?;
         }
         let mut agents = self.fleet.agents.lock();
         let agent = agents.entry(self.host).or_default();
@@ -226,6 +322,36 @@ impl CheckIn {
         agent.status = status.or_else(|| agent.status.take());
         agent.inventory = inventory.or_else(|| agent.inventory.take());
         agent.unsaved = true;
+        Ok(())
+    }
+
+    /// Decides whether this stream counts: the latest life's does.
+    async fn introduce(&mut self, life: Option<Life>) -> Result<(), CheckInError> {
+        if let Some(life) = life {
+            let arrival = self.fleet.lives.lock().entry(self.host).or_default().arrive(life, Instant::now());
+            match arrival {
+                Arrival::Later => self.introduced = true,
+                Arrival::Stale => return Err(CheckInError::Stale),
+                Arrival::Clone { epoch, latest } => {
+                    self.fleet.quarantine(self.host, epoch, latest).await?;
+                    return Err(AdmissionError::Quarantined.into());
+                }
+            }
+        }
+        let mut agents = self.fleet.agents.lock();
+        let live = &mut agents.entry(self.host).or_default().live;
+        match live {
+            Some(live) if live.number == self.number => {}
+            // Without a word of whose life it is, the first one counts.
+            Some(_) if !self.introduced => return Err(CheckInError::SecondStream),
+            _ => {
+                let mine = Live { number: self.number, cut: self.cut.clone() };
+                // The agent has lost that connection, or has been started anew; the server did not know yet.
+                if let Some(before) = live.replace(mine) {
+                    before.cut.cancel();
+                }
+            }
+        }
         Ok(())
     }
 
@@ -238,7 +364,7 @@ impl CheckIn {
 impl Drop for CheckIn {
     fn drop(&mut self) {
         if let Some(agent) = self.fleet.agents.lock().get_mut(&self.host) {
-            agent.connected = false;
+            agent.live.take_if(|live| live.number == self.number);
         }
     }
 }

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use picket_common::batch::{self, BatchErrorKind, limits};
 use picket_common::event::Event;
 use picket_common::id::HostId;
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{Notify, Semaphore, broadcast};
 
 use crate::rate::TokenBucket;
 use crate::wal::{Appended, Wal, WalError, WalRecord};
@@ -34,6 +34,8 @@ pub const PACE_MAX: Duration = Duration::from_secs(5);
 pub const MEMORY_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// How long a batch may wait for its share of that.
 pub const MEMORY_WAIT_MAX: Duration = Duration::from_secs(5);
+/// How long a host's second stream waits for the end of the first.
+pub const SECOND_STREAM_WAIT_MAX: Duration = Duration::from_secs(3);
 /// Accepted batches kept for those who watch events; who is slower misses some.
 pub const TAIL_BATCHES_MAX: usize = 32;
 /// What a batch counts at least against its agent's rate, bytes: small batches cost work, too.
@@ -61,6 +63,8 @@ pub struct Ingest {
     memory: Semaphore,
     decoders: Semaphore,
     tail: broadcast::Sender<Arc<AcceptedBatch>>,
+    /// Told when a stream ends.
+    freed: Notify,
     /// Events announced so far.
     announced: Mutex<u64>,
     counters: Counters,
@@ -170,9 +174,28 @@ impl Ingest {
             memory: Semaphore::new(MEMORY_BYTES_MAX),
             decoders: Semaphore::new(decoders),
             tail: broadcast::Sender::new(TAIL_BATCHES_MAX),
+            freed: Notify::new(),
             announced: Mutex::default(),
             counters: Counters::default(),
         }
+    }
+
+    /// Opens the host's one stream, once the one before has ended: a check-in may be about to end it. Waits at most
+    /// [`SECOND_STREAM_WAIT_MAX`].
+    ///
+    /// # Errors
+    /// [`IngestError::SecondStream`].
+    pub async fn take_stream(self: &Arc<Self>, host: HostId) -> Result<HostStream, IngestError> {
+        let opened = async {
+            loop {
+                let freed = self.freed.notified();
+                match self.open_stream(host) {
+                    Err(IngestError::SecondStream) => freed.await,
+                    opened => return opened,
+                }
+            }
+        };
+        tokio::time::timeout(SECOND_STREAM_WAIT_MAX, opened).await.unwrap_or(Err(IngestError::SecondStream))
     }
 
     /// Opens the host's one stream.
@@ -316,6 +339,7 @@ impl Drop for HostStream {
         if let Some(agent) = self.ingest.agents.lock().get_mut(&self.host) {
             agent.streaming = false;
         }
+        self.ingest.freed.notify_waiters();
     }
 }
 

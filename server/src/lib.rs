@@ -11,6 +11,7 @@
 pub mod api;
 pub mod app;
 pub mod auth;
+pub mod chain;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -22,6 +23,7 @@ pub mod ingest;
 pub mod label;
 pub mod lake;
 pub mod listener;
+pub mod losses;
 pub mod metastore;
 pub mod pki;
 pub mod rate;

@@ -23,7 +23,9 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite, Transaction};
 
+pub use crate::metastore::account::{AccountRecord, AccountStore};
 pub use crate::metastore::api_token::{ApiTokenRecord, ApiTokenStore, NewApiToken};
+pub use crate::metastore::chain::ChainStore;
 pub use crate::metastore::dataset::{DatasetRecord, DatasetStore};
 pub use crate::metastore::host::{
     Admission, CertificateRecord, EnrollError, HostRecord, HostReport, HostStore, NewHost,
@@ -33,7 +35,9 @@ pub use crate::metastore::label::LabelStore;
 pub use crate::metastore::model::ModelStore;
 pub use crate::metastore::setting::SettingStore;
 
+mod account;
 mod api_token;
+mod chain;
 mod dataset;
 mod host;
 mod join_token;

@@ -107,6 +107,15 @@ pub enum Appended {
     Duplicate,
 }
 
+/// Batches of one host that are durably stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredBatches {
+    /// Of batches below this (epoch, batch sequence) nothing is known beyond what `ranges` says.
+    pub floor: (u64, u64),
+    /// (epoch, first, last inclusive), in order.
+    pub ranges: Vec<(u64, u64, u64)>,
+}
+
 /// Where the log ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogEnd {
@@ -252,6 +261,11 @@ impl Wal {
     /// Whether this batch is durably stored (here, or in the lake after it was here).
     pub fn contains(&self, host: HostId, epoch: Epoch, batch_sequence: BatchSequence) -> bool {
         self.shared.index.read().lookup(host, epoch, batch_sequence) == Seen::Stored
+    }
+
+    /// Which batches of a host are durably stored.
+    pub fn stored_batches(&self, host: HostId) -> StoredBatches {
+        self.shared.index.read().stored(host)
     }
 
     /// Where the log ends now.

@@ -12,7 +12,7 @@ use picket_tests::wait;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
-use crate::support::{QUIET, only_host, record, sandbox, wait_until_stored};
+use crate::support::{QUIET, check_chains, only_host, record, sandbox, wait_until_stored};
 
 /// Kills of each test.
 const KILLS: usize = 50;
@@ -103,6 +103,7 @@ fn an_agent_killed_again_and_again_accounts_for_every_event() {
     running.stop().unwrap();
     generated.check(&stored, &mut admin);
     assert!(stored.events_total() > 0);
+    check_chains(&server);
     server.stop().unwrap();
 }
 
@@ -143,6 +144,7 @@ fn a_server_killed_again_and_again_loses_nothing_it_acknowledged() {
     running.stop().unwrap();
     generated.check(&stored, &mut admin);
     assert!(stored.lost_total().is_empty(), "{:?}", stored.lost_total());
+    check_chains(&server);
     server.stop().unwrap();
 }
 

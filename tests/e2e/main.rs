@@ -4,12 +4,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod clone;
 mod crash;
 mod doctor;
 mod ebpf;
 mod enrollment;
 mod errors;
 mod hardening;
+mod integrity;
+mod losses;
 mod model;
 mod offline;
 mod range;

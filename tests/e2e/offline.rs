@@ -5,7 +5,7 @@ use std::time::Duration;
 use picket_tests::agent_report::AgentReport;
 use picket_tests::recording;
 
-use crate::support::{QUIET, only_host, record, sandbox, wait_for_events, wait_until_stored};
+use crate::support::{QUIET, check_chains, only_host, record, sandbox, wait_for_events, wait_until_stored};
 
 /// The buffer's ceiling in this test, bytes.
 const BUFFER_BYTES_MAX: u64 = 2 << 20;
@@ -71,5 +71,6 @@ fn with_no_server_the_agent_collects_within_its_limits_and_counts_what_had_to_go
     assert_eq!(stored.duplicates, 0);
     assert!(stored.lost_total().contains_key("buffer/buffer_full"), "{stored:?}");
     running.stop().unwrap();
+    check_chains(&server);
     server.stop().unwrap();
 }

@@ -11,7 +11,7 @@ use picket_tests::recording;
 use picket_tests::sandbox::{Agent, Server};
 use picket_tests::wait;
 
-use crate::support::{QUIET, is_root, only_host, record, sandbox, wait_for_events, wait_until_stored};
+use crate::support::{QUIET, check_chains, is_root, only_host, record, sandbox, wait_for_events, wait_until_stored};
 
 #[test]
 fn a_damaged_store_is_set_aside_reported_and_the_agent_goes_on() {
@@ -55,6 +55,7 @@ fn a_damaged_store_is_set_aside_reported_and_the_agent_goes_on() {
     assert_eq!(stored.duplicates, 0);
     assert!(stored.lost_total().contains_key("buffer/store_damaged"), "{stored:?}");
     running.stop().unwrap();
+    check_chains(&server);
     server.stop().unwrap();
 }
 

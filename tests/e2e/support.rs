@@ -6,9 +6,11 @@ use std::time::Duration;
 use picket_tests::accounting::Stored;
 use picket_tests::admin::AdminClient;
 use picket_tests::agent_report::AgentReport;
+use picket_tests::process;
 use picket_tests::recording;
-use picket_tests::sandbox::{Agent, RunningAgent, Sandbox};
+use picket_tests::sandbox::{Agent, RunningAgent, RunningServer, Sandbox, printed};
 use picket_tests::wait;
+use serde_json::Value;
 
 /// How long delivery may take.
 pub(crate) const DELIVERY_DEADLINE: Duration = Duration::from_secs(30);
@@ -77,4 +79,21 @@ pub(crate) fn wait_until_stored(
         if wanted(&stored) { Ok(stored) } else { Err(format!("{stored:?}")) }
     })
     .unwrap()
+}
+
+/// What `picketctl <arguments> -o json` prints, and its exit code.
+pub(crate) fn control(server: &RunningServer, arguments: &[&str]) -> (Value, Option<i32>) {
+    let output = process::output(server.control(executable()).args(arguments).args(["-o", "json"])).unwrap();
+    let value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", printed(&output)));
+    (value, output.status.code())
+}
+
+/// Nothing was removed or altered on the way from any host, as far as the server can tell.
+pub(crate) fn check_chains(server: &RunningServer) {
+    let (epochs, exit) = control(server, &["host", "chain"]);
+    assert!(!epochs.as_array().unwrap().is_empty());
+    for epoch in epochs.as_array().unwrap() {
+        assert_eq!(epoch["verdict"], "intact", "{epoch}");
+    }
+    assert_eq!(exit, Some(0), "{epochs}");
 }

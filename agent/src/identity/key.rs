@@ -1,7 +1,7 @@
 //! The host's key: made here, never sent.
 
 use picket_common::id::HostId;
-use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, SigningKey as _};
 use rustls::pki_types::PrivateKeyDer;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
@@ -24,6 +24,14 @@ pub(crate) fn generate() -> Result<NewKey, IdentityError> {
     parameters.distinguished_name = DistinguishedName::new();
     let request = parameters.serialize_request(&pair).map_err(failed)?;
     Ok(NewKey { key: Zeroizing::new(pair.serialize_der()), request: request.der().to_vec() })
+}
+
+/// Signs with a host's key (PKCS#8): ECDSA P-256 with SHA-256, ASN.1 DER.
+pub(super) fn sign(key: &[u8], message: &[u8]) -> Result<Vec<u8>, IdentityError> {
+    let private = PrivateKeyDer::try_from(key).map_err(|_| IdentityError::new("its key is not PKCS#8"))?;
+    let pair = KeyPair::from_der_and_sign_algo(&private, &PKCS_ECDSA_P256_SHA256)
+        .map_err(|_| IdentityError::new("its key is not a P-256 key"))?;
+    pair.sign(message).map_err(|error| IdentityError::new(format!("it cannot sign: {error}")))
 }
 
 /// Checks that a certificate is for this key and this host.

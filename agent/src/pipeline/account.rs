@@ -17,13 +17,23 @@
 //! While the epoch runs, the first line lacks what is in the queue and in the open batch. The agent's own events
 //! (`AgentStart`, `SensorLoss`) are in none of these numbers.
 
+//!
+//! The chain's part of it (see `picket_common::chain`) counts batches:
+//! `batches = batches_delivered + batches_lost + waiting in the buffer`.
+
+use picket_common::chain::{self, ChainHead, ChainPlace, LostSpan};
 use picket_common::event::{LossReason, LossStage};
-use picket_common::id::Epoch;
+use picket_common::id::{BatchSequence, Digest, Epoch};
 
 use crate::pipeline::loss::{LOSS_TABLE_BYTES, LossTable};
+use crate::pipeline::lost_batches::{LOST_BATCHES_BYTES, LostBatches};
 
+const WORDS_BYTES: usize = 64;
+const LINK_BYTES: usize = 32;
+const TABLES_AT: usize = WORDS_BYTES + LINK_BYTES;
+const LOST_AT: usize = TABLES_AT + 3 * LOSS_TABLE_BYTES;
 /// Bytes of the stored form.
-pub(crate) const ACCOUNT_BYTES: usize = 48 + 3 * LOSS_TABLE_BYTES;
+pub(crate) const ACCOUNT_BYTES: usize = LOST_AT + LOST_BATCHES_BYTES;
 
 /// See the module documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,11 +56,24 @@ pub struct EpochAccount {
     pub pending: LossTable,
     /// Booked, and the server acknowledged the event that says so.
     pub announced: LossTable,
+    /// The epoch this one's chain continues; 0: none.
+    pub previous_epoch: Epoch,
+    /// The last batch's link, or the chain's beginning.
+    pub link: Digest,
+    /// Batches the server acknowledged.
+    pub batches_delivered: u64,
+    /// Batches that were given up.
+    pub batches_lost: LostBatches,
 }
 
 impl EpochAccount {
     /// The account of an epoch that begins.
     pub fn new(epoch: Epoch) -> Self {
+        Self::after(epoch, None)
+    }
+
+    /// The account of an epoch that begins after another one.
+    pub fn after(epoch: Epoch, previous: Option<&ChainHead>) -> Self {
         Self {
             epoch,
             accepted: 0,
@@ -61,7 +84,36 @@ impl EpochAccount {
             booked: LossTable::default(),
             pending: LossTable::default(),
             announced: LossTable::default(),
+            previous_epoch: previous.map_or(Epoch(0), |head| head.epoch),
+            link: chain::beginning(epoch, previous),
+            batches_delivered: 0,
+            batches_lost: LostBatches::default(),
         }
+    }
+
+    /// The end of the chain so far.
+    pub fn chain_head(&self) -> ChainHead {
+        ChainHead { epoch: self.epoch, batches: self.batches, link: self.link }
+    }
+
+    /// Batches that are neither acknowledged nor given up.
+    pub fn batches_waiting(&self) -> u64 {
+        self.batches.saturating_sub(self.batches_delivered + self.batches_lost.total())
+    }
+
+    /// Adds a batch to the chain. The numbers that were skipped are those of batches the disk did not take.
+    pub fn extend_chain(&mut self, sequence: u64, frame: &[u8]) -> ChainPlace {
+        if let Some(last) = sequence.checked_sub(1).filter(|last| *last >= self.batches) {
+            self.batches_lost.add(LostSpan { first: self.batches, last, batches: sequence - self.batches });
+        }
+        let place = ChainPlace {
+            sequence: BatchSequence(sequence),
+            previous: self.link,
+            batches_lost: self.batches_lost.total(),
+        };
+        self.link = chain::link(self.epoch, &place, frame);
+        self.batches = self.batches.max(sequence + 1);
+        place
     }
 
     /// Everything that happened as far as the sensors know: what must be found again as rows or losses.
@@ -109,6 +161,12 @@ impl EpochAccount {
         self.pending = self.booked.minus(&self.announced);
     }
 
+    /// The store is gone, and every batch that waited in it.
+    pub fn lose_store(&mut self) {
+        self.lose_buffer();
+        self.batches_lost.add_unknown(self.batches, self.batches_waiting());
+    }
+
     /// The epoch has ended: what was on its way inside the process was lost with it.
     pub fn close(&mut self) {
         // Accounts can be ahead of a ledger that did not survive.
@@ -119,12 +177,23 @@ impl EpochAccount {
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(ACCOUNT_BYTES);
-        for value in [self.epoch.0, self.accepted, self.sensor_lost, self.batches, self.framed, self.delivered] {
+        for value in [
+            self.epoch.0,
+            self.accepted,
+            self.sensor_lost,
+            self.batches,
+            self.framed,
+            self.delivered,
+            self.previous_epoch.0,
+            self.batches_delivered,
+        ] {
             bytes.extend(value.to_le_bytes());
         }
+        bytes.extend(self.link.as_bytes());
         for table in [&self.booked, &self.pending, &self.announced] {
             table.encode(&mut bytes);
         }
+        self.batches_lost.encode(&mut bytes);
         bytes
     }
 
@@ -132,7 +201,7 @@ impl EpochAccount {
         let bytes: &[u8; ACCOUNT_BYTES] = bytes.try_into().ok()?;
         let word = |at: usize| bytes.get(at..at + 8).and_then(|word| word.try_into().ok()).map(u64::from_le_bytes);
         let table = |index: usize| {
-            let at = 48 + index * LOSS_TABLE_BYTES;
+            let at = TABLES_AT + index * LOSS_TABLE_BYTES;
             bytes.get(at..at + LOSS_TABLE_BYTES).and_then(|table| table.try_into().ok()).map(LossTable::decode)
         };
         Some(Self {
@@ -145,6 +214,10 @@ impl EpochAccount {
             booked: table(0)?,
             pending: table(1)?,
             announced: table(2)?,
+            previous_epoch: Epoch(word(48)?),
+            batches_delivered: word(56)?,
+            link: Digest::from_bytes(bytes.get(WORDS_BYTES..TABLES_AT)?.try_into().ok()?),
+            batches_lost: LostBatches::decode(bytes.get(LOST_AT..)?.try_into().ok()?)?,
         })
     }
 }

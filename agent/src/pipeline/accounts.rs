@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use picket_common::chain::{ChainPlace, LostSpan};
 use picket_common::event::{LossReason, LossStage, SensorLoss};
 use picket_common::id::Epoch;
 
@@ -67,7 +68,7 @@ impl Accounts {
         for account in mirror.iter() {
             let known = settled.epochs.entry(account.epoch).or_insert_with(|| {
                 let mut lost = *account;
-                lost.lose_buffer();
+                lost.lose_store();
                 lost
             });
             known.accepted = known.accepted.max(account.accepted);
@@ -86,6 +87,7 @@ impl Accounts {
     pub(crate) fn begin(&mut self, now: Epoch, last: Option<Epoch>) -> (Epoch, Vec<Epoch>) {
         let latest = self.epochs.last_key_value().map(|(epoch, _)| *epoch).max(last);
         let epoch = latest.map_or(now, |latest| now.max(Epoch(latest.0.saturating_add(1))));
+        let previous = self.epochs.last_key_value().map(|(_, account)| account.chain_head());
         let mut forgotten = Vec::new();
         while self.epochs.len() >= EPOCHS_MAX {
             let settled = self.iter().find(|account| account.is_settled()).map(|account| account.epoch);
@@ -93,7 +95,7 @@ impl Accounts {
             self.epochs.remove(&victim);
             forgotten.push(victim);
         }
-        self.epochs.insert(epoch, EpochAccount::new(epoch));
+        self.epochs.insert(epoch, EpochAccount::after(epoch, previous.as_ref()));
         (epoch, forgotten)
     }
 
@@ -138,11 +140,14 @@ impl Draft<'_> {
         losses.take(limit).collect()
     }
 
+    /// Adds a batch to its epoch's chain.
+    pub(crate) fn extend_chain(&mut self, epoch: Epoch, sequence: u64, frame: &[u8]) -> ChainPlace {
+        self.account(epoch).extend_chain(sequence, frame)
+    }
+
     /// A batch becomes durable: its events are framed, its announcements no longer pending.
-    pub(crate) fn store(&mut self, tag: &BatchTag, sequence: u64) {
-        let account = self.account(tag.epoch);
-        account.framed += u64::from(tag.sensor_events);
-        account.batches = account.batches.max(sequence + 1);
+    pub(crate) fn store(&mut self, tag: &BatchTag) {
+        self.account(tag.epoch).framed += u64::from(tag.sensor_events);
         for loss in &tag.losses {
             let pending = &mut self.account(loss.epoch).pending;
             let mut announced = crate::pipeline::loss::LossTable::default();
@@ -166,7 +171,12 @@ impl Draft<'_> {
     /// A durable batch is gone, and the server does not have it: its events are lost, its announcements must be
     /// made again.
     pub(crate) fn lose(&mut self, tag: &BatchTag, stage: LossStage, reason: LossReason) {
-        self.account(tag.epoch).book(stage, reason, u64::from(tag.sensor_events));
+        let account = self.account(tag.epoch);
+        account.book(stage, reason, u64::from(tag.sensor_events));
+        // The chain of a forgotten epoch is forgotten, too.
+        if account.epoch == tag.epoch {
+            account.batches_lost.add(LostSpan::one(tag.chain.sequence.0));
+        }
         for loss in &tag.losses {
             self.account(loss.epoch).pending.add(loss.stage, loss.reason, loss.count);
         }
@@ -174,21 +184,24 @@ impl Draft<'_> {
 
     /// The server has a batch.
     pub(crate) fn deliver(&mut self, tag: &BatchTag) {
-        self.account(tag.epoch).delivered += u64::from(tag.sensor_events);
+        let account = self.account(tag.epoch);
+        account.delivered += u64::from(tag.sensor_events);
+        account.batches_delivered += u64::from(account.epoch == tag.epoch);
         for loss in &tag.losses {
             self.account(loss.epoch).announced.add(loss.stage, loss.reason, loss.count);
         }
     }
 
-    /// Every batch in the buffer is gone.
-    pub(crate) fn lose_buffer(&mut self) {
+    /// The store is gone, and every batch in it.
+    pub(crate) fn lose_store(&mut self) {
         let epochs: Vec<Epoch> = self.base.epochs.keys().copied().collect();
         for epoch in epochs {
-            self.account(epoch).lose_buffer();
+            self.account(epoch).lose_store();
         }
     }
 
-    /// The buffer is empty: whatever is still said to wait in it has been lost there unnoticed.
+    /// The buffer is empty: whatever is still said to wait in it has been lost there unnoticed. The events are booked;
+    /// the batches are not declared lost: it is for the server to see that they are missing.
     pub(crate) fn reconcile_empty(&mut self) {
         let waiting = |account: &&EpochAccount| {
             account.waiting() > 0 || account.booked.minus(&account.announced) != account.pending

@@ -15,7 +15,7 @@ use picket_common::id::Epoch;
 use crate::pipeline::account::{ACCOUNT_BYTES, EpochAccount};
 use crate::pipeline::accounts::{Accounts, EPOCHS_MAX};
 
-const SLOT_BYTES: usize = 1024;
+const SLOT_BYTES: usize = 2048;
 const _: () = assert!(ACCOUNT_BYTES + 4 <= SLOT_BYTES);
 
 /// The file, open for writing.

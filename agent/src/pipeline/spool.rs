@@ -8,8 +8,9 @@
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
+use picket_common::chain::{ChainPlace, HEADS_MAX};
 use picket_common::event::SensorLoss;
-use picket_common::id::Epoch;
+use picket_common::id::{BatchSequence, Epoch};
 use tokio::sync::Notify;
 
 use crate::buffer::{Buffer, BufferConfig, BufferError, BufferStats, Damage, LeasedRecord, Priority, RecordNumber};
@@ -85,8 +86,19 @@ pub struct LeasedBatch {
     pub number: RecordNumber,
     /// The frame.
     pub frame: Vec<u8>,
+    /// Where it stands in its epoch's chain; unknown when its tag cannot be read.
+    pub chain: Option<ChainPlace>,
     tag: Vec<u8>,
     generation: u64,
+}
+
+/// What there is to say of the chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainSummary {
+    /// The running epoch, the one before, and those with batches that wait, oldest first; at most [`HEADS_MAX`].
+    pub accounts: Vec<EpochAccount>,
+    /// The oldest batch in the buffer, or the next one to be written.
+    pub oldest: (Epoch, BatchSequence),
 }
 
 /// What the server said to a batch.
@@ -281,6 +293,7 @@ impl Spool {
         let leased = |record: LeasedRecord| LeasedBatch {
             number: record.info.number,
             frame: record.payload,
+            chain: BatchTag::decode(&record.info.tag).map(|tag| tag.chain),
             tag: record.info.tag,
             generation,
         };
@@ -297,6 +310,31 @@ impl Spool {
             inner.with_recovery(|inner| inner.settle(batch, *settlement))?;
         }
         Ok(())
+    }
+
+    /// What there is to say of the chain now.
+    ///
+    /// # Errors
+    /// The buffer's.
+    pub fn chain(&self) -> Result<ChainSummary, BufferError> {
+        let inner = self.inner.lock();
+        let next = inner.accounts.get(inner.epoch).map_or(0, |account| account.batches);
+        let oldest = match inner.buffer.oldest()? {
+            None => (inner.epoch, BatchSequence(next)),
+            // One that cannot be read says nothing of those before it.
+            Some(info) => {
+                BatchTag::decode(&info.tag).map_or((Epoch(0), BatchSequence(0)), |tag| (tag.epoch, tag.chain.sequence))
+            }
+        };
+        let latest = inner.accounts.iter().rev().take(2).map(|account| account.epoch).last();
+        let is_open = |account: &&EpochAccount| Some(account.epoch) >= latest || account.batches_waiting() > 0;
+        let open: Vec<EpochAccount> = inner.accounts.iter().filter(is_open).copied().collect();
+        // The oldest are delivered first; the two latest are always told.
+        let surplus = open.len().saturating_sub(HEADS_MAX);
+        let kept = open.len() - surplus;
+        let (old, new) = open.split_at(kept.saturating_sub(2).min(open.len()));
+        let accounts = old.iter().chain(new.get(surplus..).unwrap_or_default()).copied().collect();
+        Ok(ChainSummary { accounts, oldest })
     }
 
     /// Ends all leases.

@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
 use crate::model_store::{DesiredModel, DesiredState};
-use crate::status::Snapshot;
+use crate::status::{EpochReport, Snapshot};
 use crate::uplink::{UplinkError, inventory, within};
 
 /// Largest message, either way.
@@ -22,6 +22,10 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// The server takes one report a second: how often a change of the models is looked for.
 const CHANGE_INTERVAL: Duration = Duration::from_secs(2);
+/// Epochs that are always told of.
+const EPOCHS_LATEST: usize = 16;
+/// Most epochs that are told of.
+const EPOCHS_MAX: usize = 64;
 /// Most models of a desired state that are looked at.
 const MODELS_MAX: usize = 16;
 
@@ -29,6 +33,8 @@ const CALL: &str = "check in";
 
 /// What a check-in works with.
 pub(crate) struct CheckIn {
+    /// Which connection of this epoch it is, from 1.
+    pub(crate) connection: u64,
     pub(crate) interval: Duration,
     pub(crate) status: watch::Receiver<Arc<Snapshot>>,
     pub(crate) desired: watch::Sender<Option<DesiredState>>,
@@ -50,7 +56,8 @@ impl CheckIn {
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let inventory = crate::uplink::blocking(inventory::collect).await?;
         let mut last = Arc::clone(&self.status.borrow());
-        let first = v1::CheckInRequest { status: Some(report(&last)), inventory: Some(inventory) };
+        let first =
+            v1::CheckInRequest { status: Some(report(&last)), inventory: Some(inventory), connection: self.connection };
         let send = |request| within(SEND_TIMEOUT, "room for a report", reports.send(request));
         send(first).await?.map_err(|_| UplinkError::Ended { call: CALL })?;
         let mut answers = within(OPEN_TIMEOUT, "answer to check-in", client.check_in(ReceiverStream::new(outgoing)))
@@ -79,7 +86,7 @@ impl CheckIn {
             };
             if is_due {
                 last = Arc::clone(&self.status.borrow());
-                let request = v1::CheckInRequest { status: Some(report(&last)), inventory: None };
+                let request = v1::CheckInRequest { status: Some(report(&last)), inventory: None, connection: 0 };
                 send(request).await?.map_err(|_| UplinkError::Ended { call: CALL })?;
             }
         }
@@ -116,7 +123,30 @@ fn report(snapshot: &Snapshot) -> v1::AgentStatus {
                 events_total: sensor.events_total,
             })
             .collect(),
+        epochs: epochs(&snapshot.epochs),
     }
+}
+
+/// The latest epochs, and of those before them the ones that are not settled: what the server may not know yet.
+fn epochs(reports: &[EpochReport]) -> Vec<v1::EpochAccount> {
+    let is_open = |report: &EpochReport| {
+        report.waiting > 0 || report.in_flight > 0 || report.lost.values().sum::<u64>() > report.lost_announced
+    };
+    let newest_first = reports.iter().rev().enumerate();
+    let told = newest_first.filter(|(age, report)| *age < EPOCHS_LATEST || is_open(report)).take(EPOCHS_MAX);
+    let mut accounts: Vec<v1::EpochAccount> = told
+        .map(|(_, report)| v1::EpochAccount {
+            epoch: report.epoch,
+            accepted: report.accepted,
+            sensor_lost: report.sensor_lost,
+            delivered: report.delivered,
+            waiting: report.waiting,
+            in_flight: report.in_flight,
+            lost: report.lost.clone().into_iter().collect(),
+        })
+        .collect();
+    accounts.reverse();
+    accounts
 }
 
 /// A subject this agent does not know is a newer server's: passed over. A digest that is none is an error.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use picket_common::batch::limits::BATCH_FRAME_BYTES_MAX;
+use picket_common::chain::STATEMENT_BYTES_MAX;
 use picket_proto::v1;
 use picket_proto::v1::ingest_service_client::IngestServiceClient;
 use tokio::sync::mpsc;
@@ -16,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
+use crate::identity::Identity;
 use crate::pipeline::spool::{PendingBatch, Settlement, Spool};
-use crate::uplink::{UplinkError, UplinkState, blocking, within};
+use crate::uplink::{UplinkError, UplinkState, blocking, statement, within};
 
 /// Most batches sent and not answered. The server allows 64.
 pub(crate) const WINDOW_BATCHES: usize = 32;
@@ -27,8 +29,8 @@ const WINDOW_BYTES: usize = 4 * 1024 * 1024;
 const LEASE_BATCHES: usize = 8;
 /// Most answers that are settled in one go.
 const ANSWERS_MAX: usize = 64;
-/// Largest message out: a frame and a few bytes.
-const REQUEST_BYTES_MAX: usize = BATCH_FRAME_BYTES_MAX + 1024;
+/// Largest message out: a frame, a word on the chain, and a few bytes.
+const REQUEST_BYTES_MAX: usize = BATCH_FRAME_BYTES_MAX + STATEMENT_BYTES_MAX + 1024;
 /// Largest message in: an acknowledgement with a reason.
 const RESPONSE_BYTES_MAX: usize = 16 * 1024;
 /// How long the server may take to answer the call itself.
@@ -42,6 +44,8 @@ const CALL: &str = "deliver";
 pub(crate) struct Delivery<'a> {
     pub(crate) spool: &'a Arc<Spool>,
     pub(crate) state: &'a UplinkState,
+    /// Signs what is said of the chain.
+    pub(crate) identity: &'a Identity,
     /// How long the server may take to answer anything of what is in flight.
     pub(crate) acknowledgement_timeout: Duration,
     /// End when everything is delivered.
@@ -120,11 +124,16 @@ impl Delivery<'_> {
             if lease.batches.is_empty() {
                 return Ok(true);
             }
+            let spool = Arc::clone(self.spool);
+            let summary = blocking(move || spool.chain()).await??;
+            let mut chain_statement = Some(statement::sign(self.identity, &summary)?);
             for leased in lease.batches {
+                let chain_place = leased.chain.as_ref().map(statement::place);
                 let (batch, frame) = leased.into_parts();
                 let bytes = frame.len();
                 let delivery_id = window.add(batch, bytes);
-                let request = v1::DeliverRequest { batch: frame.into(), delivery_id };
+                let chain_statement = chain_statement.take();
+                let request = v1::DeliverRequest { batch: frame.into(), delivery_id, chain_place, chain_statement };
                 requests.send(request).await.map_err(|_| UplinkError::Ended { call: CALL })?;
                 self.state.counters().sent.fetch_add(1, Ordering::Relaxed);
                 self.state.counters().sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);

@@ -14,6 +14,7 @@ use crate::uplink::UplinkError;
 pub struct UplinkState {
     view: Mutex<View>,
     counters: UplinkCounters,
+    attempts: AtomicU64,
 }
 
 /// Where the uplink is.
@@ -112,6 +113,11 @@ pub struct UplinkStatus {
 impl UplinkState {
     pub(crate) fn counters(&self) -> &UplinkCounters {
         &self.counters
+    }
+
+    /// The number of the connection that begins, from 1.
+    pub(crate) fn next_connection(&self) -> u64 {
+        self.attempts.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(crate) fn not_enrolled(&self) {

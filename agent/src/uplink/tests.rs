@@ -1,4 +1,5 @@
 use picket_common::batch::BatchBuilder;
+use picket_common::chain::ChainPlace;
 use picket_common::event::{Event, EventBody, LossReason, LossStage, Origin, ProcessExit, ProcessId, Timestamp};
 use picket_common::feature::Subject;
 use picket_common::id::{BatchSequence, Digest, Epoch, EventKey, Sequence};
@@ -87,6 +88,7 @@ impl Fixture {
                     epoch: self.epoch,
                     sensor_events: EVENTS_PER_BATCH as u32,
                     closed_unix_ns: 1,
+                    chain: ChainPlace::unlinked(BatchSequence(self.batches)),
                     losses: Vec::new(),
                 },
                 sequence: self.batches,

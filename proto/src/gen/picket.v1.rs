@@ -439,6 +439,10 @@ pub struct CheckInRequest {
     /// In the first message of a stream.
     #[prost(message, optional, tag = "2")]
     pub inventory: ::core::option::Option<HostInventory>,
+    /// In the first message of a stream: which connection of the agent's epoch this is, from 1. 0: the agent does not
+    /// number them. With the epoch it tells an agent that connects again from a second one with the same identity.
+    #[prost(uint64, tag = "3")]
+    pub connection: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CheckInResponse {
@@ -477,6 +481,35 @@ pub struct AgentStatus {
     pub resident_bytes_peak: u64,
     #[prost(message, repeated, tag = "11")]
     pub sensors: ::prost::alloc::vec::Vec<SensorStatus>,
+    /// Where the events of this epoch and of earlier ones went, oldest first: at most 64, those that are not settled and
+    /// the latest.
+    #[prost(message, repeated, tag = "12")]
+    pub epochs: ::prost::alloc::vec::Vec<EpochAccount>,
+}
+/// Where the events of one epoch went, as the agent counts them. Its own events (agent starts, losses) are not in these
+/// numbers. accepted + sensor_lost = delivered + waiting + in_flight + lost.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EpochAccount {
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// Events the sensors handed over.
+    #[prost(uint64, tag = "2")]
+    pub accepted: u64,
+    /// Events the sensors know to have missed; in `lost` too.
+    #[prost(uint64, tag = "3")]
+    pub sensor_lost: u64,
+    /// Acknowledged by the server.
+    #[prost(uint64, tag = "4")]
+    pub delivered: u64,
+    /// In the buffer.
+    #[prost(uint64, tag = "5")]
+    pub waiting: u64,
+    /// Between the sensors and the buffer.
+    #[prost(uint64, tag = "6")]
+    pub in_flight: u64,
+    /// By `stage/reason`.
+    #[prost(btree_map = "string, uint64", tag = "7")]
+    pub lost: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SensorStatus {
@@ -611,8 +644,10 @@ pub mod fleet_service_client {
         /// The agent reports its status at once and every 30 s; the server answers with the desired state at once, and
         /// again whenever it changes. The stream stays open.
         ///
-        /// Limits: 1 stream per agent, a message of at most 64 KiB, one report a second.
-        /// Errors: UNAUTHENTICATED, PERMISSION_DENIED (revoked), RESOURCE_EXHAUSTED, UNAVAILABLE (stopping).
+        /// Limits: 1 stream per agent, a message of at most 64 KiB, one report a second. A stream of a later connection, or of
+        /// an agent that was started later, takes the place of the one before.
+        /// Errors: UNAUTHENTICATED, PERMISSION_DENIED (revoked, or in quarantine because two agents use the identity),
+        /// ABORTED (an agent that started later has been seen), RESOURCE_EXHAUSTED, UNAVAILABLE (stopping).
         pub async fn check_in(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::CheckInRequest>,
@@ -662,8 +697,10 @@ pub mod fleet_service_server {
         /// The agent reports its status at once and every 30 s; the server answers with the desired state at once, and
         /// again whenever it changes. The stream stays open.
         ///
-        /// Limits: 1 stream per agent, a message of at most 64 KiB, one report a second.
-        /// Errors: UNAUTHENTICATED, PERMISSION_DENIED (revoked), RESOURCE_EXHAUSTED, UNAVAILABLE (stopping).
+        /// Limits: 1 stream per agent, a message of at most 64 KiB, one report a second. A stream of a later connection, or of
+        /// an agent that was started later, takes the place of the one before.
+        /// Errors: UNAUTHENTICATED, PERMISSION_DENIED (revoked, or in quarantine because two agents use the identity),
+        /// ABORTED (an agent that started later has been seen), RESOURCE_EXHAUSTED, UNAVAILABLE (stopping).
         async fn check_in(
             &self,
             request: tonic::Request<tonic::Streaming<super::CheckInRequest>>,
@@ -878,6 +915,133 @@ pub struct Host {
     /// 0: it is not.
     #[prost(int64, tag = "8")]
     pub revoked_unix_s: i64,
+    /// Two agents used the host's identity: it is refused until an operator decides. 0: it is not in quarantine.
+    #[prost(int64, tag = "9")]
+    pub quarantined_unix_s: i64,
+    /// What was seen, for people; empty when it is not in quarantine.
+    #[prost(string, tag = "10")]
+    pub quarantine_reason: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleaseHostRequest {
+    /// Required.
+    #[prost(string, tag = "1")]
+    pub host_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleaseHostResponse {
+    /// Whether it was in quarantine.
+    #[prost(bool, tag = "1")]
+    pub released: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListChainsRequest {
+    /// Empty: all.
+    #[prost(string, tag = "1")]
+    pub host_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListChainsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub epochs: ::prost::alloc::vec::Vec<EpochChain>,
+}
+/// What is known of the batches of one epoch.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EpochChain {
+    #[prost(string, tag = "1")]
+    pub host_id: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// Batches the agent says it has written.
+    #[prost(uint64, tag = "3")]
+    pub batches: u64,
+    /// Batches the server has.
+    #[prost(uint64, tag = "4")]
+    pub stored: u64,
+    /// Batches the agent declared lost.
+    #[prost(uint64, tag = "5")]
+    pub declared_lost: u64,
+    /// Batches that are still to come, as far as the agent's last statement says.
+    #[prost(uint64, tag = "6")]
+    pub waiting: u64,
+    /// Neither stored, nor declared lost, nor waiting: removed from the host's buffer, or destroyed in it.
+    #[prost(message, repeated, tag = "7")]
+    pub missing: ::prost::alloc::vec::Vec<MissingBatches>,
+    /// Batches whose link does not continue the one before: they, or the one before, were changed.
+    #[prost(uint64, repeated, tag = "8")]
+    pub altered: ::prost::alloc::vec::Vec<u64>,
+    /// Batches whose links fit together.
+    #[prost(uint64, tag = "9")]
+    pub verified: u64,
+    /// The epoch does not continue the one it should: its beginning was made anew.
+    #[prost(bool, tag = "10")]
+    pub begins_anew: bool,
+    /// When the agent last signed a statement about it; 0: never.
+    #[prost(int64, tag = "11")]
+    pub stated_unix_s: i64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MissingBatches {
+    #[prost(uint64, tag = "1")]
+    pub first: u64,
+    /// Inclusive.
+    #[prost(uint64, tag = "2")]
+    pub last: u64,
+    /// How many of these; all of them unless the agent declared losses among them without saying which.
+    #[prost(uint64, tag = "3")]
+    pub batches: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListLossesRequest {
+    /// Empty: all.
+    #[prost(string, tag = "1")]
+    pub host_id: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListLossesResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub epochs: ::prost::alloc::vec::Vec<EpochLosses>,
+}
+/// Where the events of one epoch went. generated = stored + lost + waiting + in_flight + unaccounted, as of the agent's
+/// last report.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct EpochLosses {
+    #[prost(string, tag = "1")]
+    pub host_id: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// Events the sensors handed over, and those they know to have missed.
+    #[prost(uint64, tag = "3")]
+    pub generated: u64,
+    /// Rows in the lake.
+    #[prost(uint64, tag = "4")]
+    pub stored: u64,
+    #[prost(message, repeated, tag = "5")]
+    pub lost: ::prost::alloc::vec::Vec<EventLoss>,
+    /// In the agent's buffer.
+    #[prost(uint64, tag = "6")]
+    pub waiting: u64,
+    /// Between the agent's sensors and its buffer.
+    #[prost(uint64, tag = "7")]
+    pub in_flight: u64,
+    #[prost(uint64, tag = "8")]
+    pub unaccounted: u64,
+    /// When the agent last reported on it; 0: never, then `generated` is only what is stored and announced.
+    #[prost(int64, tag = "9")]
+    pub reported_unix_s: i64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EventLoss {
+    /// `sensor`, `pipeline`, `buffer` or `server`.
+    #[prost(string, tag = "1")]
+    pub stage: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub events: u64,
+    /// How many of these the server has been told of by a stored event.
+    #[prost(uint64, tag = "4")]
+    pub announced: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RevokeHostRequest {
@@ -1071,7 +1235,7 @@ pub struct Dataset {
 pub struct TrainRequest {
     #[prost(string, tag = "1")]
     pub dataset_id: ::prost::alloc::string::String,
-    /// `decision_tree`, `random_forest`, `logistic_regression`; empty: all.
+    /// `decision_tree`, `random_forest`, `extra_trees`, `logistic_regression`; empty: all.
     #[prost(string, repeated, tag = "2")]
     pub algorithms: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Same data set, algorithm and options: same model bytes.
@@ -1355,6 +1519,84 @@ pub mod admin_service_client {
             let mut req = request.into_request();
             req.extensions_mut()
                 .insert(GrpcMethod::new("picket.v1.AdminService", "RevokeHost"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// admin. Ends the quarantine of a host of which one clone is left. NOT_FOUND; a host that is not in quarantine is
+        /// left as it is.
+        pub async fn release_host(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ReleaseHostRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReleaseHostResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/picket.v1.AdminService/ReleaseHost",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("picket.v1.AdminService", "ReleaseHost"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// viewer. Whether batches of one host, or of all, are missing or were changed, by epoch; the latest 256 epochs of
+        /// each host. NOT_FOUND.
+        pub async fn list_chains(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListChainsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListChainsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/picket.v1.AdminService/ListChains",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("picket.v1.AdminService", "ListChains"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// viewer. Where the events of one host, or of all, went, by epoch. Moves what is acknowledged into the lake first, so
+        /// that it is counted. NOT_FOUND.
+        pub async fn list_losses(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListLossesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListLossesResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/picket.v1.AdminService/ListLosses",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("picket.v1.AdminService", "ListLosses"));
             self.inner.unary(req, path, codec).await
         }
         /// viewer. One SELECT over the lake's tables. Limits: 60 s, `row_limit` rows. INVALID_ARGUMENT carries the SQL error.
@@ -1673,6 +1915,33 @@ pub mod admin_service_server {
             tonic::Response<super::RevokeHostResponse>,
             tonic::Status,
         >;
+        /// admin. Ends the quarantine of a host of which one clone is left. NOT_FOUND; a host that is not in quarantine is
+        /// left as it is.
+        async fn release_host(
+            &self,
+            request: tonic::Request<super::ReleaseHostRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ReleaseHostResponse>,
+            tonic::Status,
+        >;
+        /// viewer. Whether batches of one host, or of all, are missing or were changed, by epoch; the latest 256 epochs of
+        /// each host. NOT_FOUND.
+        async fn list_chains(
+            &self,
+            request: tonic::Request<super::ListChainsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListChainsResponse>,
+            tonic::Status,
+        >;
+        /// viewer. Where the events of one host, or of all, went, by epoch. Moves what is acknowledged into the lake first, so
+        /// that it is counted. NOT_FOUND.
+        async fn list_losses(
+            &self,
+            request: tonic::Request<super::ListLossesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListLossesResponse>,
+            tonic::Status,
+        >;
         /// Server streaming response type for the QueryEvents method.
         type QueryEventsStream: tonic::codegen::tokio_stream::Stream<
                 Item = std::result::Result<super::QueryEventsResponse, tonic::Status>,
@@ -1981,6 +2250,141 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RevokeHostSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/picket.v1.AdminService/ReleaseHost" => {
+                    #[allow(non_camel_case_types)]
+                    struct ReleaseHostSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ReleaseHostRequest>
+                    for ReleaseHostSvc<T> {
+                        type Response = super::ReleaseHostResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ReleaseHostRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::release_host(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ReleaseHostSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/picket.v1.AdminService/ListChains" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListChainsSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ListChainsRequest>
+                    for ListChainsSvc<T> {
+                        type Response = super::ListChainsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListChainsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::list_chains(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListChainsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/picket.v1.AdminService/ListLosses" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListLossesSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::ListLossesRequest>
+                    for ListLossesSvc<T> {
+                        type Response = super::ListLossesResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListLossesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::list_losses(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListLossesSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -2819,6 +3223,76 @@ pub struct DeliverRequest {
     /// Required. Chosen by the agent, returned in the acknowledgement: which delivery this answers.
     #[prost(uint64, tag = "2")]
     pub delivery_id: u64,
+    /// Where the batch stands in the agent's hash chain (picket-common, `chain`). Absent: the batch is taken all the
+    /// same, and counts as not verified.
+    #[prost(message, optional, tag = "3")]
+    pub chain_place: ::core::option::Option<ChainPlace>,
+    /// The agent's signed word on its chain, with the first batch of each group it sends. One that is malformed, too
+    /// large or not signed with the key of the host's certificate is passed over and counted; the batch is taken.
+    #[prost(message, optional, tag = "4")]
+    pub chain_statement: ::core::option::Option<SignedChainStatement>,
+}
+/// A batch's link is made of the link before it, its place and its frame; so it cannot be changed, left out or added
+/// later without all links after it changing.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChainPlace {
+    /// 32 bytes. The link of the batch that was written before this one in its epoch; for the first one, the epoch's
+    /// beginning, which is made of the end of the epoch before.
+    #[prost(bytes = "vec", tag = "1")]
+    pub previous_link: ::prost::alloc::vec::Vec<u8>,
+    /// How many batches of this epoch the agent had declared lost when it wrote this one.
+    #[prost(uint64, tag = "2")]
+    pub batches_lost: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SignedChainStatement {
+    /// A ChainStatement, encoded. At most 32 KiB.
+    #[prost(bytes = "vec", tag = "1")]
+    pub statement: ::prost::alloc::vec::Vec<u8>,
+    /// ECDSA P-256 with SHA-256, ASN.1 DER, by the key of the host's certificate over `picket chain statement v1`, a zero byte,
+    /// the host id (16 bytes) and `statement`.
+    #[prost(bytes = "vec", tag = "2")]
+    pub signature: ::prost::alloc::vec::Vec<u8>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ChainStatement {
+    /// At most 64 epochs: the running one, the one before, and those with batches that wait.
+    #[prost(message, repeated, tag = "1")]
+    pub heads: ::prost::alloc::vec::Vec<ChainHead>,
+    /// The oldest batch in the buffer, or the next one to be written when it is empty: every batch before it was
+    /// acknowledged or is among the lost ones.
+    #[prost(uint64, tag = "2")]
+    pub oldest_epoch: u64,
+    #[prost(uint64, tag = "3")]
+    pub oldest_sequence: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ChainHead {
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// Batches written in this epoch: they have the sequence numbers below this.
+    #[prost(uint64, tag = "2")]
+    pub batches: u64,
+    /// 32 bytes. The link of the last one.
+    #[prost(bytes = "vec", tag = "3")]
+    pub link: ::prost::alloc::vec::Vec<u8>,
+    /// The epoch before this one in the agent's state folder; 0: none is known.
+    #[prost(uint64, tag = "4")]
+    pub previous_epoch: u64,
+    /// Batches the agent itself gave up: no room, no disk, rejected, the store damaged. At most 16 spans.
+    #[prost(message, repeated, tag = "5")]
+    pub lost: ::prost::alloc::vec::Vec<LostBatches>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LostBatches {
+    #[prost(uint64, tag = "1")]
+    pub first: u64,
+    /// Inclusive.
+    #[prost(uint64, tag = "2")]
+    pub last: u64,
+    /// How many of these; all of them unless the agent had to join spans.
+    #[prost(uint64, tag = "3")]
+    pub batches: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeliverResponse {
@@ -2995,7 +3469,8 @@ pub mod ingest_service_client {
         ///
         /// Limits: 1 stream per agent, a message of at most 1 MiB, a batch of at most 256 KiB compressed, 4 MiB
         /// decompressed and 4,096 events, 64 unacknowledged batches per stream, and the agent's byte rate.
-        /// Errors: UNAUTHENTICATED (no certificate, or one that is not on record any more), PERMISSION_DENIED (revoked),
+        /// Errors: UNAUTHENTICATED (no certificate, or one that is not on record any more), PERMISSION_DENIED (revoked
+        /// or in quarantine),
         /// RESOURCE_EXHAUSTED (a second stream, or the rate; retry after back-off), UNAVAILABLE (stopping, or the disk is
         /// full; retry). A certificate of a foreign authority gets no answer at all: the TLS handshake fails.
         pub async fn deliver(
@@ -3049,7 +3524,8 @@ pub mod ingest_service_server {
         ///
         /// Limits: 1 stream per agent, a message of at most 1 MiB, a batch of at most 256 KiB compressed, 4 MiB
         /// decompressed and 4,096 events, 64 unacknowledged batches per stream, and the agent's byte rate.
-        /// Errors: UNAUTHENTICATED (no certificate, or one that is not on record any more), PERMISSION_DENIED (revoked),
+        /// Errors: UNAUTHENTICATED (no certificate, or one that is not on record any more), PERMISSION_DENIED (revoked
+        /// or in quarantine),
         /// RESOURCE_EXHAUSTED (a second stream, or the rate; retry after back-off), UNAVAILABLE (stopping, or the disk is
         /// full; retry). A certificate of a foreign authority gets no answer at all: the TLS handshake fails.
         async fn deliver(

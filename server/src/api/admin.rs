@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 use crate::api::admin::convert::{digest, optional_subject};
 use crate::api::{ResponseStream, authorize};
 use crate::auth::{Auth, Operator, Role};
+use crate::chain::Chains;
 use crate::clock::UnixSeconds;
 use crate::dataset::Datasets;
 use crate::evaluate;
@@ -23,11 +24,13 @@ use crate::fleet::Fleet;
 use crate::ingest::Ingest;
 use crate::label::{Label, Labels};
 use crate::lake::Lake;
+use crate::losses::Losses;
 use crate::pki::{Enrollment, JOIN_TOKEN_LIFE_DEFAULT};
 use crate::registry::Registry;
 use crate::train::Trainings;
 
 mod convert;
+mod delivery;
 mod query;
 mod status;
 mod stream;
@@ -55,6 +58,10 @@ pub struct AdminServices {
     pub enrollment: Arc<Enrollment>,
     /// Hosts.
     pub fleet: Arc<Fleet>,
+    /// What became of their batches.
+    pub chains: Arc<Chains>,
+    /// What became of their events.
+    pub losses: Losses,
     /// Events as they come.
     pub ingest: Arc<Ingest>,
     /// Events that are stored.
@@ -151,6 +158,56 @@ impl AdminService for AdminApi {
             let revoked = revoked.ok_or_else(|| Status::not_found(format!("there is no host {host}")))?;
             tracing::warn!(%host, operator = admitted.operator.name, "a host was revoked");
             Ok(v1::RevokeHostResponse { revoked_unix_s: revoked.0 })
+        })
+        .await
+    }
+
+    async fn release_host(
+        &self,
+        request: Request<v1::ReleaseHostRequest>,
+    ) -> Result<Response<v1::ReleaseHostResponse>, Status> {
+        let (admitted, request) = self.admit(request, Role::Admin).await?;
+        let host = convert::host_id(&request.host_id)?;
+        in_time(async {
+            let released = self.services.fleet.release(host).await?;
+            let released = released.ok_or_else(|| Status::not_found(format!("there is no host {host}")))?;
+            tracing::warn!(%host, released, operator = admitted.operator.name, "a host's quarantine was ended");
+            Ok(v1::ReleaseHostResponse { released })
+        })
+        .await
+    }
+
+    async fn list_chains(
+        &self,
+        request: Request<v1::ListChainsRequest>,
+    ) -> Result<Response<v1::ListChainsResponse>, Status> {
+        let (_admitted, request) = self.admit(request, Role::Viewer).await?;
+        let wanted = convert::optional_host(&request.host_id)?;
+        in_time(async {
+            let hosts = self.services.fleet.hosts().await?.into_iter().map(|view| view.record.host);
+            let hosts: Vec<_> = hosts.filter(|host| wanted.is_none_or(|wanted| wanted == *host)).collect();
+            if let (Some(wanted), true) = (wanted, hosts.is_empty()) {
+                return Err(Status::not_found(format!("there is no host {wanted}")));
+            }
+            let mut epochs = Vec::new();
+            for host in hosts {
+                let reports = self.services.chains.report(host).await?;
+                epochs.extend(reports.into_iter().map(|report| delivery::chain(host, report)));
+            }
+            Ok(v1::ListChainsResponse { epochs })
+        })
+        .await
+    }
+
+    async fn list_losses(
+        &self,
+        request: Request<v1::ListLossesRequest>,
+    ) -> Result<Response<v1::ListLossesResponse>, Status> {
+        let (_admitted, request) = self.admit(request, Role::Viewer).await?;
+        let host = convert::optional_host(&request.host_id)?;
+        in_time(async {
+            let losses = self.services.losses.report(host).await?;
+            Ok(v1::ListLossesResponse { epochs: losses.into_iter().map(delivery::losses).collect() })
         })
         .await
     }

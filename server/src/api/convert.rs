@@ -2,7 +2,10 @@
 
 use picket_proto::v1;
 
-use crate::fleet::{ActiveModel, AgentStatus, DesiredModel, DesiredState, HostInventory, SensorStatus};
+use crate::fleet::{
+    ActiveModel, AgentStatus, DesiredModel, DesiredState, EPOCHS_REPORTED_MAX, EpochAccount, HostInventory,
+    SensorStatus,
+};
 use crate::ingest::{Rejection, RejectionKind, Verdict};
 use crate::pki::IssuedIdentity;
 
@@ -50,6 +53,21 @@ impl From<v1::AgentStatus> for AgentStatus {
             resident_bytes: wire.resident_bytes,
             resident_bytes_peak: wire.resident_bytes_peak,
             sensors: wire.sensors.into_iter().map(SensorStatus::from).collect(),
+            epochs: wire.epochs.into_iter().take(EPOCHS_REPORTED_MAX).map(EpochAccount::from).collect(),
+        }
+    }
+}
+
+impl From<v1::EpochAccount> for EpochAccount {
+    fn from(wire: v1::EpochAccount) -> Self {
+        Self {
+            epoch: wire.epoch,
+            accepted: wire.accepted,
+            sensor_lost: wire.sensor_lost,
+            delivered: wire.delivered,
+            waiting: wire.waiting,
+            in_flight: wire.in_flight,
+            lost: wire.lost.into_iter().collect(),
         }
     }
 }
@@ -68,6 +86,8 @@ impl From<AgentStatus> for v1::AgentStatus {
             resident_bytes: status.resident_bytes,
             resident_bytes_peak: status.resident_bytes_peak,
             sensors: status.sensors.into_iter().map(v1::SensorStatus::from).collect(),
+            // Asked for with ListLosses.
+            epochs: Vec::new(),
         }
     }
 }

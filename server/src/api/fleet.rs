@@ -36,7 +36,7 @@ impl FleetService for FleetApi {
         request: Request<Streaming<v1::CheckInRequest>>,
     ) -> Result<Response<Self::CheckInStream>, Status> {
         let (connection, host) = admit(&self.fleet, &request).await?;
-        let check_in = self.fleet.check_in(host)?;
+        let check_in = self.fleet.check_in(host, connection.cut);
         let conversation = Conversation::new(request.into_inner(), check_in, connection.draining);
         Ok(Response::new(Box::pin(conversation.answers())))
     }
@@ -81,7 +81,7 @@ where
             tokio::select! {
                 () = self.draining.cancelled() => return Err(status::draining()),
                 report = self.reports.next() => match report {
-                    Some(report) => take(&mut self.check_in, report?)?,
+                    Some(report) => take(&mut self.check_in, report?).await?,
                     None => return Ok(None),
                 },
                 state = changed(&mut self.desired) => return Ok(Some(state)),
@@ -101,8 +101,8 @@ async fn changed(desired: &mut Option<watch::Receiver<DesiredState>>) -> Desired
     std::future::pending().await
 }
 
-fn take(check_in: &mut CheckIn, report: v1::CheckInRequest) -> Result<(), Status> {
+async fn take(check_in: &mut CheckIn, report: v1::CheckInRequest) -> Result<(), Status> {
     let status = report.status.map(Into::into);
     let inventory = report.inventory.map(Into::into);
-    Ok(check_in.report(status, inventory, UnixSeconds::now())?)
+    Ok(check_in.report(status, inventory, report.connection, UnixSeconds::now()).await?)
 }

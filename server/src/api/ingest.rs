@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt as _, stream};
+use picket_common::batch;
 use picket_proto::v1;
 use picket_proto::v1::ingest_service_server::{IngestService, IngestServiceServer};
 use tokio_util::sync::CancellationToken;
@@ -10,23 +11,27 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::api::convert::deliver_response;
 use crate::api::peer::admit;
-use crate::api::{ResponseStream, status};
+use crate::api::{ResponseStream, chain, status};
+use crate::chain::{ChainFollower, Chains};
+use crate::clock::UnixSeconds;
 use crate::fleet::Fleet;
-use crate::ingest::{HostStream, IN_FLIGHT_MAX, Ingest};
+use crate::ingest::{HostStream, IN_FLIGHT_MAX, Ingest, Verdict};
+use crate::pki::PeerIdentity;
 
 /// Largest message of an agent.
 const REQUEST_BYTES_MAX: usize = 1024 * 1024;
 /// Largest acknowledgement.
 const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 
-pub(super) fn server(ingest: Arc<Ingest>, fleet: Arc<Fleet>) -> IngestServiceServer<IngestApi> {
-    IngestServiceServer::new(IngestApi { ingest, fleet })
+pub(super) fn server(ingest: Arc<Ingest>, chains: Arc<Chains>, fleet: Arc<Fleet>) -> IngestServiceServer<IngestApi> {
+    IngestServiceServer::new(IngestApi { ingest, chains, fleet })
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(RESPONSE_BYTES_MAX)
 }
 
 pub(super) struct IngestApi {
     ingest: Arc<Ingest>,
+    chains: Arc<Chains>,
     fleet: Arc<Fleet>,
 }
 
@@ -39,9 +44,39 @@ impl IngestService for IngestApi {
         request: Request<Streaming<v1::DeliverRequest>>,
     ) -> Result<Response<Self::DeliverStream>, Status> {
         let (connection, host) = admit(&self.fleet, &request).await?;
-        let host_stream = self.ingest.open_stream(host)?;
-        let acknowledgements = acknowledge(request.into_inner(), host_stream, connection.draining);
+        let host_stream = self.ingest.take_stream(host).await?;
+        let chain = self.chains.follow(host).await?;
+        let peer = connection.peer.ok_or_else(|| Status::internal("a host without a certificate was let in"))?;
+        let delivery = Delivery { host_stream, chain, peer };
+        let acknowledgements = acknowledge(request.into_inner(), delivery, connection.draining);
         Ok(Response::new(Box::pin(acknowledgements)))
+    }
+}
+
+/// What one stream of batches works with.
+struct Delivery {
+    host_stream: HostStream,
+    chain: ChainFollower,
+    peer: PeerIdentity,
+}
+
+impl Delivery {
+    async fn take(&self, request: v1::DeliverRequest) -> Result<v1::DeliverResponse, Status> {
+        let v1::DeliverRequest { batch, delivery_id, chain_place, chain_statement } = request;
+        if let Some(signed) = chain_statement {
+            match chain::statement(&self.peer, &signed) {
+                Ok(statement) => self.chain.stated(&statement, UnixSeconds::now()),
+                Err(error) => self.chain.refused(&error),
+            }
+        }
+        let verdict = self.host_stream.deliver(batch.clone()).await?;
+        if matches!(verdict, Verdict::Accepted | Verdict::Duplicate)
+            && let Ok(header) = batch::peek_header(&batch)
+            && let Some(place) = chain::place(header.batch_sequence, chain_place)
+        {
+            self.chain.stored(header.epoch, &place, &batch);
+        }
+        Ok(deliver_response(delivery_id, verdict))
     }
 }
 
@@ -49,26 +84,22 @@ impl IngestService for IngestApi {
 /// for a stream ends with it.
 fn acknowledge(
     deliveries: impl Stream<Item = Result<v1::DeliverRequest, Status>> + Send + 'static,
-    host_stream: HostStream,
+    delivery: Delivery,
     draining: CancellationToken,
 ) -> impl Stream<Item = Result<v1::DeliverResponse, Status>> + Send {
-    let host_stream = Arc::new(host_stream);
-    let pacing = Arc::clone(&host_stream);
-    let paced = deliveries.take_until(draining.clone().cancelled_owned()).then(move |delivery| {
+    let delivery = Arc::new(delivery);
+    let pacing = Arc::clone(&delivery);
+    let paced = deliveries.take_until(draining.clone().cancelled_owned()).then(move |request| {
         let pacing = Arc::clone(&pacing);
         async move {
-            let delivery = delivery?;
-            pacing.pace(delivery.batch.len()).await?;
-            Ok::<_, Status>(delivery)
+            let request = request?;
+            pacing.host_stream.pace(request.batch.len()).await?;
+            Ok::<_, Status>(request)
         }
     });
-    let acknowledged = paced.map(move |delivery| {
-        let host_stream = Arc::clone(&host_stream);
-        async move {
-            let v1::DeliverRequest { batch, delivery_id } = delivery?;
-            let verdict = host_stream.deliver(batch).await?;
-            Ok(deliver_response(delivery_id, verdict))
-        }
+    let acknowledged = paced.map(move |request| {
+        let delivery = Arc::clone(&delivery);
+        async move { delivery.take(request?).await }
     });
     // What is in flight when the server stops is still acknowledged.
     let end = stream::once(async move { draining.is_cancelled().then(status::draining) })

@@ -34,7 +34,7 @@ impl From<AdmissionError> for Status {
             AdmissionError::Anonymous | AdmissionError::Unknown | AdmissionError::Superseded => {
                 Self::unauthenticated(error.to_string())
             }
-            AdmissionError::Revoked => Self::permission_denied(error.to_string()),
+            AdmissionError::Revoked | AdmissionError::Quarantined => Self::permission_denied(error.to_string()),
             AdmissionError::Metastore(_) => internal(&error),
         }
     }
@@ -68,7 +68,12 @@ impl From<IngestError> for Status {
 
 impl From<CheckInError> for Status {
     fn from(error: CheckInError) -> Self {
-        Self::resource_exhausted(error.to_string())
+        match error {
+            CheckInError::SecondStream | CheckInError::Rate => Self::resource_exhausted(error.to_string()),
+            CheckInError::Stale => Self::aborted(error.to_string()),
+            CheckInError::Admission(error) => error.into(),
+            CheckInError::Metastore(error) => error.into(),
+        }
     }
 }
 

@@ -12,8 +12,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     version,
     propagate_version = true,
     max_term_width = 100,
-    after_help = "Exit codes: 0 done, 2 bad input, 3 configuration, 4 identity or rights, 5 server not reachable, \
-                  70 and above internal.\n\nA session on the server's machine:\n  \
+    after_help = "Exit codes: 0 done, 1 findings, 2 bad input, 3 configuration, 4 identity or rights, 5 server not \
+                  reachable, 70 and above internal.\n\nA session on the server's machine:\n  \
                   export PICKET_SERVER=127.0.0.1:8445 PICKET_CA=/var/lib/picket-server/ca.pem \\\n         \
                   PICKET_TOKEN_FILE=/var/lib/picket-server/admin.token\n  \
                   picketctl host list\n  \
@@ -103,6 +103,33 @@ pub enum TokenVerb {
 pub enum HostVerb {
     /// All hosts, with what their agents report.
     List,
+    /// Where the events of a host went, by epoch: stored, lost (at which stage, for what reason), waiting, unaccounted.
+    Losses {
+        /// Only this host, as `host list` shows it.
+        #[arg(value_name = "HOST_ID")]
+        host: Option<String>,
+    },
+    /// Whether batches of a host were removed or changed before they came, by epoch. Ends with 1 if there are any.
+    Chain {
+        /// Only this host, as `host list` shows it.
+        #[arg(value_name = "HOST_ID")]
+        host: Option<String>,
+    },
+    /// End the quarantine of a host, once only one agent with its identity is left.
+    Release {
+        /// The host, as `host list` shows it.
+        #[arg(value_name = "HOST_ID")]
+        host: String,
+    },
+    /// Give every machine with a host's identity one of its own: revokes the host and makes a join token for them.
+    Reenroll {
+        /// The host, as `host list` shows it.
+        #[arg(value_name = "HOST_ID")]
+        host: String,
+        /// How many machines.
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        machines: u32,
+    },
     /// Refuse a host from now on and cut its connections. Its events stay; the machine can enrol again, as a new host.
     Revoke {
         /// The host, as `host list` shows it.
@@ -263,8 +290,10 @@ pub struct TrainArguments {
 pub enum AlgorithmArgument {
     /// One tree.
     DecisionTree,
-    /// The mean of many trees.
+    /// The mean of many trees, each on a part of the rows.
     RandomForest,
+    /// The mean of many trees with random thresholds.
+    ExtraTrees,
     /// A weighted sum through the logistic function.
     LogisticRegression,
 }
@@ -275,6 +304,7 @@ impl AlgorithmArgument {
         match self {
             Self::DecisionTree => "decision_tree",
             Self::RandomForest => "random_forest",
+            Self::ExtraTrees => "extra_trees",
             Self::LogisticRegression => "logistic_regression",
         }
     }

@@ -72,6 +72,9 @@ pub enum CtlError {
         /// The system's reason.
         source: io::Error,
     },
+    /// What was looked for was found, and it is not good.
+    #[error("{0}")]
+    Findings(&'static str),
     /// The result cannot be written.
     #[error("cannot write the result: {0}")]
     Output(#[source] io::Error),
@@ -87,10 +90,11 @@ impl From<tonic::Status> for CtlError {
 }
 
 impl CtlError {
-    /// The exit code: 2 bad input, 3 configuration, 4 identity or rights, 5 not reachable, 70 internal, 74 input/output,
+    /// The exit code: 1 findings, 2 bad input, 3 configuration, 4 identity or rights, 5 not reachable, 70 internal, 74 input/output,
     /// 75 try again later.
     pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Findings(_) => 1,
             Self::Argument(_) | Self::Labels(_) | Self::File { .. } => 2,
             Self::Unset { .. } | Self::Configuration { .. } | Self::Address { .. } => 3,
             Self::Identity { .. } => 4,

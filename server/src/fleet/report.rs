@@ -52,6 +52,29 @@ pub struct AgentStatus {
     pub resident_bytes_peak: u64,
     /// Its sensors.
     pub sensors: Vec<SensorStatus>,
+    /// Where the events of its latest epochs went. Kept apart.
+    #[serde(skip)]
+    pub epochs: Vec<EpochAccount>,
+}
+
+/// Where the events of one epoch went, as the agent counts them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EpochAccount {
+    /// Which epoch.
+    pub epoch: u64,
+    /// Events the sensors handed over.
+    pub accepted: u64,
+    /// Events the sensors know to have missed; in `lost` too.
+    pub sensor_lost: u64,
+    /// Acknowledged by the server.
+    pub delivered: u64,
+    /// In the agent's buffer.
+    pub waiting: u64,
+    /// Between the sensors and the buffer.
+    pub in_flight: u64,
+    /// By `stage/reason`.
+    pub lost: BTreeMap<String, u64>,
 }
 
 /// A model an agent predicts with.

@@ -3,7 +3,7 @@
 use tempfile::TempDir;
 
 use super::*;
-use crate::metastore::{CertificateRecord, JoinTokenStore as _, NewHost, NewJoinToken};
+use crate::metastore::{AccountStore as _, CertificateRecord, JoinTokenStore as _, NewHost, NewJoinToken};
 
 const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 
@@ -34,8 +34,8 @@ fn status(epoch: u64) -> Option<AgentStatus> {
 #[tokio::test]
 async fn a_report_is_seen_at_once_and_written_later() {
     let (_folder, fleet, host) = fleet().await;
-    let mut check_in = fleet.check_in(host).unwrap();
-    check_in.report(status(7), None, NOW).unwrap();
+    let mut check_in = fleet.check_in(host, CancellationToken::new());
+    check_in.report(status(7), None, 0, NOW).await.unwrap();
     let view = fleet.hosts().await.unwrap().remove(0);
     assert!(view.connected);
     assert_eq!(view.record.status, status(7));
@@ -52,10 +52,10 @@ async fn a_report_is_seen_at_once_and_written_later() {
 #[tokio::test]
 async fn an_inventory_stays_until_the_next() {
     let (_folder, fleet, host) = fleet().await;
-    let mut check_in = fleet.check_in(host).unwrap();
+    let mut check_in = fleet.check_in(host, CancellationToken::new());
     let inventory = HostInventory { hostname: "a".into(), ..HostInventory::default() };
-    check_in.report(status(1), Some(inventory.clone()), NOW).unwrap();
-    check_in.report(status(2), None, NOW).unwrap();
+    check_in.report(status(1), Some(inventory.clone()), 0, NOW).await.unwrap();
+    check_in.report(status(2), None, 0, NOW).await.unwrap();
     fleet.save_reports().await.unwrap();
     let record = fleet.metastore.host(host).await.unwrap().unwrap();
     assert_eq!((record.inventory, record.status), (inventory, status(2)));
@@ -64,8 +64,8 @@ async fn an_inventory_stays_until_the_next() {
 #[tokio::test]
 async fn reports_that_could_not_be_written_are_written_the_next_time() {
     let (folder, fleet, host) = fleet().await;
-    let mut check_in = fleet.check_in(host).unwrap();
-    check_in.report(status(1), None, NOW).unwrap();
+    let mut check_in = fleet.check_in(host, CancellationToken::new());
+    check_in.report(status(1), None, 0, NOW).await.unwrap();
     drop(check_in);
     fleet.metastore.close().await;
     fleet.save_reports().await.unwrap_err();
@@ -80,14 +80,36 @@ async fn reports_that_could_not_be_written_are_written_the_next_time() {
 #[tokio::test]
 async fn one_check_in_for_each_host_and_not_too_many_reports() {
     let (_folder, fleet, host) = fleet().await;
-    let mut first = fleet.check_in(host).unwrap();
-    assert_eq!(fleet.check_in(host).unwrap_err(), CheckInError::SecondStream);
-    fleet.check_in(HostId::from_random([2; 16])).unwrap();
-    let outcomes: Vec<_> = (0..100).map(|_| first.report(None, None, NOW)).collect();
+    let mut first = fleet.check_in(host, CancellationToken::new());
+    let mut second = fleet.check_in(host, CancellationToken::new());
+    assert!(matches!(second.report(None, None, 0, NOW).await, Err(CheckInError::SecondStream)));
+    drop(second);
+    assert_eq!(fleet.connected(), 1, "the first one still counts");
+    let mut outcomes = Vec::new();
+    for _ in 0..100 {
+        outcomes.push(first.report(None, None, 0, NOW).await);
+    }
     assert!(outcomes[..10].iter().all(Result::is_ok));
-    assert!(outcomes.contains(&Err(CheckInError::Rate)));
+    assert!(outcomes.iter().any(|outcome| matches!(outcome, Err(CheckInError::Rate))));
     drop(first);
-    fleet.check_in(host).unwrap();
+    assert_eq!(fleet.connected(), 0);
+}
+
+#[tokio::test]
+async fn accounts_are_written_when_they_change() {
+    let (_folder, fleet, host) = fleet().await;
+    let mut check_in = fleet.check_in(host, CancellationToken::new());
+    let account = |epoch, accepted| EpochAccount { epoch, accepted, ..EpochAccount::default() };
+    let reported = |epochs| Some(AgentStatus { epoch: 2, epochs, ..AgentStatus::default() });
+    check_in.report(reported(vec![account(1, 5), account(2, 6)]), None, 0, NOW).await.unwrap();
+    fleet.save_reports().await.unwrap();
+    let later = UnixSeconds(NOW.0 + 30);
+    check_in.report(reported(vec![account(1, 5), account(2, 9)]), None, 0, later).await.unwrap();
+    fleet.save_reports().await.unwrap();
+    let kept = fleet.metastore.accounts(Some(host)).await.unwrap();
+    let kept: Vec<_> =
+        kept.iter().map(|record| (record.account.epoch, record.account.accepted, record.reported)).collect();
+    assert_eq!(kept, [(1, 5, NOW), (2, 9, later)], "what did not change is not written again");
 }
 
 #[tokio::test]
@@ -95,7 +117,9 @@ async fn stopping_writes_what_is_left() {
     let (_folder, fleet, host) = fleet().await;
     let stop = CancellationToken::new();
     let keeping = tokio::spawn(Arc::clone(&fleet).keep_reports(stop.clone()));
-    fleet.check_in(host).unwrap().report(status(3), None, NOW).unwrap();
+    let mut check_in = fleet.check_in(host, CancellationToken::new());
+    check_in.report(status(3), None, 0, NOW).await.unwrap();
+    drop(check_in);
     stop.cancel();
     keeping.await.unwrap();
     assert_eq!(fleet.metastore.host(host).await.unwrap().unwrap().status, status(3));

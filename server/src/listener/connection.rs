@@ -56,6 +56,8 @@ pub struct Connection {
     pub address: SocketAddr,
     /// The peer, if it showed a host's certificate.
     pub peer: Option<PeerIdentity>,
+    /// Cancel it to close this connection at once.
+    pub cut: CancellationToken,
     /// Cancelled when streams are to end, because the server stops or the connection has become old.
     pub draining: CancellationToken,
 }
@@ -166,7 +168,7 @@ impl Template {
             }
             _ => Terms { age: self.config.connection_age.map(with_jitter), window_bytes: STREAM_WINDOW_BYTES },
         };
-        let connection = Connection { address, peer, draining };
+        let connection = Connection { address, peer, cut: cut.clone(), draining };
         cut.run_until_cancelled(self.serve(tls, connection, terms)).await;
     }
 

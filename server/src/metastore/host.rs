@@ -7,7 +7,8 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, Sqlite, Transaction};
 
 use crate::clock::UnixSeconds;
-use crate::fleet::{AgentStatus, HostInventory};
+use crate::fleet::{AgentStatus, EpochAccount, HostInventory};
+use crate::metastore::account::save_accounts;
 use crate::metastore::{Metastore, MetastoreError, host_column};
 
 /// Most hosts one listing returns.
@@ -50,6 +51,10 @@ pub struct HostRecord {
     pub enrolled: UnixSeconds,
     /// When it was revoked.
     pub revoked: Option<UnixSeconds>,
+    /// Since when it is in quarantine.
+    pub quarantined: Option<UnixSeconds>,
+    /// Why; empty when it is not.
+    pub quarantine_reason: String,
     /// When it last reported.
     pub last_seen: Option<UnixSeconds>,
     /// What it said about itself last.
@@ -69,6 +74,8 @@ pub struct HostReport {
     pub inventory: Option<HostInventory>,
     /// Its status, if it sent one.
     pub status: Option<AgentStatus>,
+    /// Accounts of its epochs that have changed.
+    pub accounts: Vec<EpochAccount>,
 }
 
 /// Whether a certificate of the server's CA still admits its host.
@@ -80,6 +87,8 @@ pub enum Admission {
     Unknown,
     /// The host was revoked.
     Revoked,
+    /// Two agents used the host's identity.
+    Quarantined,
     /// The host has begun to use a certificate issued later.
     Superseded,
 }
@@ -120,6 +129,15 @@ pub trait HostStore: Send + Sync {
         host: HostId,
         now: UnixSeconds,
     ) -> impl Future<Output = Result<Option<UnixSeconds>, MetastoreError>> + Send;
+    /// Refuses the host until it is released.
+    fn quarantine_host(
+        &self,
+        host: HostId,
+        now: UnixSeconds,
+        reason: &str,
+    ) -> impl Future<Output = Result<(), MetastoreError>> + Send;
+    /// Ends the host's quarantine. `Some(false)`: it was in none; none when there is no such host.
+    fn release_host(&self, host: HostId) -> impl Future<Output = Result<Option<bool>, MetastoreError>> + Send;
     /// One host.
     fn host(&self, host: HostId) -> impl Future<Output = Result<Option<HostRecord>, MetastoreError>> + Send;
     /// All hosts in order of enrolment, at most 100,000.
@@ -167,7 +185,7 @@ impl HostStore for Metastore {
     async fn admit(&self, host: HostId, serial: &[u8], now: UnixSeconds) -> Result<Admission, MetastoreError> {
         let error = MetastoreError::during("look up a certificate");
         let row = sqlx::query(
-            "SELECT hosts.revoked_unix_s, mine.issue, mine.superseded_unix_s, \
+            "SELECT hosts.revoked_unix_s, hosts.quarantined_unix_s, mine.issue, mine.superseded_unix_s, \
                     EXISTS (SELECT 1 FROM host_certificates AS older WHERE older.host_id = mine.host_id \
                             AND older.issue < mine.issue AND older.superseded_unix_s IS NULL) AS older_in_use \
              FROM host_certificates AS mine JOIN hosts USING (host_id) WHERE mine.serial = ? AND mine.host_id = ?",
@@ -180,6 +198,9 @@ impl HostStore for Metastore {
         let Some(row) = row else { return Ok(Admission::Unknown) };
         if row.try_get::<Option<i64>, _>("revoked_unix_s").map_err(&error)?.is_some() {
             return Ok(Admission::Revoked);
+        }
+        if row.try_get::<Option<i64>, _>("quarantined_unix_s").map_err(&error)?.is_some() {
+            return Ok(Admission::Quarantined);
         }
         if row.try_get::<Option<i64>, _>("superseded_unix_s").map_err(&error)?.is_some() {
             return Ok(Admission::Superseded);
@@ -204,6 +225,39 @@ impl HostStore for Metastore {
         .map_err(&error)?;
         transaction.commit().await.map_err(&error)?;
         Ok(revoked.map(UnixSeconds))
+    }
+
+    async fn quarantine_host(&self, host: HostId, now: UnixSeconds, reason: &str) -> Result<(), MetastoreError> {
+        let error = MetastoreError::during("put a host in quarantine");
+        let mut transaction = self.write().await?;
+        sqlx::query(
+            "UPDATE hosts SET quarantined_unix_s = ?, quarantine_reason = ? \
+             WHERE host_id = ? AND quarantined_unix_s IS NULL",
+        )
+        .bind(now.0)
+        .bind(reason)
+        .bind(host.as_bytes().as_slice())
+        .execute(&mut *transaction)
+        .await
+        .map_err(&error)?;
+        transaction.commit().await.map_err(&error)
+    }
+
+    async fn release_host(&self, host: HostId) -> Result<Option<bool>, MetastoreError> {
+        let error = MetastoreError::during("release a host");
+        let mut transaction = self.write().await?;
+        let was: Option<Option<i64>> = sqlx::query_scalar("SELECT quarantined_unix_s FROM hosts WHERE host_id = ?")
+            .bind(host.as_bytes().as_slice())
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(&error)?;
+        sqlx::query("UPDATE hosts SET quarantined_unix_s = NULL, quarantine_reason = NULL WHERE host_id = ?")
+            .bind(host.as_bytes().as_slice())
+            .execute(&mut *transaction)
+            .await
+            .map_err(&error)?;
+        transaction.commit().await.map_err(&error)?;
+        Ok(was.map(|since| since.is_some()))
     }
 
     async fn host(&self, host: HostId) -> Result<Option<HostRecord>, MetastoreError> {
@@ -241,6 +295,7 @@ impl HostStore for Metastore {
             .execute(&mut *transaction)
             .await
             .map_err(&error)?;
+            save_accounts(&mut transaction, report).await?;
         }
         transaction.commit().await.map_err(&error)
     }
@@ -307,6 +362,8 @@ fn record(row: &SqliteRow) -> Result<HostRecord, MetastoreError> {
         join_token_id: row.try_get("join_token_id").map_err(&error)?,
         enrolled: UnixSeconds(row.try_get("enrolled_unix_s").map_err(&error)?),
         revoked: seconds("revoked_unix_s")?,
+        quarantined: seconds("quarantined_unix_s")?,
+        quarantine_reason: row.try_get::<Option<String>, _>("quarantine_reason").map_err(&error)?.unwrap_or_default(),
         last_seen: seconds("last_seen_unix_s")?,
         inventory: serde_json::from_str(&inventory).map_err(MetastoreError::damaged("a host's inventory"))?,
         status: status

@@ -154,7 +154,13 @@ async fn reports_replace_what_they_bring_and_keep_the_rest() {
         cpu_seconds: 1.5,
         ..AgentStatus::default()
     };
-    let report = HostReport { host: new.host, last_seen: NOW, inventory: None, status: Some(status.clone()) };
+    let report = HostReport {
+        host: new.host,
+        last_seen: NOW,
+        inventory: None,
+        status: Some(status.clone()),
+        accounts: Vec::new(),
+    };
     let stranger = HostReport { host: HostId::from_random([9; 16]), ..report.clone() };
     store.record_reports(&[stranger, report.clone()]).await.unwrap();
     let earlier = HostReport { last_seen: UnixSeconds(NOW.0 - 5), status: None, ..report };

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use picket_common::id::{BatchSequence, Epoch, HostId};
 
-use super::{LogId, WalPosition};
+use super::{LogId, StoredBatches, WalPosition};
 
 /// Most ranges remembered of one host.
 pub const RANGES_PER_HOST_MAX: usize = 4096;
@@ -66,6 +66,12 @@ impl DedupeIndex {
         if self.lookup(host, epoch, batch) == Seen::Never {
             self.hosts.entry(host).or_default().insert(epoch.0, batch.0);
         }
+    }
+
+    pub(super) fn stored(&self, host: HostId) -> StoredBatches {
+        let Some(batches) = self.hosts.get(&host) else { return StoredBatches::default() };
+        let ranges = batches.ranges.iter().map(|((epoch, first), last)| (*epoch, *first, *last)).collect();
+        StoredBatches { floor: batches.floor, ranges }
     }
 
     pub(super) fn encode(&self, log_id: &LogId, next: WalPosition) -> Vec<u8> {

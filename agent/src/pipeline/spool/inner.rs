@@ -64,8 +64,10 @@ impl Inner {
     pub(super) fn append(&mut self, batch: &PreparedBatch, intake: &IntakeCounters) -> Result<(), BufferError> {
         let mut draft = self.accounts.draft();
         self.update(&mut draft, intake);
-        draft.store(&batch.tag, batch.sequence);
-        let tag = batch.tag.encode();
+        let mut tag = batch.tag.clone();
+        tag.chain = draft.extend_chain(tag.epoch, batch.sequence, &batch.frame);
+        draft.store(&tag);
+        let tag = tag.encode();
         let record = NewRecord { priority: batch.priority, items: batch.event_count, tag: &tag, payload: &batch.frame };
         let result = self.buffer.append(record, |evicted| {
             for tag in evicted.iter().filter_map(|info| BatchTag::decode(&info.tag)) {
@@ -212,7 +214,7 @@ impl Inner {
     /// A fresh store: everything that waited in the old one is lost.
     pub(super) fn restart_accounts(&mut self) -> Result<(), BufferError> {
         let mut draft = self.accounts.draft();
-        draft.lose_buffer();
+        draft.lose_store();
         let changes = draft.into_changes();
         let mut accounts = self.accounts.clone();
         accounts.apply(changes);

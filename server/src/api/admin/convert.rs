@@ -55,6 +55,8 @@ pub(super) fn host(events_stored: u64, view: HostView) -> v1::Host {
         status: record.status.map(Into::into),
         events_stored,
         revoked_unix_s: record.revoked.map_or(0, |time| time.0),
+        quarantined_unix_s: record.quarantined.map_or(0, |time| time.0),
+        quarantine_reason: record.quarantine_reason,
     }
 }
 

@@ -72,7 +72,7 @@ async fn from_labels_to_a_model_in_force() {
     let models = train(&mut client, &dataset.dataset_id, &[], 7).await.unwrap();
     assert_eq!(
         models.iter().map(|model| model.algorithm.as_str()).collect::<Vec<_>>(),
-        ["decision_tree", "random_forest", "logistic_regression"]
+        ["decision_tree", "random_forest", "extra_trees", "logistic_regression"]
     );
     for model in &models {
         assert_eq!((model.stage.as_str(), model.subject.as_str()), ("candidate", "process_start"));

@@ -201,7 +201,7 @@ pub(crate) struct DeliverySender(mpsc::Sender<v1::DeliverRequest>);
 impl DeliverySender {
     pub(crate) async fn push(&mut self, delivery_id: u64, batch: Bytes) {
         // The stream may have ended; the answers say why.
-        self.0.send(v1::DeliverRequest { batch, delivery_id }).await.ok();
+        self.0.send(v1::DeliverRequest { batch, delivery_id, ..v1::DeliverRequest::default() }).await.ok();
     }
 }
 

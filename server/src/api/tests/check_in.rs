@@ -5,9 +5,10 @@ use picket_common::id::Digest;
 use picket_proto::v1;
 use tonic::Code;
 
+use super::agent::{Agent, CheckIn};
 use super::server::TestServer;
 use super::{Bystander, v1_inventory};
-use crate::fleet::{DesiredModel, DesiredState};
+use crate::fleet::{DesiredModel, DesiredState, HostView};
 
 fn desired(generation: u64) -> DesiredState {
     let digest = Digest::of(b"a model");
@@ -17,7 +18,7 @@ fn desired(generation: u64) -> DesiredState {
 
 fn report(epoch: u64) -> v1::CheckInRequest {
     let status = v1::AgentStatus { epoch, ..v1::AgentStatus::default() };
-    v1::CheckInRequest { status: Some(status), inventory: Some(v1_inventory("renamed")) }
+    v1::CheckInRequest { status: Some(status), inventory: Some(v1_inventory("renamed")), connection: 0 }
 }
 
 #[tokio::test]
@@ -60,7 +61,11 @@ async fn one_check_in_for_each_host() {
     let agent = server.enroll().await;
     let first = agent.check_in().await.unwrap();
     assert_eq!(server.fleet.connected(), 1);
-    assert_eq!(agent.check_in().await.unwrap_err().code(), Code::ResourceExhausted);
+    // A second one that does not say whose life it is has no claim.
+    let mut second = agent.check_in().await.unwrap();
+    second.desired().await.unwrap();
+    second.report(v1::CheckInRequest::default()).await;
+    assert_eq!(second.desired().await.unwrap_err().code(), Code::ResourceExhausted);
     first.finish().await.unwrap();
     agent.check_in().await.unwrap();
     server.stop().await;
@@ -81,9 +86,80 @@ async fn who_reports_without_end_or_too_much_is_stopped() {
     let mut check_in = agent.check_in().await.unwrap();
     check_in.desired().await.unwrap();
     let inventory = Some(v1_inventory(&"x".repeat(70_000)));
-    check_in.report(v1::CheckInRequest { status: None, inventory }).await;
+    check_in.report(v1::CheckInRequest { status: None, inventory, connection: 0 }).await;
     assert_eq!(check_in.desired().await.unwrap_err().code(), Code::OutOfRange);
     bystander.is_served().await;
+    server.stop().await;
+}
+
+/// A check-in of the life `epoch`, `connection`; `Err`: how it was refused, `Ok`: still open.
+async fn arrive(server: &TestServer, agent: &Agent, epoch: u64, connection: u64) -> Result<CheckIn, tonic::Status> {
+    let mut check_in = agent.reconnect(&server.target).await?.check_in().await?;
+    check_in.desired().await?;
+    let mut first = report(epoch);
+    first.connection = connection;
+    // Tells this report from the others.
+    let mark = epoch * 1_000 + connection;
+    first.status.as_mut().unwrap().alerts_total = mark;
+    check_in.report(first).await;
+    // Either the report is taken, or the stream ends.
+    let taken = async {
+        while view(server, agent).await.record.status.is_none_or(|status| status.alerts_total != mark) {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    let ended = tokio::select! {
+        () = taken => None,
+        answer = check_in.desired() => answer.err(),
+    };
+    ended.map_or(Ok(check_in), Err)
+}
+
+async fn view(server: &TestServer, agent: &Agent) -> HostView {
+    let hosts = server.fleet.hosts().await.unwrap();
+    hosts.into_iter().find(|view| view.record.host == agent.host()).unwrap()
+}
+
+#[tokio::test]
+async fn a_later_life_takes_the_place_of_the_one_before() {
+    let server = TestServer::start().await;
+    let agent = server.enroll().await;
+    let mut before = arrive(&server, &agent, 7, 1).await.unwrap();
+    // A connection that the server does not know to be dead yet, then a crash and a new start.
+    let mut again = arrive(&server, &agent, 7, 2).await.unwrap();
+    assert!(before.desired().await.is_err(), "the old connection is cut");
+    let _restarted = arrive(&server, &agent, 8, 1).await.unwrap();
+    assert!(again.desired().await.is_err());
+    assert_eq!(server.fleet.connected(), 1);
+    assert_eq!(view(&server, &agent).await.record.quarantined, None);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_earlier_life_that_comes_again_puts_the_host_in_quarantine() {
+    let server = TestServer::start().await;
+    let mut bystander = Bystander::new(&server).await;
+    let agent = server.enroll().await;
+    let _first = arrive(&server, &agent, 7, 1).await.unwrap();
+    let mut copy = arrive(&server, &agent, 9, 1).await.unwrap();
+    assert_eq!(arrive(&server, &agent, 7, 2).await.unwrap_err().code(), Code::Aborted, "once may be a late message");
+    assert!(view(&server, &agent).await.connected, "the later one is not disturbed");
+    let status = arrive(&server, &agent, 7, 3).await.unwrap_err();
+    assert!(matches!(status.code(), Code::PermissionDenied | Code::Unavailable | Code::Unknown), "{status}");
+    assert!(copy.desired().await.is_err(), "both are cut off");
+    for epoch in [7, 9] {
+        let status = arrive(&server, &agent, epoch, 9).await.unwrap_err();
+        assert_eq!(status.code(), Code::PermissionDenied, "{status}");
+        assert!(status.message().contains("enroll --force"), "{status}");
+    }
+    let host = view(&server, &agent).await;
+    assert!(host.record.quarantined.is_some() && host.record.quarantine_reason.contains("started at 7"), "{host:?}");
+    bystander.is_served().await;
+
+    // Whichever is left goes on once it is released.
+    assert_eq!(server.fleet.release(agent.host()).await.unwrap(), Some(true));
+    assert_eq!(server.fleet.release(agent.host()).await.unwrap(), Some(false));
+    let _left = arrive(&server, &agent, 7, 10).await.unwrap();
     server.stop().await;
 }
 

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::agent::{Agent, Credentials, Target};
 use crate::api::{AGENT_STREAMS_MAX, AgentServices};
+use crate::chain::Chains;
 use crate::clock::UnixSeconds;
 use crate::fleet::{DesiredState, Fleet, ModelSource, ModelSourceError};
 use crate::ingest::{AgentRate, Ingest};
@@ -98,6 +99,7 @@ impl TestServerBuilder {
             enrollment: Arc::clone(&enrollment),
             fleet: Arc::clone(&fleet),
             ingest: Arc::clone(&ingest),
+            chains: Arc::new(Chains::new(metastore.clone(), Arc::clone(&wal))),
             models: Arc::new(self.models),
         };
         let config = ListenerConfig {

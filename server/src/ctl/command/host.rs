@@ -9,9 +9,18 @@ use crate::ctl::command::{object, time_text};
 use crate::ctl::error::CtlError;
 use crate::ctl::output::{Output, Row, columns};
 
+mod delivery;
+
+/// How long the token of a re-enrolment can be used, seconds.
+const REENROLMENT_TOKEN_S: u32 = 86_400;
+
 pub(super) async fn run(client: &mut Client, verb: &HostVerb, output: &mut Output<'_>) -> Result<(), CtlError> {
     match verb {
         HostVerb::List => list(client, output).await,
+        HostVerb::Losses { host } => delivery::losses(client, host.as_deref(), output).await,
+        HostVerb::Chain { host } => delivery::chain(client, host.as_deref(), output).await,
+        HostVerb::Release { host } => release(client, host, output).await,
+        HostVerb::Reenroll { host, machines } => reenroll(client, host, *machines, output).await,
         HostVerb::Revoke { host } => revoke(client, host, output).await,
     }
 }
@@ -25,6 +34,27 @@ async fn revoke(client: &mut Client, host: &str, output: &mut Output<'_>) -> Res
     )
 }
 
+async fn release(client: &mut Client, host: &str, output: &mut Output<'_>) -> Result<(), CtlError> {
+    let request = v1::ReleaseHostRequest { host_id: host.to_owned() };
+    let released = client.release_host(request).await?.into_inner().released;
+    let text = if released { "is welcome again" } else { "was not in quarantine" };
+    output.one(&format!("{host} {text}"), object([("host_id", host.into()), ("released", released.into())]))
+}
+
+async fn reenroll(client: &mut Client, host: &str, machines: u32, output: &mut Output<'_>) -> Result<(), CtlError> {
+    // The token first: without it nobody could come back.
+    let request = v1::CreateTokenRequest { valid_for_s: REENROLMENT_TOKEN_S, max_uses: machines };
+    let token = client.create_token(request).await?.into_inner();
+    client.revoke_host(v1::RevokeHostRequest { host_id: host.to_owned() }).await?;
+    let text = format!(
+        "{host} is refused from now on; what it delivered stays. Within a day, on each machine that had its identity:\n  \
+         picket-agent enroll --force --server <address of the server> --token {}",
+        token.join_token
+    );
+    let expires = time_text(token.expires_unix_s);
+    output.one(&text, object([("host_id", host.into()), ("join_token", token.join_token.into()), ("expires", expires)]))
+}
+
 async fn list(client: &mut Client, output: &mut Output<'_>) -> Result<(), CtlError> {
     let hosts = client.list_hosts(v1::ListHostsRequest {}).await?.into_inner().hosts;
     let shown = columns([
@@ -32,6 +62,7 @@ async fn list(client: &mut Client, output: &mut Output<'_>) -> Result<(), CtlErr
         ("name", "hostname"),
         ("connected", "connected"),
         ("revoked", "revoked"),
+        ("quarantine", "quarantined"),
         ("last seen", "last_seen"),
         ("events", "events_stored"),
         ("lost", "events_lost_total"),
@@ -58,6 +89,8 @@ fn row(host: v1::Host) -> Row {
         ("hostname", inventory.hostname.into()),
         ("connected", host.connected.into()),
         ("revoked", time_text(host.revoked_unix_s)),
+        ("quarantined", time_text(host.quarantined_unix_s)),
+        ("quarantine_reason", host.quarantine_reason.into()),
         ("enrolled", time_text(host.enrolled_unix_s)),
         ("last_seen", time_text(host.last_seen_unix_s)),
         ("events_stored", host.events_stored.into()),

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::{ADMIN_STREAMS_MAX, AdminServices};
 use crate::auth::{Auth, Role};
+use crate::chain::Chains;
 use crate::clock::UnixSeconds;
 use crate::ctl::arguments::Arguments;
 use crate::ctl::client::{Client, connect};
@@ -28,6 +29,7 @@ use crate::ingest::{AgentRate, Ingest, Verdict};
 use crate::label::Labels;
 use crate::lake::{Lake, LakeConfig};
 use crate::listener::{HostConnections, Listener, ListenerConfig, Timeouts, admin_tls};
+use crate::losses::Losses;
 use crate::metastore::Metastore;
 use crate::pki::{CertificateAuthority, Enrollment, EnrollmentConfig, ServerCertificate};
 use crate::registry::Registry;
@@ -68,12 +70,16 @@ impl TestServer {
         let host = enroll(&enrollment).await;
         let hosts = Arc::new(HostConnections::default());
         let fast = NonZeroU64::new(1 << 30).unwrap();
+        let chains = Arc::new(Chains::new(metastore.clone(), Arc::clone(&wal)));
+        let fleet = Arc::new(Fleet::new(metastore.clone(), hosts, registry.subscribe()));
         let ingest = Arc::new(Ingest::new(wal, AgentRate { bytes_per_second: fast, burst_bytes: fast }));
         let datasets = Datasets::open(folder.path(), metastore.clone(), Arc::clone(&lake)).unwrap();
         let services = AdminServices {
             auth: auth.clone(),
             enrollment,
-            fleet: Arc::new(Fleet::new(metastore.clone(), hosts, registry.subscribe())),
+            chains,
+            losses: Losses::new(metastore.clone(), Arc::clone(&fleet), Arc::clone(&lake)),
+            fleet,
             ingest: Arc::clone(&ingest),
             labels: Labels::new(metastore, Arc::clone(&lake)),
             lake,
