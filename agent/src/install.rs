@@ -243,9 +243,8 @@ fn user_id(root: &Path) -> Option<(u32, u32)> {
 
 /// The configuration with every key commented out: a default that changes with a later version then does so here, too.
 fn commented(config: &str) -> String {
-    let line = |line: &str| match line.split_once(" = ") {
-        Some(_) if !line.starts_with('#') => format!("#{line}\n"),
-        _ => format!("{line}\n"),
-    };
+    // Values may have several lines; only names of sections stay.
+    let stays = |line: &str| line.is_empty() || line.starts_with(['#', '[']);
+    let line = |line: &str| if stays(line) { format!("{line}\n") } else { format!("#{line}\n") };
     config.lines().map(line).collect()
 }

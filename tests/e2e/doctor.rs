@@ -76,7 +76,7 @@ fn doctor_tells_another_server_from_none() {
     let server = sandbox.server().start().unwrap();
     let agent = sandbox.agent("agent").config(QUIET);
     agent.enroll(&server).unwrap();
-    let other = picket_tests::sandbox::Server::in_folder(sandbox.executable(), &sandbox.folder().join("other"));
+    let mut other = picket_tests::sandbox::Server::in_folder(sandbox.executable(), &sandbox.folder().join("other"));
     let other = other.start().unwrap();
     let mut command = agent.command("doctor");
     command.args(["--server", &other.endpoints.agent.to_string()]);
