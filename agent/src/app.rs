@@ -19,6 +19,7 @@ use picket_common::id::HostId;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::reporter::Reporter;
+use crate::app::service_manager::ServiceManager;
 use crate::app::signals::Signals;
 pub use crate::app::start::Invocation;
 use crate::app::start::Start;
@@ -39,6 +40,7 @@ use crate::status::{AgentLock, OwnCost, Sensors, Sources, StatusFile};
 use crate::uplink::{Uplink, UplinkState};
 
 mod reporter;
+mod service_manager;
 mod signals;
 mod start;
 mod supervisor;
@@ -113,7 +115,9 @@ pub fn run(config: Config, invocation: Invocation) -> Result<(), AppError> {
     let result = runtime.block_on(async {
         // First of all, so that a signal during the start is not lost.
         let mut signals = Signals::listen().map_err(AppError::Threads)?;
-        let mut app = App::start(config, start)?;
+        let manager = ServiceManager::from_environment();
+        let mut app = App::start(config, start, manager.clone())?;
+        manager.ready();
         let result = app.watch(signals.next()).await;
         tokio::select! {
             () = app.stop() => {}
@@ -146,6 +150,7 @@ struct App {
     stop_uplink: CancellationToken,
     supervisor: Supervisor,
     reporter: Reporter,
+    manager: ServiceManager,
     _lock: AgentLock,
 }
 
@@ -161,7 +166,7 @@ struct Foundation {
 }
 
 impl App {
-    fn start(config: Config, start: Start) -> Result<Self, AppError> {
+    fn start(config: Config, start: Start, manager: ServiceManager) -> Result<Self, AppError> {
         let Foundation { lock, identities, own_remotes, host, model_store, models, opened } = lay_foundation(&config)?;
         let OpenedSpool { spool, ledger, epoch, .. } = opened;
         let spool = Arc::new(spool);
@@ -217,7 +222,8 @@ impl App {
         };
         let status_file =
             StatusFile::create(state_dir).map_err(|source| AppError::StateDir { path: state_dir.clone(), source })?;
-        let (reporter, status) = Reporter::start(sources, status_file).map_err(AppError::Threads)?;
+        let (reporter, status) =
+            Reporter::start(sources, status_file, manager.watchdog()).map_err(AppError::Threads)?;
 
         let (finish_uplink, stop_uplink) = (CancellationToken::new(), CancellationToken::new());
         let mut supervisor = Supervisor::default();
@@ -247,6 +253,7 @@ impl App {
             stop_uplink,
             supervisor,
             reporter,
+            manager,
             _lock: lock,
         })
     }
@@ -255,7 +262,7 @@ impl App {
     async fn watch<T>(&mut self, stop: impl Future<Output = T>) -> Result<(), Failure> {
         let result = tokio::select! {
             _ = stop => Ok(()),
-            failure = watch_threads([("pipeline", &self.pipeline), ("detector", &self.detector)]) => Err(failure),
+            failure = watch_threads([("pipeline", &self.pipeline), ("detector", &self.detector)], &self.manager) => Err(failure),
             failure = self.supervisor.failure() => Err(failure),
         };
         if let Err(failure) = &result {
@@ -266,8 +273,11 @@ impl App {
 
     /// See the module documentation.
     async fn stop(self) {
-        let Self { config, spool, intake, sender, sensors, pipeline, detector, mut supervisor, reporter, .. } = self;
+        let Self {
+            config, spool, intake, sender, sensors, pipeline, detector, mut supervisor, reporter, manager, ..
+        } = self;
         let begun = Instant::now();
+        manager.stopping();
         let set = sensors.lock().take();
         in_background(move || {
             let late = set.map(|set| set.stop_and_join(SENSOR_STOP_TIMEOUT)).unwrap_or_default();
@@ -365,11 +375,15 @@ fn spawn_pipeline<D: FnMut(picket_common::event::Event) + Send + 'static>(
 }
 
 /// Waits until one of the threads has ended, which none should.
-async fn watch_threads<const N: usize>(threads: [(&'static str, &JoinHandle<()>); N]) -> Failure {
+async fn watch_threads<const N: usize>(
+    threads: [(&'static str, &JoinHandle<()>); N],
+    manager: &ServiceManager,
+) -> Failure {
     loop {
         if let Some((part, _)) = threads.iter().find(|(_, thread)| thread.is_finished()) {
             return Failure { part };
         }
+        manager.beat();
         tokio::time::sleep(WATCH_INTERVAL).await;
     }
 }

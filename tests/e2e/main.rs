@@ -6,6 +6,7 @@
 
 mod clone;
 mod crash;
+mod doctor;
 mod ebpf;
 mod enrollment;
 mod errors;

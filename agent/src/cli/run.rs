@@ -52,6 +52,6 @@ pub(super) fn run(arguments: RunArguments, own_program: OwnProgram) -> ExitCode 
 }
 
 /// The environment; a variable that is not text is none of ours.
-fn variables() -> impl Iterator<Item = (String, String)> {
+pub(super) fn variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }

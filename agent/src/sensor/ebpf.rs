@@ -114,6 +114,11 @@ impl EbpfSources {
     }
 }
 
+/// Whether eBPF programs can be loaded by this process, as far as it can be told without trying, or why not.
+pub(crate) fn permitted() -> Result<(), String> {
+    load::permitted().map_err(|error| error.to_string())
+}
+
 fn load_here(objects: &[&'static ObjectDefinition]) -> Result<load::Outcomes<String>, String> {
     let objects = objects.to_vec();
     // The kernel's types take some hundred thousand small allocations: on a thread of its own, they leave no holes
