@@ -26,6 +26,7 @@ use crate::model_store::{DesiredState, ModelStore};
 use crate::pipeline::spool::Spool;
 use crate::status::Snapshot;
 use crate::uplink::backoff::Backoff;
+use crate::uplink::channel::pace::Pace;
 pub use crate::uplink::error::UplinkError;
 pub use crate::uplink::state::{UplinkCounters, UplinkPhase, UplinkState, UplinkStatus};
 
@@ -84,6 +85,8 @@ pub(crate) struct Uplink {
     pub(crate) models: Option<Arc<Mutex<ModelStore>>>,
     pub(crate) status: watch::Receiver<Arc<Snapshot>>,
     pub(crate) state: Arc<UplinkState>,
+    /// How fast it may send.
+    pub(crate) pace: Pace,
     /// Set as soon as the host has an identity.
     pub(crate) host: Arc<OnceLock<HostId>>,
     /// Deliver what there is, then end.
@@ -168,7 +171,7 @@ impl Uplink {
             return Err(UplinkError::Expired);
         }
         let channel::Connection { channel, witness } =
-            channel::connect(&identity.server, identity::tls::mutual(identity)?).await?;
+            channel::connect(&identity.server, identity::tls::mutual(identity)?, self.pace.clone()).await?;
         let (desired_sender, desired) = watch::channel::<Option<DesiredState>>(None);
         let delivery = delivery::Delivery {
             spool: &self.spool,

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod budget;
 mod clone;
 mod crash;
 mod doctor;
@@ -16,6 +17,7 @@ mod losses;
 mod model;
 mod offline;
 mod range;
+mod reload;
 mod sensors;
 mod stop;
 mod store;

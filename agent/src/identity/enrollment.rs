@@ -10,6 +10,7 @@ use tonic::transport::Channel;
 use zeroize::Zeroizing;
 
 use crate::identity::{Identity, IdentityError, IdentityParts, JoinToken, key, tls};
+use crate::uplink::channel::pace::Pace;
 use crate::uplink::channel::{self, ConnectError};
 use crate::uplink::inventory;
 
@@ -65,7 +66,7 @@ pub enum EnrollError {
 /// [`EnrollError`].
 pub async fn enroll(address: &str, token: &JoinToken) -> Result<Identity, EnrollError> {
     let (config, mismatch) = tls::pinned(token.authority())?;
-    let channel = match channel::connect(address, config).await {
+    let channel = match channel::connect(address, config, Pace::default()).await {
         Ok(connection) => connection.channel,
         Err(_) if *mismatch.lock() => return Err(EnrollError::OtherServer { address: address.to_owned() }),
         Err(error) => return Err(unreachable(address, &error)),

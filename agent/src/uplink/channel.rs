@@ -18,8 +18,10 @@ use tonic::transport::{Channel, Endpoint};
 use tower::Service;
 
 use crate::identity::SERVER_NAME;
+use crate::uplink::channel::pace::{Pace, Paced};
 use crate::uplink::channel::witness::{Witness, Witnessed};
 
+pub(crate) mod pace;
 mod witness;
 
 /// TCP, TLS and HTTP/2 together.
@@ -57,8 +59,8 @@ pub(crate) struct Connection {
 }
 
 /// Connects to `address` (`host:port`). Whether the server takes this host's certificate shows only later:
-/// [`Witness::refusal`].
-pub(crate) async fn connect(address: &str, config: Arc<ClientConfig>) -> Result<Connection, ConnectError> {
+/// [`Witness::refusal`]. What is sent keeps to `pace`.
+pub(crate) async fn connect(address: &str, config: Arc<ClientConfig>, pace: Pace) -> Result<Connection, ConnectError> {
     let is_address =
         address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
     let bad_address = || ConnectError::Address { address: address.to_owned() };
@@ -66,7 +68,8 @@ pub(crate) async fn connect(address: &str, config: Arc<ClientConfig>) -> Result<
         return Err(bad_address());
     }
     let witness = Witness::default();
-    let connector = Connector { address: address.into(), tls: TlsConnector::from(config), witness: witness.clone() };
+    let tls = TlsConnector::from(config);
+    let connector = Connector { address: address.into(), tls, witness: witness.clone(), pace };
     // The authority that requests carry is the name in the certificate; where to connect is the connector's business.
     let endpoint = Endpoint::from_shared(format!("http://{SERVER_NAME}"))
         .map_err(|_| bad_address())?
@@ -99,10 +102,11 @@ struct Connector {
     address: Arc<str>,
     tls: TlsConnector,
     witness: Witness,
+    pace: Pace,
 }
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<Witnessed<TlsStream<TcpStream>>>;
+    type Response = TokioIo<Witnessed<TlsStream<Paced<TcpStream>>>>;
     type Error = std::io::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
@@ -111,10 +115,11 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let Self { address, tls, witness } = self.clone();
+        let Self { address, tls, witness, pace } = self.clone();
         Box::pin(async move {
             let stream = TcpStream::connect(&*address).await?;
             stream.set_nodelay(true)?;
+            let stream = Paced::new(stream, pace);
             let name = ServerName::try_from(SERVER_NAME).map_err(std::io::Error::other)?;
             Ok(TokioIo::new(Witnessed::new(tls.connect(name, stream).await?, witness)))
         })

@@ -82,7 +82,10 @@ impl CheckIn {
                     false
                 }
                 _ = due.tick() => true,
-                _ = changes.tick() => self.status.borrow().models_differ(&last),
+                _ = changes.tick() => {
+                    let now = self.status.borrow();
+                    now.models_differ(&last) || now.rung_differs(&last)
+                }
             };
             if is_due {
                 last = Arc::clone(&self.status.borrow());
@@ -113,6 +116,8 @@ fn report(snapshot: &Snapshot) -> v1::AgentStatus {
         cpu_seconds: snapshot.cpu_seconds,
         resident_bytes: snapshot.resident_bytes,
         resident_bytes_peak: snapshot.resident_bytes_peak,
+        budget_rung: snapshot.budget.rung.clone(),
+        budget_cause: snapshot.budget.cause.clone(),
         sensors: snapshot
             .sensors
             .iter()
