@@ -103,7 +103,7 @@ fn zeek_rows_that_do_not_fit_their_header_are_named() {
     let (events, bad, _) = read(Some(LogFormat::Zeek), log.as_bytes());
     assert_eq!(events.len(), 2);
     let port = LineError::Malformed { field: "id.resp_p", expected: "a whole number in its range" };
-    assert_eq!(bad, [(1, LineError::NoHeader), (13, LineError::FieldCount { found: 3, expected: 15 }), (14, port)]);
+    assert_eq!(bad, [(1, LineError::NoHeader), (14, LineError::FieldCount { found: 3, expected: 15 }), (15, port)]);
 }
 
 /// Written from Suricata's documentation of EVE.
