@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use picket_tests::recording;
-use picket_tests::sandbox::{Agent, RunningAgent, succeed};
+use picket_tests::sandbox::{RunningAgent, succeed};
 use picket_tests::wait;
 use serde_json::Value;
 

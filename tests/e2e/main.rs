@@ -15,6 +15,7 @@ mod losses;
 mod model;
 mod offline;
 mod range;
+mod rotation;
 mod stop;
 mod store;
 mod support;
