@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use picket_agent::sensor::config::{ModeChoice, SensorConfig};
+use picket_agent::hardening::Hardening;
+use picket_agent::sensor::config::{ModeChoice, SensorConfig, SensorSwitch};
 use picket_agent::sensor::{Observation, ObservationSink, SensorContext, SensorSet, start};
 use picket_common::event::{EventBody, LossReason, LossStage};
 use tokio_util::sync::CancellationToken;
@@ -47,6 +48,8 @@ fn main() {
         ("netlink without trace events", ModeChoice::Netlink, false),
     ] {
         let mut config = SensorConfig { trace, ..SensorConfig::default() };
+        config.authentication.mode = SensorSwitch::Off;
+        config.file.mode = SensorSwitch::Off;
         (config.process.mode, config.connection.mode) = (mode, mode);
         measure(&format!("full rate, {what}"), &config, || {
             let this = std::env::current_exe().unwrap();
@@ -112,7 +115,9 @@ fn measure(what: &str, config: &SensorConfig, load: impl FnOnce()) {
         sender: counts.clone(),
         stop: CancellationToken::new(),
         own_remotes: Vec::new(),
+        state_dir: None,
         own_program: None,
+        hardening: Hardening::default(),
     };
     let sensors: SensorSet = start(config, context).unwrap();
     std::thread::sleep(SETTLE);

@@ -24,7 +24,9 @@ typedef long long s64;
 
 enum {
 	MAP_HASH = 1,
+	MAP_ARRAY = 2,
 	MAP_PERCPU_ARRAY = 6,
+	MAP_LRU_HASH = 9,
 	MAP_SK_STORAGE = 24,
 	MAP_RINGBUF = 27,
 };
@@ -40,6 +42,7 @@ static s64 (*const packet_bytes)(const void *packet, u32 at, void *to, u32 size)
 static u64 (*const current_task)(void) = (void *)35;
 static u64 (*const packet_cookie)(void *packet) = (void *)46;
 static u32 (*const packet_user)(void *packet) = (void *)47;
+static u64 (*const current_cgroup)(void) = (void *)80;
 static u64 (*const packet_cgroup)(void *packet) = (void *)79;
 static void *(*const full_socket)(void *socket) = (void *)95;
 static u64 (*const socket_cookie)(void *socket) = (void *)46;

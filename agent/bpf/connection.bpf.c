@@ -11,6 +11,7 @@
  * program may connect a socket again.
  */
 #include "bpf.h"
+#include "limit.h"
 
 enum {
 	/*
@@ -21,7 +22,7 @@ enum {
 };
 
 /* Kinds of records. */
-enum { ESTABLISHED = 1, ENDED = 2, LISTENS = 3 };
+enum { ESTABLISHED = 1, ENDED = 2, LISTENS = 3, THROTTLED = 4 };
 
 enum { UNKNOWN = 0, INBOUND = 1, OUTBOUND = 2 };
 
@@ -179,10 +180,10 @@ struct {
 	MAP_UINT(max_entries, RING_BYTES);
 } connection_records SECTION(".maps");
 
-/* Records that did not fit, by kind. */
+/* Records that did not fit, by kind; and from THROTTLED on, those that were too many, by kind. */
 struct {
 	MAP_UINT(type, MAP_PERCPU_ARRAY);
-	MAP_UINT(max_entries, 4);
+	MAP_UINT(max_entries, 8);
 	MAP_TYPE(key, u32);
 	MAP_TYPE(value, u64);
 } connection_lost SECTION(".maps");
@@ -193,6 +194,16 @@ struct {
 	MAP_TYPE(key, s32);
 	MAP_TYPE(value, struct socket_state);
 } connection_sockets SECTION(".maps");
+
+/* Beginnings and ends of connections. */
+LIMIT_MAPS(connection_limit, connection_due);
+
+INLINE void count_lost(u32 kind)
+{
+	u64 *lost = map_lookup(&connection_lost, &kind);
+	if (lost)
+		*lost += 1;
+}
 
 INLINE u16 host_order(u16 port)
 {
@@ -207,6 +218,11 @@ INLINE struct owner current_owner(void)
 		.created_ns = task->group_leader->start_boottime,
 	};
 	return owner;
+}
+
+INLINE u64 cgroup_of(struct sock *sock)
+{
+	return EXISTS(sock, sk_cgrp_data.cgroup) ? READ(READ(sock->sk_cgrp_data.cgroup, kn), id) : 0;
 }
 
 INLINE void write_ends(struct record *record, struct sock *sock, struct inet_sock *inet)
@@ -270,7 +286,7 @@ INLINE void write_head(struct record *record, struct sock *sock, struct tcp_sock
 	record->owner_created_ns = 0;
 	record->owner_pid = 0;
 	record->user = sock->sk_uid.val;
-	record->cgroup = EXISTS(sock, sk_cgrp_data.cgroup) ? READ(READ(sock->sk_cgrp_data.cgroup, kn), id) : 0;
+	record->cgroup = cgroup_of(sock);
 	record->round_trip_min_us = tcp->rtt_min.s[0].v;
 	write_ends(record, sock, &tcp->inet_conn.icsk_inet);
 	if (state) {
@@ -320,7 +336,12 @@ int connection_state(u64 *context)
 	struct socket_state *state =
 		socket_storage(&connection_sockets, sock, NULL, is_held ? SK_STORAGE_CREATE : 0);
 	struct record *record;
-	if (kind == ENDED) {
+	u32 is_throttled = 0;
+	if (kind != LISTENS && from != TCP_LISTEN)
+		is_throttled = exceeds_limit(&connection_limit, &connection_due, cgroup_of(sock), now);
+	if (is_throttled) {
+		record = NULL;
+	} else if (kind == ENDED) {
 		record = ring_reserve(&connection_records, sizeof(*record), 0);
 		if (record) {
 			write_head(record, sock, tcp, state, kind, from, now);
@@ -334,9 +355,7 @@ int connection_state(u64 *context)
 	if (record) {
 		ring_submit(record, 0);
 	} else {
-		u64 *lost = map_lookup(&connection_lost, &kind);
-		if (lost)
-			*lost += 1;
+		count_lost(is_throttled ? THROTTLED + kind : kind);
 	}
 	if (state) {
 		if (kind == ESTABLISHED) {

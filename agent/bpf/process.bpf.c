@@ -10,6 +10,7 @@
  * the arguments as they lie in memory, each ended by NUL.
  */
 #include "bpf.h"
+#include "limit.h"
 
 enum {
 	/*
@@ -30,7 +31,7 @@ enum {
 	STREAMS = 3,
 };
 
-enum { FORK = 1, EXEC = 2, EXIT = 3 };
+enum { FORK = 1, EXEC = 2, EXIT = 3, THROTTLED = 4 };
 
 /* Flags of a program start. */
 enum {
@@ -182,10 +183,13 @@ struct {
 	MAP_UINT(max_entries, RING_BYTES);
 } process_records SECTION(".maps");
 
-/* Records that did not fit, by kind; at 0 ends of processes that never started a program of their own. */
+/*
+ * Records that did not fit, by kind; at 0 ends of processes that never started a program of their own; and from
+ * THROTTLED on, those that were too many, by kind.
+ */
 struct {
 	MAP_UINT(type, MAP_PERCPU_ARRAY);
-	MAP_UINT(max_entries, 4);
+	MAP_UINT(max_entries, 8);
 	MAP_TYPE(key, u32);
 	MAP_TYPE(value, u64);
 } process_lost SECTION(".maps");
@@ -197,6 +201,9 @@ struct {
 	MAP_TYPE(key, u32);
 	MAP_TYPE(value, struct exec_record);
 } process_scratch SECTION(".maps");
+
+/* Program starts. */
+LIMIT_MAPS(process_limit, process_due);
 
 INLINE void count_lost(u32 kind)
 {
@@ -340,6 +347,11 @@ int process_exec(u64 *context)
 
 	if (!record)
 		return 0;
+	u64 now = monotonic_ns();
+	if (exceeds_limit(&process_limit, &process_due, current_cgroup(), now)) {
+		count_lost(THROTTLED + EXEC);
+		return 0;
+	}
 	struct cred *cred = READ(task, cred);
 	struct signal_struct *signal = READ(task, signal);
 	struct mm_struct *mm = READ(task, mm);
@@ -348,7 +360,7 @@ int process_exec(u64 *context)
 
 	record->head.kind = EXEC;
 	record->head.pid = READ(task, tgid);
-	record->head.time_ns = monotonic_ns();
+	record->head.time_ns = now;
 	record->head.created_ns = READ(READ(task, group_leader), start_boottime);
 	record->parent = READ(READ(task, real_parent), tgid);
 	record->user = READ(cred, euid.val);

@@ -19,25 +19,30 @@ use picket_common::id::HostId;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::reporter::Reporter;
+use crate::app::service_manager::ServiceManager;
 use crate::app::signals::Signals;
+pub use crate::app::start::Invocation;
+use crate::app::start::Start;
 use crate::app::supervisor::{Failure, Supervisor};
 use crate::buffer::BufferConfig;
 use crate::config::Config;
 use crate::detector::{self, Detector, DetectorCounters};
+use crate::hardening::HardeningError;
 use crate::identity::{IdentityStore, IdentityStoreError};
 use crate::model_store::{ActiveModels, ModelStore};
-use crate::own_program::OwnProgram;
 use crate::pipeline::intake::{self, Intake, SensorSender};
 use crate::pipeline::queue::{QueueGauge, QueueReceiver};
 use crate::pipeline::spool::{OpenedSpool, Spool, SpoolError, SpoolPaths};
 use crate::pipeline::{AlertMark, Pipeline, PipelineCounters, now};
-use crate::sensor::{self, Observation, SensorContext, SensorError, SensorSet};
+use crate::sensor::{Observation, SensorError};
 use crate::state_file;
 use crate::status::{AgentLock, OwnCost, Sensors, Sources, StatusFile};
 use crate::uplink::{Uplink, UplinkState};
 
 mod reporter;
+mod service_manager;
 mod signals;
+mod start;
 mod supervisor;
 #[cfg(test)]
 mod tests;
@@ -82,6 +87,9 @@ pub enum AppError {
     /// Sensors.
     #[error(transparent)]
     Sensor(#[from] SensorError),
+    /// What the agent must give up and cannot.
+    #[error(transparent)]
+    Hardening(#[from] HardeningError),
     /// Threads or the asynchronous runtime.
     #[error("cannot start the threads of the agent: {0}")]
     Threads(io::Error),
@@ -90,12 +98,13 @@ pub enum AppError {
     Failure(#[from] Failure),
 }
 
-/// Runs the agent until SIGTERM or SIGINT, or until a part of it fails. `own_program` is how parts of it are run in
-/// processes of their own.
+/// Runs the agent until SIGTERM or SIGINT, or until a part of it fails.
 ///
 /// # Errors
 /// [`AppError`]; the agent has been stopped in stages in any case.
-pub fn run(config: Config, own_program: OwnProgram) -> Result<(), AppError> {
+pub fn run(config: Config, invocation: Invocation) -> Result<(), AppError> {
+    // Before anything starts a thread.
+    let start = Start::restricted(&config, invocation)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .max_blocking_threads(BLOCKING_THREADS_MAX)
@@ -106,7 +115,9 @@ pub fn run(config: Config, own_program: OwnProgram) -> Result<(), AppError> {
     let result = runtime.block_on(async {
         // First of all, so that a signal during the start is not lost.
         let mut signals = Signals::listen().map_err(AppError::Threads)?;
-        let mut app = App::start(config, Some(own_program))?;
+        let manager = ServiceManager::from_environment();
+        let mut app = App::start(config, start, manager.clone())?;
+        manager.ready();
         let result = app.watch(signals.next()).await;
         tokio::select! {
             () = app.stop() => {}
@@ -139,6 +150,7 @@ struct App {
     stop_uplink: CancellationToken,
     supervisor: Supervisor,
     reporter: Reporter,
+    manager: ServiceManager,
     _lock: AgentLock,
 }
 
@@ -154,7 +166,7 @@ struct Foundation {
 }
 
 impl App {
-    fn start(config: Config, own_program: Option<OwnProgram>) -> Result<Self, AppError> {
+    fn start(config: Config, start: Start, manager: ServiceManager) -> Result<Self, AppError> {
         let Foundation { lock, identities, own_remotes, host, model_store, models, opened } = lay_foundation(&config)?;
         let OpenedSpool { spool, ledger, epoch, .. } = opened;
         let spool = Arc::new(spool);
@@ -174,9 +186,8 @@ impl App {
 
         let (sender, queue) = intake::intake(ledger);
         let intake = sender.intake();
-        let stop = CancellationToken::new();
-        let context = SensorContext { sender: sender.clone(), stop, own_remotes, own_program };
-        let sensors = start_sensors(&config, context)?;
+        let hardening = start.hardening();
+        let sensors = start.sensors(&config, sender.clone(), own_remotes)?;
         let modes = sensors.modes.clone();
         let sensors = Arc::new(Mutex::new(Sensors::Running(sensors)));
         let stop_pipeline = CancellationToken::new();
@@ -207,10 +218,12 @@ impl App {
             detector_queue: QueueGauge::clone(&detector_queue),
             uplink: Arc::clone(&uplink_state),
             cost: OwnCost::new(),
+            hardening,
         };
         let status_file =
             StatusFile::create(state_dir).map_err(|source| AppError::StateDir { path: state_dir.clone(), source })?;
-        let (reporter, status) = Reporter::start(sources, status_file).map_err(AppError::Threads)?;
+        let (reporter, status) =
+            Reporter::start(sources, status_file, manager.watchdog()).map_err(AppError::Threads)?;
 
         let (finish_uplink, stop_uplink) = (CancellationToken::new(), CancellationToken::new());
         let mut supervisor = Supervisor::default();
@@ -240,6 +253,7 @@ impl App {
             stop_uplink,
             supervisor,
             reporter,
+            manager,
             _lock: lock,
         })
     }
@@ -248,7 +262,7 @@ impl App {
     async fn watch<T>(&mut self, stop: impl Future<Output = T>) -> Result<(), Failure> {
         let result = tokio::select! {
             _ = stop => Ok(()),
-            failure = watch_threads([("pipeline", &self.pipeline), ("detector", &self.detector)]) => Err(failure),
+            failure = watch_threads([("pipeline", &self.pipeline), ("detector", &self.detector)], &self.manager) => Err(failure),
             failure = self.supervisor.failure() => Err(failure),
         };
         if let Err(failure) = &result {
@@ -259,8 +273,11 @@ impl App {
 
     /// See the module documentation.
     async fn stop(self) {
-        let Self { config, spool, intake, sender, sensors, pipeline, detector, mut supervisor, reporter, .. } = self;
+        let Self {
+            config, spool, intake, sender, sensors, pipeline, detector, mut supervisor, reporter, manager, ..
+        } = self;
         let begun = Instant::now();
+        manager.stopping();
         let set = sensors.lock().take();
         in_background(move || {
             let late = set.map(|set| set.stop_and_join(SENSOR_STOP_TIMEOUT)).unwrap_or_default();
@@ -343,14 +360,6 @@ fn open_models(
     }
 }
 
-fn start_sensors(config: &Config, context: SensorContext<SensorSender>) -> Result<SensorSet, AppError> {
-    let sensors = sensor::start(&config.sensor, context)?;
-    for mode in &sensors.modes {
-        tracing::info!(sensor = %mode.name, origin = ?mode.origin, reason = %mode.reason, "sensor");
-    }
-    Ok(sensors)
-}
-
 fn spawn_pipeline<D: FnMut(picket_common::event::Event) + Send + 'static>(
     parts: Pipeline<D>,
     queue: QueueReceiver<Observation>,
@@ -366,11 +375,15 @@ fn spawn_pipeline<D: FnMut(picket_common::event::Event) + Send + 'static>(
 }
 
 /// Waits until one of the threads has ended, which none should.
-async fn watch_threads<const N: usize>(threads: [(&'static str, &JoinHandle<()>); N]) -> Failure {
+async fn watch_threads<const N: usize>(
+    threads: [(&'static str, &JoinHandle<()>); N],
+    manager: &ServiceManager,
+) -> Failure {
     loop {
         if let Some((part, _)) = threads.iter().find(|(_, thread)| thread.is_finished()) {
             return Failure { part };
         }
+        manager.beat();
         tokio::time::sleep(WATCH_INTERVAL).await;
     }
 }

@@ -6,14 +6,20 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::cli::doctor::DoctorArguments;
 use crate::cli::enroll::EnrollArguments;
+#[cfg(target_os = "linux")]
+use crate::cli::install::{InstallArguments, UninstallArguments};
 use crate::cli::run::RunArguments;
 use crate::cli::score::ScoreArguments;
 use crate::cli::status::StatusArguments;
 use crate::own_program::OwnProgram;
 
+mod doctor;
 mod enroll;
 mod exit;
+#[cfg(target_os = "linux")]
+mod install;
 mod log;
 mod run;
 mod score;
@@ -37,8 +43,17 @@ enum Command {
     Enroll(EnrollArguments),
     /// Show how the agent is doing. Exit code 0: well, 1: degraded or not running, 3: no agent has run there.
     Status(StatusArguments),
+    /// Look at everything the agent depends on, and say what to do. Exit code 0: it works, 1: something on this host is
+    /// wrong, 3: the configuration, 4: the identity, 5: the server cannot be reached.
+    Doctor(DoctorArguments),
     /// Score recorded events with a model, offline. Exit code 1: there are findings.
     Score(ScoreArguments),
+    /// Put the agent on this host: program, systemd unit, configuration, state folder. Again: nothing changes.
+    #[cfg(target_os = "linux")]
+    Install(InstallArguments),
+    /// Take it away again. Configuration, identity and events stay without --purge.
+    #[cfg(target_os = "linux")]
+    Uninstall(UninstallArguments),
     /// Load eBPF programs for the agent that started this.
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
@@ -77,7 +92,12 @@ pub fn main_of(own_program: OwnProgram, arguments: impl IntoIterator<Item = OsSt
         Command::Run(arguments) => run::run(arguments, own_program),
         Command::Enroll(arguments) => enroll::enroll(arguments),
         Command::Status(arguments) => status::status(&arguments),
+        Command::Doctor(arguments) => doctor::doctor(arguments),
         Command::Score(arguments) => score::score(&arguments),
+        #[cfg(target_os = "linux")]
+        Command::Install(arguments) => install::install(&arguments),
+        #[cfg(target_os = "linux")]
+        Command::Uninstall(arguments) => install::uninstall(&arguments),
         #[cfg(target_os = "linux")]
         Command::EbpfLoad { objects } => ebpf_load(&objects),
     }

@@ -10,6 +10,7 @@ use picket_common::settings::{Document, Layers, SettingsError};
 use serde::{Deserialize, Serialize};
 
 use crate::detector::DetectorConfig;
+use crate::hardening::HardeningConfig;
 use crate::pipeline::PipelineConfig;
 use crate::sensor::SensorConfig;
 use crate::sensor::config::{ReplayConfig, ReplayTime, SensorConfigError};
@@ -38,6 +39,8 @@ pub struct Config {
     pub detector: DetectorConfig,
     /// What is observed.
     pub sensor: SensorConfig,
+    /// What the agent gives up once it has started.
+    pub hardening: HardeningConfig,
     /// What the agent says about itself.
     pub log: LogConfig,
 }
@@ -189,6 +192,7 @@ impl Default for Config {
             uplink: UplinkConfig::default(),
             detector: DetectorConfig::default(),
             sensor: SensorConfig { replay: Some(replay), ..SensorConfig::default() },
+            hardening: HardeningConfig::default(),
             log: LogConfig::default(),
         }
     }

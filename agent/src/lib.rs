@@ -15,9 +15,13 @@ pub mod buffer;
 pub mod cli;
 pub mod config;
 pub mod detector;
+pub mod doctor;
 pub mod enrich;
 mod error_text;
+pub mod hardening;
 pub mod identity;
+#[cfg(target_os = "linux")]
+pub mod install;
 pub mod model_store;
 pub mod own_program;
 pub mod pipeline;

@@ -334,9 +334,16 @@ impl<D: FnMut(Event)> Worker<D> {
 fn priority_of(body: &EventBody) -> Priority {
     match body {
         EventBody::ProcessStart(start) if start.seeded => Priority::Low,
-        EventBody::ProcessExit(_) | EventBody::ConnectionOpen(_) | EventBody::ConnectionClose(_) => Priority::Low,
-        EventBody::ProcessStart(_) => Priority::Normal,
-        EventBody::Authentication(_) | EventBody::SensorLoss(_) | EventBody::AgentStart(_) => Priority::High,
+        EventBody::ProcessExit(_)
+        | EventBody::ConnectionOpen(_)
+        | EventBody::ConnectionClose(_)
+        | EventBody::DnsActivity(_) => Priority::Low,
+        EventBody::ProcessStart(_) | EventBody::ConnectionListen(_) | EventBody::FileActivity(_) => Priority::Normal,
+        EventBody::Authentication(_)
+        | EventBody::KernelActivity(_)
+        | EventBody::SensorLoss(_)
+        | EventBody::AgentStart(_)
+        | EventBody::AgentChange(_) => Priority::High,
     }
 }
 

@@ -21,18 +21,24 @@ use crate::enrich::SharedProcessTable;
 use crate::enrich::boot_clock::BootClock;
 use crate::enrich::process_table::ProcessTable;
 use crate::enrich::redaction::{PatternError, Redactor};
+use crate::hardening::{Hardening, HardeningError};
 use crate::own_program::OwnProgram;
 pub use crate::sensor::config::SensorConfig;
 #[cfg(target_os = "linux")]
 use crate::sensor::ebpf::EbpfSources;
 use crate::sensor::reporter::{Reporter, SensorCounters};
 
+#[cfg(unix)]
+mod authentication;
 pub mod config;
 mod connection;
+mod datagram;
 #[cfg(target_os = "linux")]
 pub(crate) mod ebpf;
 #[cfg(target_os = "linux")]
 mod event_clock;
+#[cfg(target_os = "linux")]
+mod file;
 #[cfg(target_os = "linux")]
 mod netlink;
 #[cfg(target_os = "linux")]
@@ -77,9 +83,13 @@ pub struct SensorContext<S> {
     /// Where the agent itself connects to. A failed attempt there that was over before its owner could be found is
     /// taken for the agent's own, which is not reported. May be empty.
     pub own_remotes: Vec<SocketAddr>,
+    /// Where sensors keep how far they came; `None`: they do not.
+    pub state_dir: Option<PathBuf>,
     /// How this program is started again as `picket-agent`, to have another process load the eBPF programs; without,
     /// they are loaded in this one.
     pub own_program: Option<OwnProgram>,
+    /// What each sensor gives up when it begins.
+    pub hardening: Hardening,
 }
 
 /// Why sensors could not be started.
@@ -107,6 +117,9 @@ pub enum SensorError {
         /// What is wrong with it.
         source: replay::RecordingError,
     },
+    /// What a sensor must give up and cannot.
+    #[error(transparent)]
+    Hardening(#[from] HardeningError),
     /// A thread could not be created.
     #[error("{sensor} sensor: cannot start its thread")]
     Thread {
@@ -120,7 +133,7 @@ pub enum SensorError {
 /// What one sensor has done so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SensorStatus {
-    /// `process`, `connection`, `replay`.
+    /// `process`, `connection`, `datagram`, `authentication`, `file`, `replay`.
     pub name: &'static str,
     /// Observations sent.
     pub events_total: u64,
@@ -157,8 +170,11 @@ struct SensorEnvironment<S> {
     /// The agent's own process, which is not reported.
     own_pid: Option<u32>,
     own_remotes: Vec<SocketAddr>,
+    state_dir: Option<PathBuf>,
     /// Trace events may be used.
     trace: bool,
+    /// What a sensor's thread gives up.
+    hardening: Hardening,
     /// Takes secrets out of command lines.
     redactor: Option<Arc<Redactor>>,
     /// One for all, so that all give a process the same start time.
@@ -203,7 +219,9 @@ fn start_seeing<S: ObservationSink>(
         processes: Arc::new(parking_lot::Mutex::new(ProcessTable::default())),
         own_pid,
         own_remotes: context.own_remotes,
+        state_dir: context.state_dir,
         trace: config.trace,
+        hardening: context.hardening,
         redactor: redactor(&config.process)?,
         #[cfg(target_os = "linux")]
         boot_clock: BootClock::measure(),
@@ -219,6 +237,11 @@ fn start_seeing<S: ObservationSink>(
     let started = [
         process::start(&config.process, &environment),
         connection::start(&config.connection, &environment),
+        datagram::start(&config.datagram, &environment),
+        #[cfg(unix)]
+        authentication::start(&config.authentication, &environment),
+        #[cfg(target_os = "linux")]
+        file::start(&config.file, &environment),
         config.replay.as_ref().map(|config| replay::start(config, &environment)).transpose(),
     ];
     for sensor in started {
@@ -243,6 +266,7 @@ fn load_ebpf(config: &SensorConfig, own_program: Option<&OwnProgram>) -> EbpfSou
     let objects = [
         config.process.mode.wants_ebpf().then_some(&ebpf::object::PROCESS),
         config.connection.mode.wants_ebpf().then_some(&ebpf::object::CONNECTION),
+        (config.datagram.mode != config::EbpfChoice::Off).then_some(&ebpf::object::DATAGRAM),
     ];
     EbpfSources::load(&objects.into_iter().flatten().collect::<Vec<_>>(), own_program)
 }
@@ -261,7 +285,17 @@ impl<S: ObservationSink> SensorEnvironment<S> {
     ) -> Result<StartedSensor, SensorError> {
         let counters = Arc::new(SensorCounters::default());
         let reporter = Reporter::new(self.sender.clone(), Arc::clone(&counters), mode.origin, self.redactor.clone());
+        let (hardening, origin) = (self.hardening.clone(), mode.origin);
+        // The start is over when the thread has given up what it does not need.
+        let (restricted, is_restricted) = std::sync::mpsc::sync_channel(1);
         let body = move || {
+            let outcome = hardening.restrict_sensor(name, origin);
+            let is_refused = outcome.is_err();
+            // Fails when nobody waits any more.
+            restricted.send(outcome).ok();
+            if is_refused {
+                return;
+            }
             if let Err(error) = run(reporter) {
                 tracing::error!(sensor = name, %error, "sensor stopped");
             }
@@ -270,6 +304,8 @@ impl<S: ObservationSink> SensorEnvironment<S> {
             .name(format!("sensor-{name}"))
             .spawn(body)
             .map_err(|source| SensorError::Thread { sensor: name, source })?;
+        // Without an answer it has panicked, which its status says.
+        is_restricted.recv().unwrap_or(Ok(()))?;
         Ok(StartedSensor { mode, running: Some(RunningSensor { name, counters, thread }) })
     }
 }

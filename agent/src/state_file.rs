@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Makes a folder (and those above it) for this user only. One that exists and is open to others is closed to them.
@@ -16,6 +16,18 @@ pub(crate) fn make_private_folder(path: &Path) -> io::Result<()> {
         fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
     }
     Ok(())
+}
+
+/// Gives a file of the state folder to the folder's owner, where this user may.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn give_to_owner_of(folder: &Path, path: &Path) -> io::Result<()> {
+    let (owner, found) = (fs::metadata(folder)?, fs::metadata(path)?);
+    if (owner.uid(), owner.gid()) == (found.uid(), found.gid()) {
+        return Ok(());
+    }
+    std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid()))
 }
 
 /// Replaces a file's content, readable by this user only: after a crash at any moment it holds the old or the new

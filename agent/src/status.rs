@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::detector::LatencySummary;
+use crate::hardening::HardeningReport;
 use crate::pipeline::account::EpochAccount;
 use crate::pipeline::loss::loss_name;
 use crate::uplink::UplinkStatus;
@@ -70,6 +71,8 @@ pub struct Snapshot {
     pub alerts_total: u64,
     /// The detector in this epoch.
     pub detector: DetectorReport,
+    /// What the agent has given up since its start, and what not.
+    pub hardening: HardeningReport,
     /// Processor time the agent has used, seconds.
     pub cpu_seconds: f64,
     /// Memory it uses, bytes.

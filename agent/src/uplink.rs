@@ -37,6 +37,7 @@ pub(crate) mod delivery;
 mod error;
 pub(crate) mod inventory;
 pub(crate) mod models;
+pub(crate) mod probe;
 mod state;
 mod statement;
 #[cfg(test)]

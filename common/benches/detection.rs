@@ -40,6 +40,7 @@ fn busy_minute() -> Vec<Event> {
                 exit_code: Some(0),
                 signal: None,
                 duration_ns: None,
+                cpu_time_ns: None,
             };
             push(time, EventBody::ProcessExit(exit));
         }
@@ -68,6 +69,10 @@ fn start(tick: u32, time: i64) -> ProcessStart {
         ancestors: ["/usr/bin/make", "/usr/bin/bash", "/usr/sbin/sshd"].map(Into::into).to_vec(),
         executable_deleted: Some(false),
         seeded: false,
+        cgroup_id: None,
+        cgroup: picket_common::event::ByteString::default(),
+        executable_file: None,
+        script: picket_common::event::ByteString::default(),
     }
 }
 
@@ -83,6 +88,7 @@ fn close(tick: u32) -> ConnectionClose {
             process: Some(ProcessId { pid: tick % 700, start_time: Timestamp(0) }),
             executable: "/usr/bin/python3.12".into(),
             user_id: Some(1000),
+            cgroup_id: None,
         },
         bytes_sent: Some(u64::from(tick)),
         bytes_received: Some(300),

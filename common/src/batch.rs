@@ -1,12 +1,12 @@
 //! The batch: consecutive events of one agent in columns, encoded once on the agent and then stored in its buffer,
 //! sent and appended to the server's write-ahead log as it is.
 //!
-//! # Frame, version 1 (integers little-endian)
+//! # Frame (integers little-endian)
 //! | bytes | content |
 //! |---|---|
 //! | 0..4 | `PKTB` |
 //! | 4..8 | CRC32C of all bytes that follow |
-//! | 8 | version, 1 |
+//! | 8 | version, 1 or 2: which columns there are. Both are read, 2 is written |
 //! | 9 | codec of the payload, 1 = one zstd frame |
 //! | 10..12 | reserved, 0 |
 //! | 12..16 | length of the payload |
@@ -31,6 +31,7 @@ mod frame;
 mod interner;
 mod size;
 mod varint;
+mod version;
 
 #[cfg(test)]
 mod tests;
@@ -62,6 +63,8 @@ pub mod limits {
     pub const BATCH_STRING_MEMORY_BYTES_MAX: usize = 16 * 1024 * 1024;
 }
 
+const NANOSECONDS_PER_MICROSECOND: u64 = 1000;
+
 /// What a frame says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchHeader {
@@ -84,5 +87,5 @@ pub struct BatchHeader {
 /// # Errors
 /// See [`BatchError`]. A frame that passes may still fail to [`decode`](decode()).
 pub fn peek_header(frame: &[u8]) -> Result<BatchHeader, BatchError> {
-    frame::open(frame).map(|(header, _)| header)
+    frame::open(frame).map(|open| open.header)
 }

@@ -3,14 +3,23 @@
 //! Strings from hosts are opaque bytes ([`ByteString`]) with the limits in [`limits`]; nothing here assumes UTF-8.
 //! A value that a sensor could not learn is `None` (or an empty string for names), never zero.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
 
+pub use crate::event::activity::{
+    Authentication, AuthenticationAction, DnsAction, DnsActivity, FileAction, FileActivity, KernelAction,
+    KernelActivity,
+};
 pub use crate::event::byte_string::ByteString;
+pub use crate::event::container::container_id;
 pub use crate::event::name::EventKind;
 pub use crate::event::size::{EventSize, LimitError};
 use crate::id::{Epoch, EventKey};
 
+mod activity;
 pub mod byte_string;
+pub mod community_id;
+mod container;
 pub mod json;
 mod name;
 mod size;
@@ -29,8 +38,10 @@ pub mod limits {
     pub const ANCESTORS_MAX: usize = 8;
     /// Most sensors an agent reports.
     pub const SENSORS_MAX: usize = 32;
-    /// Longest text an agent reports of itself (its version, the boot id, a sensor's name or reason), in bytes.
+    /// Longest text an agent reports of itself (its version, the boot id, a sensor's name or reason, a change), in bytes.
     pub const AGENT_TEXT_BYTES_MAX: usize = 512;
+    /// Most answers kept of one DNS response.
+    pub const DNS_ANSWERS_MAX: usize = 16;
 }
 
 /// Nanoseconds since 1970-01-01T00:00:00Z.
@@ -63,6 +74,12 @@ pub enum Origin {
     Replay,
     /// eBPF programs in the kernel.
     AgentEbpf,
+    /// A log that another program of the host writes.
+    AgentLog,
+    /// Linux `fanotify`: pushed by the kernel, with the acting process.
+    AgentFanotify,
+    /// Linux `inotify`: pushed by the kernel, without the acting process.
+    AgentInotify,
 }
 
 /// The body of an event, by class.
@@ -76,12 +93,22 @@ pub enum EventBody {
     ConnectionOpen(Box<Connection>),
     /// OCSF 4001 Network Activity, activity Close, Refuse or Fail.
     ConnectionClose(Box<ConnectionClose>),
+    /// OCSF 4001 Network Activity, activity Listen: a socket began to wait for connections.
+    ConnectionListen(Box<Connection>),
     /// OCSF 3002 Authentication.
     Authentication(Box<Authentication>),
+    /// OCSF 1001 File System Activity.
+    FileActivity(Box<FileActivity>),
+    /// OCSF 4003 DNS Activity.
+    DnsActivity(Box<DnsActivity>),
+    /// OCSF 1003 Kernel Activity.
+    KernelActivity(Box<KernelActivity>),
     /// Events that were lost, where and why: loss is data.
     SensorLoss(SensorLoss),
     /// An agent began an epoch.
     AgentStart(Box<AgentStart>),
+    /// An agent works otherwise than before.
+    AgentChange(Box<AgentChange>),
 }
 
 impl EventBody {
@@ -100,6 +127,12 @@ pub enum EventClass {
     NetworkActivity,
     /// OCSF 3002.
     Authentication,
+    /// OCSF 1001.
+    FileActivity,
+    /// OCSF 4003.
+    DnsActivity,
+    /// OCSF 1003.
+    KernelActivity,
     /// Picket's own.
     SensorLoss,
     /// Picket's own.
@@ -108,8 +141,16 @@ pub enum EventClass {
 
 impl EventClass {
     /// Every class.
-    pub const ALL: [Self; 5] =
-        [Self::ProcessActivity, Self::NetworkActivity, Self::Authentication, Self::SensorLoss, Self::AgentActivity];
+    pub const ALL: [Self; 8] = [
+        Self::ProcessActivity,
+        Self::NetworkActivity,
+        Self::Authentication,
+        Self::FileActivity,
+        Self::DnsActivity,
+        Self::KernelActivity,
+        Self::SensorLoss,
+        Self::AgentActivity,
+    ];
 
     /// The name of the class, and of its table.
     pub fn name(self) -> &'static str {
@@ -117,6 +158,9 @@ impl EventClass {
             Self::ProcessActivity => "process_activity",
             Self::NetworkActivity => "network_activity",
             Self::Authentication => "authentication",
+            Self::FileActivity => "file_activity",
+            Self::DnsActivity => "dns_activity",
+            Self::KernelActivity => "kernel_activity",
             Self::SensorLoss => "sensor_loss",
             Self::AgentActivity => "agent_activity",
         }
@@ -165,6 +209,23 @@ pub struct ProcessStart {
     pub executable_deleted: Option<bool>,
     /// It was running already when the agent started.
     pub seeded: bool,
+    /// The kernel's id of its cgroup (version 2): what containers and services are told apart by.
+    pub cgroup_id: Option<NonZeroU64>,
+    /// Path of that cgroup below the root of the hierarchy; empty when unknown. [`container_id`] finds a container in it.
+    pub cgroup: ByteString,
+    /// The file that is the executable.
+    pub executable_file: Option<FileId>,
+    /// The script, when the kernel started an interpreter (the executable) for one that begins with `#!`; else empty.
+    pub script: ByteString,
+}
+
+/// A file of one host, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId {
+    /// Device it is on, as `stat` says (`st_dev`).
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
 }
 
 /// What a file descriptor refers to.
@@ -201,6 +262,8 @@ pub struct ProcessExit {
     pub signal: Option<u32>,
     /// From start to end, nanoseconds.
     pub duration_ns: Option<u64>,
+    /// Time on a processor of all its threads, user and kernel, nanoseconds.
+    pub cpu_time_ns: Option<u64>,
 }
 
 /// A transport connection.
@@ -222,6 +285,8 @@ pub struct Connection {
     pub executable: ByteString,
     /// Owner of the socket.
     pub user_id: Option<u32>,
+    /// The kernel's id of the cgroup (version 2) that made the socket; a `ProcessStart` with this id tells its path.
+    pub cgroup_id: Option<NonZeroU64>,
 }
 
 /// Transport protocol.
@@ -270,23 +335,21 @@ pub enum ConnectionOutcome {
     Unknown,
     /// It was established and then closed.
     Closed,
-    /// It never was established (refused, unreachable or timed out).
+    /// It never was established, for a reason that could not be learned (unreachable, given up …).
     Failed,
+    /// It never was established: the other end refused it (RST to the SYN).
+    Refused,
+    /// It never was established: the other end did not answer in time.
+    TimedOut,
+    /// It was established and then cut (RST).
+    Reset,
 }
 
-/// Somebody tried to log in.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Authentication {
-    /// Account that was asked for; empty when unknown.
-    pub user_name: ByteString,
-    /// Whether it was let in.
-    pub success: bool,
-    /// Service: `sshd`, `sudo` …
-    pub service: ByteString,
-    /// Where from.
-    pub source: Option<IpAddr>,
-    /// The process that decided.
-    pub process: Option<ProcessId>,
+impl ConnectionOutcome {
+    /// Whether it never was established.
+    pub fn is_failure(self) -> bool {
+        matches!(self, Self::Failed | Self::Refused | Self::TimedOut)
+    }
 }
 
 /// Events that an agent lost.
@@ -330,6 +393,10 @@ pub enum LossReason {
     StoreDamaged,
     /// The server rejected the batch.
     Rejected,
+    /// Left out on purpose: a limit on their rate, or the agent's budget.
+    Throttled,
+    /// A log was rotated, truncated or removed before it was read to its end.
+    LogRotated,
 }
 
 /// An agent began an epoch.
@@ -351,5 +418,18 @@ pub struct SensorMode {
     /// How its events are seen.
     pub origin: Origin,
     /// Why this way and no better; empty for the best way.
+    pub reason: ByteString,
+}
+
+/// An agent works otherwise than before: a step of its budget, a new configuration, a sensor that fell back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentChange {
+    /// What changed: `budget`, `configuration`, `sensor.file` …
+    pub subject: ByteString,
+    /// What it was; empty when unknown.
+    pub before: ByteString,
+    /// What it is now.
+    pub after: ByteString,
+    /// Why.
     pub reason: ByteString,
 }

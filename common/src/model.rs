@@ -89,21 +89,24 @@ pub mod limits {
 pub enum Algorithm {
     /// One classification tree.
     DecisionTree,
-    /// The mean of many trees.
+    /// The mean of many trees, each on a part of the rows.
     RandomForest,
+    /// The mean of many trees with random thresholds.
+    ExtraTrees,
     /// A weighted sum through the logistic function.
     LogisticRegression,
 }
 
 impl Algorithm {
     /// Every algorithm.
-    pub const ALL: [Self; 3] = [Self::DecisionTree, Self::RandomForest, Self::LogisticRegression];
+    pub const ALL: [Self; 4] = [Self::DecisionTree, Self::RandomForest, Self::ExtraTrees, Self::LogisticRegression];
 
     /// Its name in commands, reports and the registry.
     pub fn name(self) -> &'static str {
         match self {
             Self::DecisionTree => "decision_tree",
             Self::RandomForest => "random_forest",
+            Self::ExtraTrees => "extra_trees",
             Self::LogisticRegression => "logistic_regression",
         }
     }
@@ -125,7 +128,7 @@ impl std::str::FromStr for Algorithm {
 
 /// A name that is no [`Algorithm`]'s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown algorithm: expected decision_tree, random_forest or logistic_regression")]
+#[error("unknown algorithm: expected decision_tree, random_forest, extra_trees or logistic_regression")]
 pub struct UnknownAlgorithm;
 
 /// What a model is and where it comes from.

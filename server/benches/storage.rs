@@ -140,6 +140,14 @@ fn padded_record(host: u8, batch: u64) -> WalRecord {
         service: ByteString::from("sshd"),
         source: None,
         process: None,
+        action: picket_common::event::AuthenticationAction::Logon,
+        user_id: None,
+        user_exists: None,
+        method: ByteString::default(),
+        acting_user_name: ByteString::default(),
+        terminal: ByteString::default(),
+        command: ByteString::default(),
+        source_port: None,
     }));
     record(host, batch, &[numbered(batch, body)])
 }
@@ -173,6 +181,10 @@ fn event(sequence: u64) -> Event {
             ancestors: vec!["/bin/bash".into(), "/usr/sbin/sshd".into()],
             executable_deleted: Some(false),
             seeded: false,
+            cgroup_id: None,
+            cgroup: ByteString::default(),
+            executable_file: None,
+            script: ByteString::default(),
         })),
         3 => EventBody::ProcessExit(ProcessExit {
             process,
@@ -180,6 +192,7 @@ fn event(sequence: u64) -> Event {
             exit_code: Some((sequence % 3) as i32),
             signal: None,
             duration_ns: Some(sequence * 1000),
+            cpu_time_ns: None,
         }),
         _ => EventBody::ConnectionClose(Box::new(ConnectionClose {
             connection: Connection {
@@ -191,6 +204,7 @@ fn event(sequence: u64) -> Event {
                 process: Some(process),
                 executable,
                 user_id: Some(1000),
+                cgroup_id: None,
             },
             bytes_sent: Some(sequence * 37),
             bytes_received: Some(sequence * 101),

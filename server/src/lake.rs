@@ -3,7 +3,8 @@
 //! ```text
 //! <folder>/process_activity/_delta_log/…                     the table's versions
 //!                          /event_day=2026-11-22/*.parquet    zstd, sorted by host, epoch and sequence
-//!         /network_activity/… /authentication/… /sensor_loss/… /agent_activity/…
+//!         /network_activity/… /authentication/… /file_activity/… /dns_activity/… /kernel_activity/…
+//!         /sensor_loss/… /agent_activity/…
 //!         /spill/     sorts that do not fit into memory; emptied at open
 //!         /lock       held while a process has the lake open
 //! ```

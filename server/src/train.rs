@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 
 use picket_common::model::{Algorithm, ModelBody, ModelError};
 
-pub use crate::train::params::{Params, ParamsError, ValidParams};
+pub use crate::train::params::{ForestParams, Params, ParamsError, ValidParams};
 pub use crate::train::run::{Candidate, DraftContext, Options, Recipe, Trained, Validation, train, train_with};
 pub use crate::train::service::{TRAININGS_WAITING_MAX, TrainRequest, TrainingError, Trainings};
 pub use crate::train::set::TrainingSet;
@@ -33,9 +33,9 @@ pub mod threshold;
 pub mod weight;
 
 mod decision_tree;
+mod forest;
 mod logistic_regression;
 mod parallel;
-mod random_forest;
 mod run;
 mod service;
 mod smartcore_tree;
@@ -76,7 +76,8 @@ pub trait Trainer: Sync {
 pub fn trainer(algorithm: Algorithm) -> &'static dyn Trainer {
     match algorithm {
         Algorithm::DecisionTree => &decision_tree::DecisionTree,
-        Algorithm::RandomForest => &random_forest::RandomForest,
+        Algorithm::RandomForest => &forest::RandomForest,
+        Algorithm::ExtraTrees => &forest::ExtraTrees,
         Algorithm::LogisticRegression => &logistic_regression::LogisticRegression,
     }
 }

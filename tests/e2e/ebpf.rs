@@ -20,6 +20,7 @@ fn ebpf_programs_are_loaded_by_a_process_that_ends() {
     let sandbox = sandbox();
     let mut agent = sandbox.agent("agent").start().unwrap();
     let status = agent.status().unwrap();
+    assert!(!status["sensors"].to_string().contains("not permitted"), "root is permitted: {}", status["sensors"]);
     if !all_by_ebpf(&status) {
         return println!("skipped: no eBPF here: {}", status["sensors"]);
     }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::support::{DELIVERY_DEADLINE, QUIET, check_chains, control, only_host, record, sandbox, wait_for_events};
 
 /// Events a second while an agent is to be killed.
-const RATE: u32 = 10_000;
+const RATE: u32 = 20_000;
 
 /// Losses by `stage/reason` over all epochs.
 fn by_cause(epochs: &Value) -> BTreeMap<String, u64> {
@@ -34,7 +34,7 @@ fn losses_of_three_kinds_are_accounted_for_to_the_last_event() {
     let mut home = sandbox.server();
     let server = home.start().unwrap();
     let recording = record(&sandbox, 3_000);
-    let tiny_buffer = "[buffer]\nbytes_max = 65536\n";
+    let tiny_buffer = "[buffer]\nbytes_max = 1048576\n";
     let endless = format!("{}{tiny_buffer}", recording::agent_config(&recording, RATE, 0));
     let agent = sandbox.agent("agent").config(&endless);
     agent.enroll(&server).unwrap();
@@ -73,7 +73,7 @@ fn losses_of_three_kinds_are_accounted_for_to_the_last_event() {
     note();
 
     let server = home.start().unwrap();
-    let mut running = agent.clone().config(&format!("{QUIET}[uplink]\ncheck_in_interval_ms = 1000\n")).start().unwrap();
+    let mut running = agent.clone().config(&format!("{QUIET}[uplink]\ncheck_in_interval_ms = 2000\n")).start().unwrap();
     let epochs = wait::until("everything to be accounted for", DELIVERY_DEADLINE, || {
         let (epochs, exit) = control(&server, &["host", "losses", &host]);
         let open: u64 = ["waiting", "in_flight", "unaccounted"].iter().map(|key| sum(&epochs, key)).sum();

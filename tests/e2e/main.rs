@@ -6,16 +6,18 @@
 
 mod clone;
 mod crash;
+mod doctor;
 mod ebpf;
 mod enrollment;
 mod errors;
-mod faults;
+mod hardening;
 mod integrity;
 mod losses;
 mod model;
 mod offline;
 mod range;
 mod rotation;
+mod sensors;
 mod stop;
 mod store;
 mod support;

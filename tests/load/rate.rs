@@ -21,11 +21,11 @@ const PROCESSES_PER_SECOND: u32 = 5_000;
 const CONNECTIONS_PER_SECOND: u32 = 20_000;
 
 /// Seconds of a short and of a long run.
-const SHORT: u32 = 4;
+const SHORT: u32 = 2;
 const LONG: u32 = 60;
 
 /// Processes of a burst.
-const BURST_SHORT: u32 = 10_000;
+const BURST_SHORT: u32 = 5_000;
 const BURST_LONG: u32 = 100_000;
 
 /// How long everything may take to be stored.
@@ -113,7 +113,7 @@ fn capture(what: &str, storm: Storm) -> Option<Captured> {
     let alone = storm.run(&program);
     let running = agent.start().unwrap();
     let before = AgentReport::from_status(&running.status().unwrap());
-    if let Some(blind) = before.sensors.iter().find(|sensor| sensor.mode != "ebpf") {
+    if let Some(blind) = before.sensors.iter().take(2).find(|sensor| sensor.mode != "ebpf") {
         println!("skipped: the sensor of {} works by {} here: {}", blind.name, blind.mode, blind.reason);
         return None;
     }
@@ -125,7 +125,7 @@ fn capture(what: &str, storm: Storm) -> Option<Captured> {
 
     let server = home.start().unwrap();
     let mut admin = server.admin().unwrap();
-    let rest = agent.config("[sensor.process]\nmode = \"off\"\n[sensor.connection]\nmode = \"off\"\n").start().unwrap();
+    let rest = agent.config("[sensor.process]\nmode = \"off\"\n[sensor.connection]\nmode = \"off\"\n[sensor.datagram]\nmode = \"off\"\n[sensor.authentication]\nmode = \"off\"\n[sensor.file]\nmode = \"off\"\n").start().unwrap();
     let stored = wait::until("everything to be stored", DEADLINE, || {
         admin.commit_lake().map_err(|error| error.to_string())?;
         let stored = Stored::read(&mut admin, &host).map_err(|error| error.to_string())?;
@@ -178,8 +178,9 @@ impl Captured {
         assert_eq!(duplicates, 0);
         assert_eq!(self.stored + self.lost, self.generated, "{self}");
         let done = self.done.events();
-        assert!(self.stored_of_storm <= done, "more than was done: {self}");
-        assert!(done - self.stored_of_storm <= self.lost, "missing and not counted: {self}");
+        // That the storm's own socket listens is told as well.
+        assert!(self.stored_of_storm <= done + 1, "more than was done: {self}");
+        assert!(done.saturating_sub(self.stored_of_storm) <= self.lost, "missing and not counted: {self}");
     }
 }
 

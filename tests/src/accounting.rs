@@ -9,10 +9,20 @@ use std::collections::BTreeMap;
 use crate::admin::{AdminClient, AdminError};
 
 /// The tables sensors fill.
-const SENSOR_TABLES: [&str; 3] = ["process_activity", "network_activity", "authentication"];
+const SENSOR_TABLES: [&str; 6] =
+    ["process_activity", "network_activity", "authentication", "file_activity", "dns_activity", "kernel_activity"];
 
 /// All tables.
-const TABLES: [&str; 5] = ["process_activity", "network_activity", "authentication", "sensor_loss", "agent_activity"];
+const TABLES: [&str; 8] = [
+    "process_activity",
+    "network_activity",
+    "authentication",
+    "file_activity",
+    "dns_activity",
+    "kernel_activity",
+    "sensor_loss",
+    "agent_activity",
+];
 
 /// What the lake has of some epochs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -57,6 +57,10 @@ fn body(number: u32) -> EventBody {
             ancestors: vec![ByteString::from("/bin/sh"), ByteString::from("/sbin/init")],
             executable_deleted: Some(false),
             seeded: false,
+            cgroup_id: None,
+            cgroup: ByteString::default(),
+            executable_file: None,
+            script: ByteString::default(),
         })),
         1 => EventBody::ConnectionClose(Box::new(ConnectionClose {
             connection: Connection {
@@ -68,6 +72,7 @@ fn body(number: u32) -> EventBody {
                 process: Some(process),
                 executable: ByteString::from(program),
                 user_id: Some(1000),
+                cgroup_id: None,
             },
             bytes_sent: Some(u64::from(of_process) % 5000),
             bytes_received: Some(u64::from(of_process) * 7 % 90_000),
@@ -82,6 +87,7 @@ fn body(number: u32) -> EventBody {
             exit_code: Some(0),
             signal: None,
             duration_ns: Some(2 * STEP_NS.unsigned_abs()),
+            cpu_time_ns: None,
         }),
     }
 }
@@ -89,7 +95,7 @@ fn body(number: u32) -> EventBody {
 /// An agent's configuration that plays a recording and nothing else.
 pub fn agent_config(path: &Path, events_per_second: u32, loops: u64) -> String {
     format!(
-        "[sensor.process]\nmode = \"off\"\n[sensor.connection]\nmode = \"off\"\n\
+        "[sensor.process]\nmode = \"off\"\n[sensor.connection]\nmode = \"off\"\n[sensor.datagram]\nmode = \"off\"\n[sensor.authentication]\nmode = \"off\"\n[sensor.file]\nmode = \"off\"\n\
          [sensor.replay]\npath = {path:?}\nevents_per_second = {events_per_second}\nloops = {loops}\nnumber_pids = true\n"
     )
 }

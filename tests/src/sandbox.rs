@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -22,6 +23,11 @@ pub const READY_DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long a staged stop may take.
 pub const STOP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Ports that servers are given: below the range from which Linux gives ports out (`ip_local_port_range`).
+const LISTEN_PORTS: Range<u16> = 10_000..32_000;
+/// Ports that are tried.
+const LISTEN_TRIES: usize = 50;
 
 /// Lines of a log shown when something fails.
 const LOG_LINES_SHOWN: usize = 30;
@@ -163,8 +169,10 @@ impl Server {
         fs::write(&config, &self.config)?;
         let mut command = Role::Server.command(&self.executable);
         command.arg("serve").arg("--state-dir").arg(&self.state_dir).arg("--config").arg(config);
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let addresses = self.addresses.unwrap_or(Endpoints { agent: any, admin: any });
+        let addresses = match self.addresses {
+            Some(addresses) => addresses,
+            None => Endpoints { agent: lasting_address()?, admin: lasting_address()? },
+        };
         command.args(["--agent-address", &addresses.agent.to_string()]);
         command.args(["--admin-address", &addresses.admin.to_string()]);
         Ok(command)
@@ -191,6 +199,19 @@ impl Server {
         self.addresses = Some(endpoints);
         Ok(RunningServer { process, endpoints, state_dir: self.state_dir.clone(), log })
     }
+}
+
+/// A free loopback address that nobody is given while the server is down: outside the ports that Linux gives out itself.
+fn lasting_address() -> io::Result<SocketAddr> {
+    let mut taken = io::Error::from(io::ErrorKind::AddrInUse);
+    for _ in 0..LISTEN_TRIES {
+        let address = SocketAddr::from(([127, 0, 0, 1], rand::random_range(LISTEN_PORTS)));
+        match TcpListener::bind(address) {
+            Ok(_) => return Ok(address),
+            Err(error) => taken = error,
+        }
+    }
+    Err(taken)
 }
 
 /// A server that runs; killed when dropped.

@@ -59,6 +59,10 @@ fn crate_roots(package: &Path) -> Vec<PathBuf> {
             }
         }
     }
+    // Comparisons with other programs are crates of their own, built only when they are run.
+    for entry in std::fs::read_dir(package.join("peers")).into_iter().flatten() {
+        roots.extend(Some(entry.unwrap().path().join("src/main.rs")).filter(|main| main.is_file()));
+    }
     let manifest: toml::Table = std::fs::read_to_string(package.join("Cargo.toml")).unwrap().parse().unwrap();
     for kind in ["bin", "test", "bench", "example"] {
         let targets = manifest.get(kind).and_then(toml::Value::as_array);

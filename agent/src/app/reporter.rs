@@ -6,6 +6,7 @@ use std::thread::{Builder, JoinHandle};
 
 use tokio::sync::watch;
 
+use crate::app::service_manager::Watchdog;
 use crate::status::{INTERVAL, Snapshot, Sources, StatusFile};
 
 /// The thread that does it.
@@ -20,6 +21,7 @@ impl Reporter {
     pub(crate) fn start(
         mut sources: Sources,
         file: StatusFile,
+        mut watchdog: Watchdog,
     ) -> std::io::Result<(Self, watch::Receiver<Arc<Snapshot>>)> {
         let first = Arc::new(sources.snapshot());
         let mut is_writable = true;
@@ -30,6 +32,7 @@ impl Reporter {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(INTERVAL) {
                 let snapshot = Arc::new(sources.snapshot());
                 write(&file, &snapshot, &mut is_writable);
+                watchdog.look(&snapshot);
                 news.send_replace(snapshot);
             }
             let mut last = sources.snapshot();

@@ -26,7 +26,8 @@ fn config(dir: &Path, text: &str) -> Config {
     let path = dir.join("agent.toml");
     let text = format!(
         "agent.state_dir = {:?}\nagent.stop_drain_ms = 5000\nsensor.process.mode = 'off'\n\
-         sensor.connection.mode = 'off'\nsensor.replay.path = {recording:?}\n{text}",
+         sensor.connection.mode = 'off'\nsensor.authentication.mode = 'off'\n\
+         sensor.file.mode = 'off'\nsensor.replay.path = {recording:?}\n{text}",
         dir.join("state"),
     );
     std::fs::write(&path, text).unwrap();
@@ -38,7 +39,7 @@ fn status_of(dir: &Path) -> Option<status::Snapshot> {
 }
 
 async fn run_until(config: Config, stop: CancellationToken) -> Result<(), AppError> {
-    let mut app = App::start(config, None)?;
+    let mut app = App::start(config, Start::default(), ServiceManager::default())?;
     let result = app.watch(stop.cancelled_owned()).await;
     app.stop().await;
     Ok(result?)

@@ -97,6 +97,12 @@ fn try_enroll(arguments: EnrollArguments) -> Result<String, EnrollCommandError> 
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(EnrollCommandError::Threads)?;
     let identity = runtime.block_on(identity::enroll(&arguments.server, &token))?;
     store.save(&identity)?;
+    // Enrolled by root, run by another user: what is below the state folder belongs to whom that belongs.
+    let identity_dir = store.path().parent().unwrap_or(state_dir);
+    for path in [identity_dir, store.path()] {
+        state_file::give_to_owner_of(state_dir, path)
+            .map_err(|source| EnrollCommandError::StateDir { path: path.to_owned(), source })?;
+    }
     Ok(identity.host_id.to_string())
 }
 

@@ -26,7 +26,9 @@ pub(super) fn config(_: &ConfigError) -> ExitCode {
 /// Of an agent that ended.
 pub(super) fn app(error: &AppError) -> ExitCode {
     ExitCode::from(match error {
-        AppError::StateDir { .. } | AppError::Locked { .. } | AppError::Sensor(_) => CONFIGURATION,
+        AppError::StateDir { .. } | AppError::Locked { .. } | AppError::Sensor(_) | AppError::Hardening(_) => {
+            CONFIGURATION
+        }
         AppError::Identity(_) => IDENTITY,
         AppError::Spool(_) | AppError::Threads(_) | AppError::Failure(_) => INTERNAL,
     })

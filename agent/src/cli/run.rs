@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::app;
+use crate::app::{self, Invocation};
 use crate::cli::{complain, exit, log};
 use crate::config::{Config, Overrides};
 use crate::own_program::OwnProgram;
@@ -31,7 +31,9 @@ impl RunArguments {
 }
 
 pub(super) fn run(arguments: RunArguments, own_program: OwnProgram) -> ExitCode {
-    let config = match Config::load(&arguments.into_overrides(), variables()) {
+    let overrides = arguments.into_overrides();
+    let config_path = overrides.config.clone().unwrap_or_else(|| PathBuf::from(crate::config::DEFAULT_PATH));
+    let config = match Config::load(&overrides, variables()) {
         Ok(config) => config,
         Err(error) => {
             // There is no log yet.
@@ -40,7 +42,7 @@ pub(super) fn run(arguments: RunArguments, own_program: OwnProgram) -> ExitCode 
         }
     };
     log::begin(&config.log);
-    match app::run(config, own_program) {
+    match app::run(config, Invocation { own_program, config_path }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = crate::error_text::chain(&error), "picket-agent ends");
@@ -50,6 +52,6 @@ pub(super) fn run(arguments: RunArguments, own_program: OwnProgram) -> ExitCode 
 }
 
 /// The environment; a variable that is not text is none of ours.
-fn variables() -> impl Iterator<Item = (String, String)> {
+pub(super) fn variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }

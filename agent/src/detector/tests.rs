@@ -49,6 +49,7 @@ fn close(sequence: u64, bytes_sent: u64, remote: &str) -> Event {
         process: None,
         executable: "/usr/bin/scp".into(),
         user_id: Some(1_000),
+        cgroup_id: None,
     };
     Event {
         key: EventKey { epoch: Epoch(7), sequence: Sequence(sequence) },

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use picket_common::event::{EventBody, LossReason, LossStage};
+use picket_common::event::{ByteString, EventBody, LossReason, LossStage};
 
 use crate::pipeline::ledger::{IntakeCounters, Ledger};
 use crate::pipeline::queue::{QueueGauge, QueueLimits, QueueReceiver, QueueSender, Weigh, queue};
@@ -63,7 +63,7 @@ impl ObservationSink for SensorSender {
     /// Counts the observation in the ledger, then queues it, or drops and counts it when the queue is full. The
     /// agent's own event bodies are not observations and are passed over.
     fn send(&self, observation: Observation) {
-        if matches!(observation.body, EventBody::AgentStart(_) | EventBody::SensorLoss(_)) {
+        if matches!(observation.body, EventBody::AgentStart(_) | EventBody::AgentChange(_) | EventBody::SensorLoss(_)) {
             return;
         }
         // Counted and queued under one lock: no durable batch can hold what the ledger does not.
@@ -98,16 +98,29 @@ pub(crate) fn body_bytes(body: &EventBody) -> usize {
     let heap = match body {
         EventBody::ProcessStart(start) => {
             let strings: usize = start.arguments.iter().chain(&start.ancestors).map(|text| text.len() + 16).sum();
-            size_of_val(&**start) + strings + start.executable.len() + start.working_directory.len()
+            let texts = [&start.executable, &start.working_directory, &start.cgroup, &start.script];
+            size_of_val(&**start) + strings + texts.map(ByteString::len).into_iter().sum::<usize>()
         }
         EventBody::ProcessExit(exit) => exit.executable.len(),
-        EventBody::ConnectionOpen(connection) => size_of_val(&**connection) + connection.executable.len(),
+        EventBody::ConnectionOpen(connection) | EventBody::ConnectionListen(connection) => {
+            size_of_val(&**connection) + connection.executable.len()
+        }
         EventBody::ConnectionClose(close) => size_of_val(&**close) + close.connection.executable.len(),
         EventBody::Authentication(authentication) => {
-            size_of_val(&**authentication) + authentication.user_name.len() + authentication.service.len()
+            let texts = [&authentication.user_name, &authentication.service, &authentication.command];
+            size_of_val(&**authentication) + texts.map(ByteString::len).into_iter().sum::<usize>()
         }
+        EventBody::FileActivity(file) => {
+            size_of_val(&**file) + file.path.len() + file.new_path.len() + file.executable.len()
+        }
+        EventBody::DnsActivity(dns) => {
+            let answers: usize = dns.answers.iter().map(|text| text.len() + 16).sum();
+            size_of_val(&**dns) + answers + dns.name.len() + dns.executable.len()
+        }
+        EventBody::KernelActivity(kernel) => size_of_val(&**kernel) + kernel.object.len() + kernel.executable.len(),
         EventBody::SensorLoss(_) => 0,
         EventBody::AgentStart(start) => size_of_val(&**start) + 64 * start.sensors.len(),
+        EventBody::AgentChange(change) => size_of_val(&**change) + change.reason.len(),
     };
     // What the allocator adds.
     heap + 64

@@ -94,5 +94,7 @@ pub(crate) fn reason_index(reason: LossReason) -> usize {
         LossReason::WriteFailed => 3,
         LossReason::StoreDamaged => 4,
         LossReason::Rejected => 5,
+        LossReason::Throttled => 6,
+        LossReason::LogRotated => 7,
     }
 }

@@ -107,6 +107,7 @@ fn send(sender: &SensorSender, count: usize) {
                 exit_code: Some(0),
                 signal: None,
                 duration_ns: None,
+                cpu_time_ns: None,
             }),
         });
     }
@@ -400,6 +401,10 @@ fn process_start() -> picket_common::event::ProcessStart {
         ancestors: Vec::new(),
         executable_deleted: None,
         seeded: false,
+        cgroup_id: None,
+        cgroup: ByteString::default(),
+        executable_file: None,
+        script: ByteString::default(),
     }
 }
 

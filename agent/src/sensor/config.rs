@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 const INTERVAL_MS_MIN: u64 = 10;
 /// Longest interval of anything periodic.
 const INTERVAL_MS_MAX: u64 = 60_000;
+/// Shortest time until a flow has ended: idle flows are looked for once a second.
+const FLOW_IDLE_MS_MIN: u64 = 1_000;
+/// Longest.
+const FLOW_IDLE_MS_MAX: u64 = 3_600_000;
 /// Highest rate a recording is played at, events per second; 0 means "as fast as possible".
 const REPLAY_EVENTS_PER_SECOND_MAX: u32 = 1_000_000;
 
@@ -20,6 +24,12 @@ pub struct SensorConfig {
     pub process: ProcessSensorConfig,
     /// Connections: `[sensor.connection]`.
     pub connection: ConnectionSensorConfig,
+    /// UDP flows and DNS: `[sensor.datagram]`.
+    pub datagram: DatagramSensorConfig,
+    /// Logins: `[sensor.authentication]`.
+    pub authentication: AuthenticationSensorConfig,
+    /// Files: `[sensor.file]`.
+    pub file: FileSensorConfig,
     /// Whether netlink sensors may use the kernel's trace events where that is permitted (root, tracefs): with them a
     /// connection is known with its owner at the moment it begins, as with eBPF. Where tracefs is not mounted, it is mounted at its usual place.
     pub trace: bool,
@@ -32,6 +42,9 @@ impl Default for SensorConfig {
         Self {
             process: ProcessSensorConfig::default(),
             connection: ConnectionSensorConfig::default(),
+            datagram: DatagramSensorConfig::default(),
+            authentication: AuthenticationSensorConfig::default(),
+            file: FileSensorConfig::default(),
             trace: true,
             replay: None,
         }
@@ -75,6 +88,9 @@ pub struct ProcessSensorConfig {
     pub mode: ModeChoice,
     /// Time between two looks at the process table when polling, milliseconds.
     pub poll_interval_ms: u64,
+    /// Most program starts of one cgroup in a second on average, further ones are counted (eBPF only); 0: no limit. A
+    /// second's worth may come at once.
+    pub starts_per_second_max: u32,
     /// Whether secrets are taken out of command lines: see [`crate::enrich::redaction`].
     pub redact_arguments: bool,
     /// Further regular expressions for secrets: of a match the first group is taken out, or all of it without a group.
@@ -83,7 +99,13 @@ pub struct ProcessSensorConfig {
 
 impl Default for ProcessSensorConfig {
     fn default() -> Self {
-        Self { mode: ModeChoice::Auto, poll_interval_ms: 250, redact_arguments: true, redact_patterns: Vec::new() }
+        Self {
+            mode: ModeChoice::Auto,
+            poll_interval_ms: 250,
+            starts_per_second_max: 0,
+            redact_arguments: true,
+            redact_patterns: Vec::new(),
+        }
     }
 }
 
@@ -97,13 +119,138 @@ pub struct ConnectionSensorConfig {
     /// opening is seen, and how long a connection must live for its owner to be found. Ends are pushed by the kernel and
     /// do not wait for it.
     pub dump_interval_ms: u64,
+    /// Most beginnings and ends of connections of one cgroup in a second on average, further ones are counted (eBPF
+    /// only); 0: no limit. A second's worth may come at once.
+    pub events_per_second_max: u32,
 }
 
 impl Default for ConnectionSensorConfig {
     fn default() -> Self {
-        Self { mode: ModeChoice::Auto, dump_interval_ms: 100 }
+        Self { mode: ModeChoice::Auto, dump_interval_ms: 100, events_per_second_max: 0 }
     }
 }
+
+/// Whether a sensor that needs eBPF runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EbpfChoice {
+    /// Where it is permitted; where not, the sensor's mode says why.
+    #[default]
+    Auto,
+    /// The agent refuses to start where it is not permitted.
+    Ebpf,
+    /// Not at all.
+    Off,
+}
+
+/// The datagram sensor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DatagramSensorConfig {
+    /// Whether.
+    pub mode: EbpfChoice,
+    /// How long nothing passes until a flow has ended, milliseconds.
+    pub flow_idle_ms: u64,
+}
+
+impl Default for DatagramSensorConfig {
+    fn default() -> Self {
+        Self { mode: EbpfChoice::Auto, flow_idle_ms: 30_000 }
+    }
+}
+
+/// Whether a sensor that has one way to see runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SensorSwitch {
+    /// Where it can; whether it can, and why not, is in the sensor's mode.
+    #[default]
+    Auto,
+    /// Not at all.
+    Off,
+}
+
+/// The authentication sensor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthenticationSensorConfig {
+    /// Whether.
+    pub mode: SensorSwitch,
+    /// The logs that syslog daemons write logins to. Those that are not there are waited for.
+    pub log_paths: Vec<PathBuf>,
+    /// Time between two looks at the logs, milliseconds.
+    pub poll_interval_ms: u64,
+}
+
+impl Default for AuthenticationSensorConfig {
+    fn default() -> Self {
+        Self {
+            mode: SensorSwitch::Auto,
+            log_paths: ["/var/log/auth.log", "/var/log/secure"].map(PathBuf::from).to_vec(),
+            poll_interval_ms: 250,
+        }
+    }
+}
+
+impl AuthenticationSensorConfig {
+    /// Time between two looks at the logs.
+    pub fn poll_interval(&self) -> Duration {
+        Duration::from_millis(self.poll_interval_ms)
+    }
+}
+
+/// The file sensor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FileSensorConfig {
+    /// Whether.
+    pub mode: SensorSwitch,
+    /// Files, and folders with what is in them, that are watched; `~` is the home of every user.
+    pub paths: Vec<PathBuf>,
+    /// Folders in which programs are watched, and nothing else.
+    pub program_folders: Vec<PathBuf>,
+}
+
+impl Default for FileSensorConfig {
+    fn default() -> Self {
+        Self {
+            mode: SensorSwitch::Auto,
+            paths: WATCHED_PATHS.map(PathBuf::from).to_vec(),
+            program_folders: ["/tmp", "/var/tmp", "/dev/shm"].map(PathBuf::from).to_vec(),
+        }
+    }
+}
+
+/// Where attackers stay: what is run by cron, at boot, at login, with every program, or as root.
+const WATCHED_PATHS: [&str; 27] = [
+    "/etc/crontab",
+    "/etc/cron.d",
+    "/etc/cron.hourly",
+    "/etc/cron.daily",
+    "/etc/cron.weekly",
+    "/etc/cron.monthly",
+    "/var/spool/cron",
+    "/etc/systemd/system",
+    "/etc/systemd/user",
+    "/usr/lib/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "~/.config/systemd/user",
+    "/etc/profile",
+    "/etc/profile.d",
+    "/etc/bash.bashrc",
+    "/etc/bashrc",
+    "/etc/zsh",
+    "~/.bashrc",
+    "~/.bash_profile",
+    "~/.bash_login",
+    "~/.profile",
+    "~/.zshrc",
+    "~/.ssh",
+    "/etc/rc.local",
+    "/etc/ld.so.preload",
+    "/etc/sudoers",
+    "/etc/sudoers.d",
+];
 
 /// A recording (JSON lines, see `picket_common::event::json`) to be played as if a sensor saw it now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,6 +301,15 @@ pub struct SensorConfigError {
 }
 
 impl SensorConfig {
+    /// No sensor at all.
+    pub fn all_off() -> Self {
+        let mut config = Self::default();
+        (config.process.mode, config.connection.mode) = (ModeChoice::Off, ModeChoice::Off);
+        config.datagram.mode = EbpfChoice::Off;
+        (config.authentication.mode, config.file.mode) = (SensorSwitch::Off, SensorSwitch::Off);
+        config
+    }
+
     /// Checks what the types do not say.
     pub fn check(&self) -> Result<(), SensorConfigError> {
         let in_range = |key, value, min, max| {
@@ -161,6 +317,9 @@ impl SensorConfig {
         };
         in_range("process.poll_interval_ms", self.process.poll_interval_ms, INTERVAL_MS_MIN, INTERVAL_MS_MAX)?;
         in_range("connection.dump_interval_ms", self.connection.dump_interval_ms, INTERVAL_MS_MIN, INTERVAL_MS_MAX)?;
+        in_range("datagram.flow_idle_ms", self.datagram.flow_idle_ms, FLOW_IDLE_MS_MIN, FLOW_IDLE_MS_MAX)?;
+        let interval_ms = self.authentication.poll_interval_ms;
+        in_range("authentication.poll_interval_ms", interval_ms, INTERVAL_MS_MIN, INTERVAL_MS_MAX)?;
         if let Some(replay) = &self.replay {
             let rate = u64::from(replay.events_per_second);
             in_range("replay.events_per_second", rate, 0, u64::from(REPLAY_EVENTS_PER_SECOND_MAX))?;
@@ -201,6 +360,7 @@ mod tests {
             trace = false
             process = { mode = "polling", poll_interval_ms = 500 }
             connection = { mode = "ebpf", dump_interval_ms = 200 }
+            datagram = { mode = "off", flow_idle_ms = 5000 }
             [replay]
             path = "events.jsonl"
             events_per_second = 1500
@@ -215,6 +375,7 @@ mod tests {
         assert_eq!(config.process.mode, ModeChoice::Polling);
         assert_eq!(config.connection.mode, ModeChoice::Ebpf);
         assert_eq!(config.connection.dump_interval(), Duration::from_millis(200));
+        assert_eq!((config.datagram.mode, config.datagram.flow_idle_ms), (EbpfChoice::Off, 5_000));
         let replay = config.replay.unwrap();
         assert_eq!((replay.loops, replay.stop_after_events, replay.time), (0, 9, ReplayTime::Original));
     }

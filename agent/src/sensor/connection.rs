@@ -63,7 +63,11 @@ fn start_here<S: ObservationSink>(
     };
     let better = if config.mode.wants_ebpf() {
         let source = environment.ebpf.lock().take(&crate::sensor::ebpf::object::CONNECTION);
-        match source {
+        let limited = source.and_then(|mut source| {
+            source.set_limit(crate::sensor::ebpf::object::CONNECTION_LIMIT, config.events_per_second_max)?;
+            Ok(source)
+        });
+        match limited {
             Ok(source) => return ebpf::start(source, client, owners, environment),
             Err(reason) if config.mode == ModeChoice::Ebpf => {
                 return Err(SensorError::ModeUnavailable { sensor: NAME, reason });

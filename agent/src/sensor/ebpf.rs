@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use aya::maps::ring_buf::RingBufItem;
-use aya::maps::{MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, Map, MapData, PerCpuArray, RingBuf};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::own_program::OwnProgram;
@@ -29,6 +29,7 @@ pub(crate) mod object;
 
 /// Kinds of records of one program, 0 included.
 pub(super) const KINDS: usize = 4;
+const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
 /// Where the kernel says what its structures look like.
 const KERNEL_TYPES: &str = "/sys/kernel/btf/vmlinux";
 /// Longest reason that is kept of an error, characters: what the kernel's verifier says can be a book.
@@ -56,7 +57,9 @@ pub(super) enum EbpfError {
 pub(super) struct RecordSource {
     ring: RingBuf<MapData>,
     lost: PerCpuArray<MapData, u64>,
-    lost_reported: [u64; KINDS],
+    lost_reported: [u64; 2 * KINDS],
+    /// What else the sensor uses, until it takes it.
+    maps: BTreeMap<&'static str, Map>,
     programs: Vec<AttachedProgram>,
     missed_reported: u64,
 }
@@ -66,6 +69,8 @@ pub(super) struct RecordSource {
 pub(super) struct NewLosses {
     /// Records that did not fit, by kind.
     pub(super) full: [u64; KINDS],
+    /// Records that were more than the limit of their cgroup.
+    pub(super) throttled: u64,
     /// Runs of a program that were left out.
     pub(super) missed: u64,
 }
@@ -109,6 +114,11 @@ impl EbpfSources {
     }
 }
 
+/// Whether eBPF programs can be loaded by this process, as far as it can be told without trying, or why not.
+pub(crate) fn permitted() -> Result<(), String> {
+    load::permitted().map_err(|error| error.to_string())
+}
+
 fn load_here(objects: &[&'static ObjectDefinition]) -> Result<load::Outcomes<String>, String> {
     let objects = objects.to_vec();
     // The kernel's types take some hundred thousand small allocations: on a thread of its own, they leave no holes
@@ -128,7 +138,8 @@ impl RecordSource {
         Ok(Self {
             ring: RingBuf::try_from(ring).map_err(|error| refusal(&error))?,
             lost: PerCpuArray::try_from(lost).map_err(|error| refusal(&error))?,
-            lost_reported: [0; KINDS],
+            lost_reported: [0; 2 * KINDS],
+            maps: object.maps,
             programs: object.programs,
             missed_reported: 0,
         })
@@ -148,14 +159,35 @@ impl RecordSource {
         self.ring.next()
     }
 
+    /// Sets how many records one cgroup may cause in a second on average; 0: no limit. A second's worth may come at once.
+    ///
+    /// # Errors
+    /// The object has no such map, or the kernel refuses.
+    pub(super) fn set_limit(&mut self, map: &'static str, per_second: u32) -> Result<(), String> {
+        let map = self.take_map(map)?;
+        let mut limits = Array::<MapData, [u64; 2]>::try_from(map).map_err(|error| error.to_string())?;
+        let interval_ns = NANOSECONDS_PER_SECOND.checked_div(per_second.into()).unwrap_or(0);
+        limits.set(0, [interval_ns, NANOSECONDS_PER_SECOND], 0).map_err(|error| error.to_string())
+    }
+
+    /// Takes a further map of the object.
+    ///
+    /// # Errors
+    /// It has none of this name, or it was taken.
+    pub(super) fn take_map(&mut self, name: &'static str) -> Result<Map, String> {
+        self.maps.remove(name).ok_or_else(|| EbpfError::Lacking(name).to_string())
+    }
+
     /// What was lost since this was last asked.
     pub(super) fn new_losses(&mut self) -> NewLosses {
         let mut new = NewLosses::default();
         for (kind, reported) in (0_u32..).zip(&mut self.lost_reported) {
             let counts = self.lost.get(&kind, 0);
             let total = counts.map_or(*reported, |counts| counts.iter().sum());
-            if let Some(new) = new.full.get_mut(kind as usize) {
-                *new = total.saturating_sub(*reported);
+            let since = total.saturating_sub(*reported);
+            match new.full.get_mut(kind as usize) {
+                Some(new) => *new = since,
+                None => new.throttled += since,
             }
             *reported = total;
         }

@@ -42,6 +42,11 @@ impl EventClock {
         self.distance = Some(best);
         Timestamp(monotonic.saturating_add(best))
     }
+
+    /// The monotonic time `now`; `None` before anything was seen.
+    pub(crate) fn monotonic_ns(&self, now: Timestamp) -> Option<u64> {
+        self.distance.and_then(|distance| u64::try_from(now.0.saturating_sub(distance)).ok())
+    }
 }
 
 #[cfg(test)]
@@ -57,7 +62,9 @@ mod tests {
     #[test]
     fn delays_do_not_move_the_time() {
         let mut clock = EventClock::default();
+        assert_eq!(clock.monotonic_ns(Timestamp(1100)), None);
         assert_eq!(wall(&mut clock, 100, 1100), 1100);
+        assert_eq!(clock.monotonic_ns(Timestamp(1200)), Some(200));
         assert_eq!(wall(&mut clock, 200, 1150), 1150, "a shorter delay shows a smaller distance");
         assert_eq!(wall(&mut clock, 300, 99_999), 1250);
     }

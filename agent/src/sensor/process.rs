@@ -3,7 +3,7 @@
 //! A `ProcessStart` is an `execve`; a process that only forks is known to the table (as parent and ancestor) but not
 //! reported, and a `ProcessExit` is sent for exactly those processes of which a start was sent.
 
-use picket_common::event::{EventBody, Origin, ProcessExit, ProcessStart, SensorMode, Timestamp};
+use picket_common::event::{ByteString, EventBody, Origin, ProcessExit, ProcessStart, SensorMode, Timestamp};
 
 use crate::enrich::process_details::ProcessDetails;
 use crate::enrich::process_table::{EndedProcess, Lineage};
@@ -39,7 +39,7 @@ pub(super) fn start<S: ObservationSink>(
     let mut reasons = String::new();
     for way in [ModeChoice::Ebpf, ModeChoice::Netlink] {
         let started = match way {
-            ModeChoice::Ebpf if config.mode.wants_ebpf() => start_ebpf(environment),
+            ModeChoice::Ebpf if config.mode.wants_ebpf() => start_ebpf(config, environment),
             ModeChoice::Netlink if config.mode.wants_netlink() => start_netlink(environment, &reasons),
             _ => continue,
         };
@@ -60,9 +60,15 @@ pub(super) fn start<S: ObservationSink>(
 type Started = Result<Result<StartedSensor, String>, SensorError>;
 
 #[cfg(target_os = "linux")]
-fn start_ebpf<S: ObservationSink>(environment: &SensorEnvironment<S>) -> Started {
-    let source = environment.ebpf.lock().take(&crate::sensor::ebpf::object::PROCESS);
-    match source {
+fn start_ebpf<S: ObservationSink>(config: &ProcessSensorConfig, environment: &SensorEnvironment<S>) -> Started {
+    use crate::sensor::ebpf::object::{PROCESS, PROCESS_LIMIT};
+
+    let source = environment.ebpf.lock().take(&PROCESS);
+    let limited = source.and_then(|mut source| {
+        source.set_limit(PROCESS_LIMIT, config.starts_per_second_max)?;
+        Ok(source)
+    });
+    match limited {
         Ok(source) => ebpf::start(source, environment),
         Err(reason) => Ok(Err(reason)),
     }
@@ -77,7 +83,7 @@ fn start_netlink<S: ObservationSink>(environment: &SensorEnvironment<S>, better:
 }
 
 #[cfg(not(target_os = "linux"))]
-fn start_ebpf<S: ObservationSink>(_environment: &SensorEnvironment<S>) -> Started {
+fn start_ebpf<S: ObservationSink>(_config: &ProcessSensorConfig, _environment: &SensorEnvironment<S>) -> Started {
     Ok(Err("eBPF exists only on Linux".to_owned()))
 }
 
@@ -108,6 +114,10 @@ fn start_event(details: ProcessDetails, lineage: Lineage, user_names: &mut UserN
         ancestors: lineage.ancestors,
         executable_deleted: details.executable_deleted,
         seeded,
+        cgroup_id: None,
+        cgroup: ByteString::default(),
+        executable_file: None,
+        script: ByteString::default(),
     }))
 }
 
@@ -119,5 +129,6 @@ fn exit_event(ended: &EndedProcess, time: Timestamp, exit_code: Option<i32>, sig
         exit_code,
         signal,
         duration_ns: u64::try_from(time.0.saturating_sub(ended.created.0)).ok(),
+        cpu_time_ns: None,
     })
 }

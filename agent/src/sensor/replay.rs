@@ -101,7 +101,7 @@ impl Recording {
             }
             let value = serde_json::from_slice(&self.text).map_err(|source| error(source.to_string()))?;
             let event = json::from_json(&value).map_err(|source| error(source.to_string()))?;
-            if !matches!(event.body, EventBody::SensorLoss(_) | EventBody::AgentStart(_)) {
+            if !matches!(event.body, EventBody::SensorLoss(_) | EventBody::AgentStart(_) | EventBody::AgentChange(_)) {
                 return Ok(Some(event));
             }
         }
@@ -202,10 +202,15 @@ fn number(body: &mut EventBody, pid: u32, time: Timestamp) {
     match body {
         EventBody::ProcessStart(start) => start.process.pid = pid,
         EventBody::ProcessExit(exit) => exit.process.pid = pid,
-        EventBody::ConnectionOpen(connection) => connection.process = numbered(connection.process),
+        EventBody::ConnectionOpen(connection) | EventBody::ConnectionListen(connection) => {
+            connection.process = numbered(connection.process);
+        }
         EventBody::ConnectionClose(close) => close.connection.process = numbered(close.connection.process),
         EventBody::Authentication(authentication) => authentication.process = numbered(authentication.process),
-        EventBody::SensorLoss(_) | EventBody::AgentStart(_) => {}
+        EventBody::FileActivity(file) => file.process = numbered(file.process),
+        EventBody::DnsActivity(dns) => dns.process = numbered(dns.process),
+        EventBody::KernelActivity(kernel) => kernel.process = numbered(kernel.process),
+        EventBody::SensorLoss(_) | EventBody::AgentStart(_) | EventBody::AgentChange(_) => {}
     }
 }
 

@@ -56,9 +56,19 @@ impl<S: ObservationSink> Reporter<S> {
 
     /// Reports `count` messages of the kernel that were lost; none is not worth a report.
     pub(super) fn lost(&self, count: u64) {
+        self.lost_because(LossReason::QueueFull, count);
+    }
+
+    /// Reports `count` events that a limit on their rate left out.
+    pub(super) fn throttled(&self, count: u64) {
+        self.lost_because(LossReason::Throttled, count);
+    }
+
+    /// Reports `count` events that could not be seen or sent.
+    pub(super) fn lost_because(&self, reason: LossReason, count: u64) {
         if count > 0 {
             self.counters.lost.fetch_add(count, Ordering::Relaxed);
-            self.sender.lost(LossStage::Sensor, LossReason::QueueFull, count);
+            self.sender.lost(LossStage::Sensor, reason, count);
         }
     }
 }

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use picket_common::event::{EventBody, LossReason, LossStage, ProcessExit, ProcessStart};
 use tokio_util::sync::CancellationToken;
 
+use crate::hardening::Hardening;
 use crate::sensor::{Observation, ObservationSink, SensorConfig, SensorContext, SensorSet};
 
 /// How long a fact may take to show.
@@ -22,6 +23,7 @@ pub(crate) struct TestSink {
 struct Kept {
     observations: Vec<Observation>,
     lost: u64,
+    throttled: u64,
 }
 
 impl ObservationSink for TestSink {
@@ -30,8 +32,13 @@ impl ObservationSink for TestSink {
     }
 
     fn lost(&self, stage: LossStage, reason: LossReason, count: u64) {
-        assert_eq!((stage, reason), (LossStage::Sensor, LossReason::QueueFull));
-        self.kept.lock().lost += count;
+        assert_eq!(stage, LossStage::Sensor);
+        let mut kept = self.kept.lock();
+        match reason {
+            LossReason::QueueFull | LossReason::LogRotated | LossReason::AgentKilled => kept.lost += count,
+            LossReason::Throttled => kept.throttled += count,
+            _ => panic!("{reason:?}"),
+        }
     }
 }
 
@@ -52,7 +59,24 @@ impl TestSink {
             sender: self.clone(),
             stop: CancellationToken::new(),
             own_remotes: Vec::new(),
+            state_dir: None,
             own_program: None,
+            hardening: Hardening::default(),
+        }
+    }
+
+    /// Starts sensors that keep their state in a folder.
+    pub(crate) fn start_in(&self, config: &SensorConfig, state_dir: &std::path::Path) -> SensorSet {
+        let context = SensorContext { state_dir: Some(state_dir.to_path_buf()), ..self.context() };
+        crate::sensor::start(config, context).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Waits until so many losses were reported.
+    pub(crate) fn wait_for_losses(&self, count: u64) {
+        let deadline = Instant::now() + DEADLINE;
+        while self.lost() < count {
+            assert!(Instant::now() < deadline, "{} losses in {DEADLINE:?}", self.lost());
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 
@@ -63,6 +87,10 @@ impl TestSink {
 
     pub(crate) fn lost(&self) -> u64 {
         self.kept.lock().lost
+    }
+
+    pub(crate) fn throttled(&self) -> u64 {
+        self.kept.lock().throttled
     }
 
     /// Waits until `found` finds something in what was sent.

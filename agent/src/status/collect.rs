@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use picket_common::event::{Origin, SensorMode};
 
 use crate::detector::DetectorCounters;
+use crate::hardening::Hardening;
 use crate::model_store::{ActiveModels, ModelStore};
 use crate::pipeline::intake::Intake;
 use crate::pipeline::queue::QueueGauge;
@@ -35,6 +36,7 @@ pub(crate) struct Sources {
     pub(crate) detector_queue: QueueGauge,
     pub(crate) uplink: Arc<UplinkState>,
     pub(crate) cost: OwnCost,
+    pub(crate) hardening: Hardening,
 }
 
 /// The sensors, as long as they run, and then what they last said.
@@ -108,6 +110,7 @@ impl Sources {
             model_generation: generation.unwrap_or(0),
             alerts_total: load(&self.detector.alerts),
             detector: self.detector(),
+            hardening: self.hardening.report(),
             cpu_seconds: cost.cpu_seconds,
             resident_bytes: cost.resident_bytes,
             resident_bytes_peak: cost.resident_bytes_peak,
@@ -169,6 +172,9 @@ fn mode_name(origin: Origin) -> &'static str {
     match origin {
         Origin::Agent => "off",
         Origin::AgentEbpf => "ebpf",
+        Origin::AgentLog => "log",
+        Origin::AgentFanotify => "fanotify",
+        Origin::AgentInotify => "inotify",
         Origin::AgentNetlink => "netlink",
         Origin::AgentPolling => "polling",
         Origin::Replay => "replay",

@@ -51,6 +51,13 @@ pub(crate) fn table(reading: &Reading) -> String {
         let reason = if sensor.reason.is_empty() { String::new() } else { format!(" ({})", escaped(&sensor.reason)) };
         lines.add("sensor", format_args!("{} {}, {} events{reason}", sensor.name, sensor.mode, sensor.events_total));
     }
+    let hardening = &snapshot.hardening;
+    for applied in &hardening.applied {
+        lines.add("hardening", escaped(applied));
+    }
+    for missing in &hardening.not_applied {
+        lines.add("hardening", format_args!("! not applied: {}", escaped(missing)));
+    }
     for model in &snapshot.active_models {
         let digest: String = model.model_digest.chars().take(12).collect();
         let text = if digest.is_empty() { "none".to_owned() } else { format!("{} {digest}", model.algorithm) };

@@ -74,6 +74,7 @@ impl Fixture {
                     exit_code: None,
                     signal: None,
                     duration_ns: None,
+                    cpu_time_ns: None,
                 });
                 let key = EventKey { epoch: self.epoch, sequence };
                 builder.push(&Event { key, time: Timestamp(1), origin: Origin::Replay, body }).unwrap();

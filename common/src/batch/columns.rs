@@ -6,6 +6,7 @@
 
 use crate::batch::error::BatchError;
 use crate::batch::varint;
+use crate::batch::version::Version;
 
 /// Lists the columns once: their order here is their field number, from 1.
 macro_rules! columns {
@@ -91,7 +92,54 @@ columns! {
     AgentSensorNames "agent_sensor_names",
     AgentSensorOrigins "agent_sensor_origins",
     AgentSensorReasons "agent_sensor_reasons",
+    ContextCgroupIds "context_cgroup_ids",
+    ContextCgroups "context_cgroups",
+    ConnectionCgroupIds "connection_cgroup_ids",
+    StartExecutableFiles "start_executable_files",
+    StartScripts "start_scripts",
+    ExitCpuTimes "exit_cpu_times",
+    ListenConnections "listen_connections",
+    AuthenticationMethods "authentication_methods",
+    AuthenticationActingUserNames "authentication_acting_user_names",
+    AuthenticationTerminals "authentication_terminals",
+    AuthenticationCommands "authentication_commands",
+    AuthenticationUserIds "authentication_user_ids",
+    AuthenticationSourcePorts "authentication_source_ports",
+    FileFlags "file_flags",
+    FilePaths "file_paths",
+    FileNewPaths "file_new_paths",
+    FileModes "file_modes",
+    FileOwnerIds "file_owner_ids",
+    FileProcesses "file_processes",
+    FileExecutables "file_executables",
+    FileUserIds "file_user_ids",
+    DnsFlags "dns_flags",
+    DnsNames "dns_names",
+    DnsQueryTypes "dns_query_types",
+    DnsResponseCodes "dns_response_codes",
+    DnsAnswers "dns_answers",
+    DnsServerAddresses "dns_server_addresses",
+    DnsServerPorts "dns_server_ports",
+    DnsTransactionIds "dns_transaction_ids",
+    DnsProcesses "dns_processes",
+    DnsExecutables "dns_executables",
+    DnsUserIds "dns_user_ids",
+    DnsDurations "dns_durations",
+    KernelFlags "kernel_flags",
+    KernelObjects "kernel_objects",
+    KernelValues "kernel_values",
+    KernelTargets "kernel_targets",
+    KernelProcesses "kernel_processes",
+    KernelExecutables "kernel_executables",
+    KernelUserIds "kernel_user_ids",
+    ChangeSubjects "change_subjects",
+    ChangesBefore "changes_before",
+    ChangesAfter "changes_after",
+    ChangeReasons "change_reasons",
 }
+
+/// The columns that version 1 of the frame had.
+const VERSION_1_COLUMNS: usize = Column::AgentSensorReasons as usize + 1;
 
 /// Protobuf wire type of packed columns and bytes.
 const LENGTH_DELIMITED: u64 = 2;
@@ -109,9 +157,13 @@ impl Column {
         BatchError::Column { column: self.name(), problem }
     }
 
-    fn from_key(key: u64) -> Option<Self> {
+    fn from_key(key: u64, version: Version) -> Option<Self> {
+        let known = match version {
+            Version::V1 => &Self::ALL[..VERSION_1_COLUMNS],
+            Version::V2 => &Self::ALL,
+        };
         let index = usize::try_from(key >> 3).ok()?.checked_sub(1)?;
-        Self::ALL.get(index).copied().filter(|column| column.key() == key)
+        known.get(index).copied().filter(|column| column.key() == key)
     }
 }
 
@@ -238,17 +290,19 @@ fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
 /// Columns being read, each from its first value on.
 #[derive(Debug)]
 pub(super) struct ColumnReader<'a> {
+    version: Version,
     columns: [&'a [u8]; Column::COUNT],
 }
 
 impl<'a> ColumnReader<'a> {
     /// Finds the columns in `payload`: each at most once, in ascending order, none that is unknown.
-    pub(super) fn new(mut payload: &'a [u8]) -> Result<Self, BatchError> {
+    pub(super) fn new(mut payload: &'a [u8], version: Version) -> Result<Self, BatchError> {
         let mut columns = [[].as_slice(); Column::COUNT];
         let mut next = 0;
         while !payload.is_empty() {
             let key = varint::take(&mut payload).ok_or(BatchError::Columns("a field's key is cut short"))?;
-            let column = Column::from_key(key).ok_or(BatchError::Columns("a field is unknown or has a wrong type"))?;
+            let column =
+                Column::from_key(key, version).ok_or(BatchError::Columns("a field is unknown or has a wrong type"))?;
             if (column as usize) < next {
                 return Err(BatchError::Columns("fields are repeated or not in ascending order"));
             }
@@ -259,7 +313,12 @@ impl<'a> ColumnReader<'a> {
                 .ok_or(BatchError::Columns("a field is longer than the payload"))?;
             columns[column as usize] = bytes;
         }
-        Ok(Self { columns })
+        Ok(Self { version, columns })
+    }
+
+    /// The version of the frame they are from.
+    pub(super) fn version(&self) -> Version {
+        self.version
     }
 
     pub(super) fn take(&mut self, column: Column) -> Result<u64, BatchError> {

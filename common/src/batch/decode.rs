@@ -2,11 +2,13 @@
 
 use zstd::bulk::Decompressor;
 
+use crate::batch::BatchHeader;
 use crate::batch::columns::{Column, ColumnReader, DeltaReader};
 use crate::batch::error::BatchError;
+use crate::batch::frame::{self, OpenFrame};
 use crate::batch::limits::BATCH_STRING_MEMORY_BYTES_MAX;
 use crate::batch::size::BatchedSize;
-use crate::batch::{BatchHeader, frame};
+use crate::batch::version::Version;
 use crate::event::{Event, EventKind, Origin, Timestamp};
 use crate::id::{EventKey, Sequence};
 
@@ -20,9 +22,9 @@ use self::tables::Tables;
 /// # Errors
 /// Everything of [`BatchError`]; see the module's head for what decoding never does.
 pub fn decode(frame: &[u8]) -> Result<(BatchHeader, Vec<Event>), BatchError> {
-    let (header, compressed) = frame::open(frame)?;
-    let payload = decompress(compressed, header.decompressed_bytes as usize)?;
-    let events = decode_payload(&header, &payload)?;
+    let OpenFrame { version, header, payload } = frame::open(frame)?;
+    let payload = decompress(payload, header.decompressed_bytes as usize)?;
+    let events = decode_payload(&header, &payload, version)?;
     Ok((header, events))
 }
 
@@ -40,8 +42,8 @@ pub(super) fn decompress(compressed: &[u8], expected: usize) -> Result<Vec<u8>, 
 }
 
 /// Reads `header.event_count` events, which must use up all columns.
-pub(super) fn decode_payload(header: &BatchHeader, payload: &[u8]) -> Result<Vec<Event>, BatchError> {
-    let mut columns = ColumnReader::new(payload)?;
+pub(super) fn decode_payload(header: &BatchHeader, payload: &[u8], version: Version) -> Result<Vec<Event>, BatchError> {
+    let mut columns = ColumnReader::new(payload, version)?;
     // Every event has a kind: with fewer kinds than events nothing is allocated.
     if columns.remaining_bytes(Column::EventKinds) < header.event_count as usize {
         return Err(Column::EventKinds.error("has fewer values than the header has events"));
@@ -53,6 +55,7 @@ pub(super) fn decode_payload(header: &BatchHeader, payload: &[u8]) -> Result<Vec
     let mut string_memory_bytes = 0;
     for index in 0..u64::from(header.event_count) {
         let kind = EventKind::from_code(columns.take(Column::EventKinds)?)
+            .filter(|kind| version > Version::V1 || kind.code() <= EventKind::AgentStart.code())
             .ok_or(Column::EventKinds.error("has an unknown event kind"))?;
         let origin = Origin::from_code(columns.take(Column::EventOrigins)?)
             .ok_or(Column::EventOrigins.error("has an unknown origin"))?;

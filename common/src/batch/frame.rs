@@ -6,6 +6,7 @@ use crate::batch::limits::{
     BATCH_COMPRESSED_BYTES_MAX, BATCH_DECOMPRESSED_BYTES_MAX, BATCH_EVENTS_MAX, COMPRESSION_RATIO_FREE_BYTES,
     COMPRESSION_RATIO_MAX,
 };
+use crate::batch::version::Version;
 use crate::id::{BatchSequence, Epoch, Sequence};
 
 /// Length of the header.
@@ -13,7 +14,6 @@ pub(super) const HEADER_BYTES: usize = 48;
 const MAGIC: [u8; 4] = *b"PKTB";
 /// What the checksum covers starts after it.
 const CHECKED_FROM: usize = 8;
-const VERSION: u8 = 1;
 /// Codec 1: one zstd frame.
 const CODEC_ZSTD: u8 = 1;
 
@@ -24,7 +24,7 @@ pub(super) fn write_header(frame: &mut [u8], header: &BatchHeader) {
         frame[at..at + bytes.len()].copy_from_slice(bytes);
         at += bytes.len();
     };
-    put(&[VERSION, CODEC_ZSTD, 0, 0]);
+    put(&[Version::LATEST.number(), CODEC_ZSTD, 0, 0]);
     put(&header.compressed_bytes.to_le_bytes());
     put(&header.decompressed_bytes.to_le_bytes());
     put(&header.event_count.to_le_bytes());
@@ -36,8 +36,16 @@ pub(super) fn write_header(frame: &mut [u8], header: &BatchHeader) {
     frame[4..CHECKED_FROM].copy_from_slice(&checksum.to_le_bytes());
 }
 
-/// Reads and checks the header; returns it and the compressed payload.
-pub(super) fn open(frame: &[u8]) -> Result<(BatchHeader, &[u8]), BatchError> {
+/// A frame whose header is right.
+pub(super) struct OpenFrame<'a> {
+    pub(super) version: Version,
+    pub(super) header: BatchHeader,
+    /// Compressed.
+    pub(super) payload: &'a [u8],
+}
+
+/// Reads and checks the header.
+pub(super) fn open(frame: &[u8]) -> Result<OpenFrame<'_>, BatchError> {
     let (mut header, payload) = frame
         .split_at_checked(HEADER_BYTES)
         .ok_or(BatchError::Truncated { bytes: frame.len(), header_bytes: HEADER_BYTES })?;
@@ -51,9 +59,8 @@ pub(super) fn open(frame: &[u8]) -> Result<(BatchHeader, &[u8]), BatchError> {
         return Err(BatchError::Checksum { stored, computed });
     }
     let [version, codec, reserved @ ..] = take::<4>(&mut header);
-    if version != VERSION {
-        return Err(BatchError::UnsupportedVersion { version, supported: VERSION });
-    }
+    let version = Version::from_number(version)
+        .ok_or(BatchError::UnsupportedVersion { version, supported: Version::LATEST.number() })?;
     if codec != CODEC_ZSTD {
         return Err(BatchError::UnsupportedCodec { codec, supported: CODEC_ZSTD });
     }
@@ -69,7 +76,7 @@ pub(super) fn open(frame: &[u8]) -> Result<(BatchHeader, &[u8]), BatchError> {
         first_event_sequence: Sequence(u64::from_le_bytes(take(&mut header))),
     };
     check(&header, payload.len())?;
-    Ok((header, payload))
+    Ok(OpenFrame { version, header, payload })
 }
 
 fn check(header: &BatchHeader, payload_bytes: usize) -> Result<(), BatchError> {

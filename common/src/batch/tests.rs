@@ -2,6 +2,7 @@
 
 use super::columns::{Column, ColumnReader, ColumnWriter, DeltaReader, DeltaWriter};
 use super::varint;
+use super::version::Version;
 
 #[test]
 fn columns_have_the_names_and_numbers_of_the_proto() {
@@ -31,7 +32,7 @@ fn deltas(values: &[i64]) -> (Vec<i64>, usize) {
     let mut payload = Vec::new();
     columns.write_to(&mut payload);
 
-    let mut columns_read = ColumnReader::new(&payload).unwrap();
+    let mut columns_read = ColumnReader::new(&payload, Version::LATEST).unwrap();
     let mut reader = DeltaReader::default();
     let mut last = 0;
     let mut read = Vec::new();

@@ -3,7 +3,10 @@
 //! Names appear in JSON lines, in the lake and in reports; codes in batch frames. Neither ever changes its meaning:
 //! new values are added at the end.
 
-use super::{ConnectionOutcome, Direction, EventBody, EventClass, LossReason, LossStage, Origin, Protocol, StreamKind};
+use super::{
+    AuthenticationAction, ConnectionOutcome, Direction, DnsAction, EventBody, EventClass, FileAction, KernelAction,
+    LossReason, LossStage, Origin, Protocol, StreamKind,
+};
 
 /// Gives an enumeration its list of values, its names and its wire codes, from one table.
 macro_rules! named {
@@ -51,6 +54,9 @@ named!(Origin {
     AgentPolling = 2 "agent_polling",
     Replay = 3 "replay",
     AgentEbpf = 4 "agent_ebpf",
+    AgentLog = 5 "agent_log",
+    AgentFanotify = 6 "agent_fanotify",
+    AgentInotify = 7 "agent_inotify",
 });
 
 named!(StreamKind {
@@ -79,6 +85,39 @@ named!(ConnectionOutcome {
     Unknown = 0 "unknown",
     Closed = 1 "closed",
     Failed = 2 "failed",
+    Refused = 3 "refused",
+    TimedOut = 4 "timed_out",
+    Reset = 5 "reset",
+});
+
+named!(AuthenticationAction {
+    Logon = 0 "logon",
+    Logoff = 1 "logoff",
+});
+
+named!(FileAction {
+    Create = 0 "create",
+    Update = 1 "update",
+    Rename = 2 "rename",
+    Delete = 3 "delete",
+    SetAttributes = 4 "set_attributes",
+});
+
+named!(DnsAction {
+    Query = 0 "query",
+    Response = 1 "response",
+});
+
+named!(KernelAction {
+    ModuleLoad = 0 "module_load",
+    ModuleUnload = 1 "module_unload",
+    PtraceAttach = 2 "ptrace_attach",
+    BpfProgramLoad = 3 "bpf_program_load",
+    MemfdExec = 4 "memfd_exec",
+    MemoryWrite = 5 "memory_write",
+    NamespaceChange = 6 "namespace_change",
+    BecomeRoot = 7 "become_root",
+    CapabilityGain = 8 "capability_gain",
 });
 
 named!(LossStage {
@@ -95,9 +134,11 @@ named!(LossReason {
     WriteFailed = 3 "write_failed",
     StoreDamaged = 4 "store_damaged",
     Rejected = 5 "rejected",
+    Throttled = 6 "throttled",
+    LogRotated = 7 "log_rotated",
 });
 
-/// Which body an event has, without the body. A kind is a class and an activity.
+/// Which body an event has, without the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EventKind {
     /// [`EventBody::ProcessStart`]
@@ -114,6 +155,16 @@ pub enum EventKind {
     SensorLoss,
     /// [`EventBody::AgentStart`]
     AgentStart,
+    /// [`EventBody::ConnectionListen`]
+    ConnectionListen,
+    /// [`EventBody::FileActivity`]
+    FileActivity,
+    /// [`EventBody::DnsActivity`]
+    DnsActivity,
+    /// [`EventBody::KernelActivity`]
+    KernelActivity,
+    /// [`EventBody::AgentChange`]
+    AgentChange,
 }
 
 named!(EventKind {
@@ -124,6 +175,11 @@ named!(EventKind {
     Authentication = 4 "authentication",
     SensorLoss = 5 "sensor_loss",
     AgentStart = 6 "agent_start",
+    ConnectionListen = 7 "connection_listen",
+    FileActivity = 8 "file_activity",
+    DnsActivity = 9 "dns_activity",
+    KernelActivity = 10 "kernel_activity",
+    AgentChange = 11 "agent_change",
 });
 
 impl EventKind {
@@ -131,28 +187,36 @@ impl EventKind {
     pub fn class(self) -> EventClass {
         match self {
             Self::ProcessStart | Self::ProcessExit => EventClass::ProcessActivity,
-            Self::ConnectionOpen | Self::ConnectionClose => EventClass::NetworkActivity,
+            Self::ConnectionOpen | Self::ConnectionClose | Self::ConnectionListen => EventClass::NetworkActivity,
             Self::Authentication => EventClass::Authentication,
+            Self::FileActivity => EventClass::FileActivity,
+            Self::DnsActivity => EventClass::DnsActivity,
+            Self::KernelActivity => EventClass::KernelActivity,
             Self::SensorLoss => EventClass::SensorLoss,
-            Self::AgentStart => EventClass::AgentActivity,
+            Self::AgentStart | Self::AgentChange => EventClass::AgentActivity,
         }
     }
 
-    /// The activity within the class.
-    pub fn activity(self) -> &'static str {
+    /// Whether a body of this kind may have this activity.
+    fn has_activity(self, activity: &str) -> bool {
         match self {
-            Self::ProcessStart | Self::AgentStart => "start",
-            Self::ProcessExit => "exit",
-            Self::ConnectionOpen => "open",
-            Self::ConnectionClose => "close",
-            Self::Authentication => "logon",
-            Self::SensorLoss => "loss",
+            Self::ProcessStart | Self::AgentStart => activity == "start",
+            Self::ProcessExit => activity == "exit",
+            Self::ConnectionOpen => activity == "open",
+            Self::ConnectionClose => activity == "close",
+            Self::ConnectionListen => activity == "listen",
+            Self::Authentication => AuthenticationAction::from_name(activity).is_some(),
+            Self::FileActivity => FileAction::from_name(activity).is_some(),
+            Self::DnsActivity => DnsAction::from_name(activity).is_some(),
+            Self::KernelActivity => KernelAction::from_name(activity).is_some(),
+            Self::SensorLoss => activity == "loss",
+            Self::AgentChange => activity == "change",
         }
     }
 
     /// The kind with this class and activity, if there is one.
     pub fn from_class_and_activity(class: &str, activity: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.class().name() == class && kind.activity() == activity)
+        Self::ALL.into_iter().find(|kind| kind.class().name() == class && kind.has_activity(activity))
     }
 }
 
@@ -164,9 +228,31 @@ impl EventBody {
             Self::ProcessExit(_) => EventKind::ProcessExit,
             Self::ConnectionOpen(_) => EventKind::ConnectionOpen,
             Self::ConnectionClose(_) => EventKind::ConnectionClose,
+            Self::ConnectionListen(_) => EventKind::ConnectionListen,
             Self::Authentication(_) => EventKind::Authentication,
+            Self::FileActivity(_) => EventKind::FileActivity,
+            Self::DnsActivity(_) => EventKind::DnsActivity,
+            Self::KernelActivity(_) => EventKind::KernelActivity,
             Self::SensorLoss(_) => EventKind::SensorLoss,
             Self::AgentStart(_) => EventKind::AgentStart,
+            Self::AgentChange(_) => EventKind::AgentChange,
+        }
+    }
+
+    /// The activity within the class. Class and activity together tell the kind.
+    pub fn activity(&self) -> &'static str {
+        match self {
+            Self::ProcessStart(_) | Self::AgentStart(_) => "start",
+            Self::ProcessExit(_) => "exit",
+            Self::ConnectionOpen(_) => "open",
+            Self::ConnectionClose(_) => "close",
+            Self::ConnectionListen(_) => "listen",
+            Self::Authentication(authentication) => authentication.action.name(),
+            Self::FileActivity(file) => file.action.name(),
+            Self::DnsActivity(dns) => dns.action.name(),
+            Self::KernelActivity(kernel) => kernel.action.name(),
+            Self::SensorLoss(_) => "loss",
+            Self::AgentChange(_) => "change",
         }
     }
 }

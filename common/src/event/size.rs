@@ -40,22 +40,45 @@ impl Event {
                 size.add(&start.executable);
                 size.add(&start.working_directory);
                 size.add(&start.user_name);
+                size.add(&start.cgroup);
+                size.add(&start.script);
             }
             EventBody::ProcessExit(exit) => size.add(&exit.executable),
-            EventBody::ConnectionOpen(connection) => size.add(&connection.executable),
+            EventBody::ConnectionOpen(connection) | EventBody::ConnectionListen(connection) => {
+                size.add(&connection.executable);
+            }
             EventBody::ConnectionClose(close) => size.add(&close.connection.executable),
             EventBody::Authentication(authentication) => {
                 size.add(&authentication.user_name);
                 size.add(&authentication.service);
+                size.add(&authentication.method);
+                size.add(&authentication.acting_user_name);
+                size.add(&authentication.terminal);
+                size.add(&authentication.command);
+            }
+            EventBody::FileActivity(file) => {
+                [&file.path, &file.new_path, &file.executable].into_iter().for_each(|text| size.add(text));
+            }
+            EventBody::DnsActivity(dns) => {
+                within("answers", dns.answers.len(), limits::DNS_ANSWERS_MAX)?;
+                dns.answers.iter().chain([&dns.name, &dns.executable]).for_each(|text| size.add(text));
+            }
+            EventBody::KernelActivity(kernel) => {
+                size.add(&kernel.object);
+                size.add(&kernel.executable);
             }
             EventBody::SensorLoss(_) => {}
             EventBody::AgentStart(start) => {
                 within("sensors", start.sensors.len(), limits::SENSORS_MAX)?;
                 let sensors = start.sensors.iter().flat_map(|sensor| [&sensor.name, &sensor.reason]);
-                for text in [&start.agent_version, &start.boot_id].into_iter().chain(sensors) {
-                    within("bytes of agent text", text.len(), limits::AGENT_TEXT_BYTES_MAX)?;
-                    size.add(text);
-                }
+                [&start.agent_version, &start.boot_id]
+                    .into_iter()
+                    .chain(sensors)
+                    .try_for_each(|text| size.add_own(text))?;
+            }
+            EventBody::AgentChange(change) => {
+                let texts = [&change.subject, &change.before, &change.after, &change.reason];
+                texts.into_iter().try_for_each(|text| size.add_own(text))?;
             }
         }
         Ok(size)
@@ -66,6 +89,13 @@ impl EventSize {
     fn add(&mut self, text: &ByteString) {
         self.strings += 1;
         self.string_bytes += text.len();
+    }
+
+    /// Adds a text that an agent says of itself.
+    fn add_own(&mut self, text: &ByteString) -> Result<(), LimitError> {
+        within("bytes of agent text", text.len(), limits::AGENT_TEXT_BYTES_MAX)?;
+        self.add(text);
+        Ok(())
     }
 }
 

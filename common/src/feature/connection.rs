@@ -60,7 +60,7 @@ fn fill_transfer(close: &ConnectionClose, row: &mut Row) {
         Feature::Failed,
         match close.outcome {
             ConnectionOutcome::Unknown => None,
-            outcome => Some(outcome == ConnectionOutcome::Failed),
+            outcome => Some(outcome.is_failure()),
         },
     );
     row.flag(Feature::Udp, close.connection.protocol == Protocol::Udp);

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::event::{Connection, ConnectionClose, ConnectionOutcome, Direction, ProcessId, Timestamp};
+use crate::event::{Connection, ConnectionClose, Direction, ProcessId, Timestamp};
 use crate::feature::bounded_map::{BoundedMap, Segment};
 use crate::feature::limits::{DISTINCT_MAX, HOST_DISTINCT_MAX, LATENESS_MAX_NS};
 use crate::feature::path::PathClass;
@@ -133,7 +133,7 @@ impl OwnerEntry {
         self.bytes_sent_60s.add(now, close.bytes_sent.unwrap_or(0));
         self.ports.add(now, u64::from(key.port));
         self.addresses.add(now, key.address_hash());
-        if close.outcome == ConnectionOutcome::Failed {
+        if close.outcome.is_failure() {
             self.failed_60s.add(now, 1);
             self.failed_ports.add(now, u64::from(key.port));
         }
@@ -349,7 +349,7 @@ impl Context {
     /// Adds an ended connection to every window it belongs to.
     pub(super) fn note_close(&mut self, now: i64, close: &ConnectionClose, executable: Option<u64>) -> DestinationKey {
         let key = DestinationKey::of(&close.connection);
-        let failed = close.outcome == ConnectionOutcome::Failed;
+        let failed = close.outcome.is_failure();
         let bytes = close.bytes_sent.zip(close.bytes_received).map(|(sent, received)| sent.saturating_add(received));
         self.host.note_close(now, key, failed);
         if let Some(process) = close.connection.process {

@@ -1,6 +1,6 @@
 //! The pipeline: one event in, at most one vector out.
 
-use crate::event::{Event, EventBody};
+use crate::event::{AuthenticationAction, Event, EventBody};
 use crate::feature::context::{Context, ContextLimits};
 use crate::feature::row::Row;
 use crate::feature::{FeatureVector, Subject, connection, process_start};
@@ -57,10 +57,18 @@ impl FeaturePipeline {
                 return None;
             }
             EventBody::Authentication(login) => {
-                self.context.note_login(now, login.success);
+                if login.action == AuthenticationAction::Logon {
+                    self.context.note_login(now, login.success);
+                }
                 return None;
             }
-            EventBody::SensorLoss(_) | EventBody::AgentStart(_) => return None,
+            EventBody::ConnectionListen(_)
+            | EventBody::FileActivity(_)
+            | EventBody::DnsActivity(_)
+            | EventBody::KernelActivity(_)
+            | EventBody::SensorLoss(_)
+            | EventBody::AgentStart(_)
+            | EventBody::AgentChange(_) => return None,
         };
         Some(FeatureVector { subject, event: event.key, time: event.time, values: row.values() })
     }

@@ -77,6 +77,10 @@ fn process(pid: u32, parent: u32, executable: &str, arguments: &[&str]) -> Proce
         ancestors: vec!["/usr/bin/bash".into()],
         executable_deleted: Some(false),
         seeded: false,
+        cgroup_id: None,
+        cgroup: ByteString::default(),
+        executable_file: None,
+        script: ByteString::default(),
     }
 }
 
@@ -92,6 +96,7 @@ fn connection(port: u16, owner: Option<u32>) -> ConnectionClose {
             process: owner.map(id),
             executable: ByteString::default(),
             user_id: Some(1000),
+            cgroup_id: None,
         },
         bytes_sent: Some(100),
         bytes_received: Some(300),
@@ -295,6 +300,7 @@ fn failures_of_siblings_are_known_from_their_exits() {
             exit_code: Some(i32::from(pid != 10)),
             signal: None,
             duration_ns: None,
+            cpu_time_ns: None,
         };
         assert!(!host.observe(T0, EventBody::ProcessExit(exit)));
     }

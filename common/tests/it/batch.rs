@@ -1,13 +1,15 @@
 //! Batches, from events to frames and back.
 
+use std::num::NonZeroU64;
+
 use picket_common::batch::limits::{
     BATCH_COMPRESSED_BYTES_MAX, BATCH_ENCODED_BYTES_MAX, BATCH_EVENTS_MAX, BATCH_STRING_MEMORY_BYTES_MAX,
 };
 use picket_common::batch::{BatchBuilder, EncodeError, decode, peek_header};
 use picket_common::event::limits::{AGENT_TEXT_BYTES_MAX, SENSORS_MAX, STRING_BYTES_MAX};
 use picket_common::event::{
-    AgentStart, ByteString, Event, EventBody, Origin, ProcessId, ProcessStart, SensorLoss, SensorMode, StreamKind,
-    Timestamp,
+    AgentStart, ByteString, Event, EventBody, FileId, Origin, ProcessId, ProcessStart, SensorLoss, SensorMode,
+    StreamKind, Timestamp,
 };
 use picket_common::id::{BatchSequence, Epoch, EventKey, Sequence};
 use picket_proto::v1::BatchColumns;
@@ -114,6 +116,10 @@ fn start(sequence: u64, mut string: impl FnMut(usize) -> ByteString) -> Event {
         ancestors: (0..8).map(|_| string(STRING_BYTES_MAX)).collect(),
         executable_deleted: Some(true),
         seeded: true,
+        cgroup_id: Some(NonZeroU64::MAX),
+        cgroup: string(STRING_BYTES_MAX),
+        executable_file: Some(FileId { device: u64::MAX, inode: u64::MAX }),
+        script: string(STRING_BYTES_MAX),
     };
     event(sequence, EventBody::ProcessStart(Box::new(start)))
 }
@@ -175,7 +181,7 @@ fn strings_that_repeat_are_limited_by_the_memory_they_take_decoded() {
         }
         events.push(event);
     }
-    let bytes_of_each = 11 * STRING_BYTES_MAX + 64 * 128 + 75 * size_of::<ByteString>();
+    let bytes_of_each = 13 * STRING_BYTES_MAX + 64 * 128 + 77 * size_of::<ByteString>();
     assert_eq!(events.len(), BATCH_STRING_MEMORY_BYTES_MAX / bytes_of_each);
     let frame = builder.finish(EPOCH, BatchSequence(0)).unwrap();
     assert!(frame.len() < 4096, "{}", frame.len());

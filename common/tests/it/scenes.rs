@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use picket_common::event::{
-    AgentStart, Authentication, ByteString, Connection, ConnectionClose, ConnectionOutcome, Direction, Event,
-    EventBody, LossReason, LossStage, Origin, ProcessExit, ProcessId, ProcessStart, Protocol, SensorLoss, SensorMode,
-    StreamKind, Timestamp,
+    AgentStart, Authentication, AuthenticationAction, ByteString, Connection, ConnectionClose, ConnectionOutcome,
+    Direction, Event, EventBody, LossReason, LossStage, Origin, ProcessExit, ProcessId, ProcessStart, Protocol,
+    SensorLoss, SensorMode, StreamKind, Timestamp,
 };
 use picket_common::id::{Epoch, EventKey, Sequence};
 
@@ -86,6 +86,10 @@ impl Host {
             ancestors: vec!["/usr/bin/bash".into(), "/usr/sbin/sshd".into(), "/usr/lib/systemd/systemd".into()],
             executable_deleted: Some(false),
             seeded: false,
+            cgroup_id: None,
+            cgroup: ByteString::default(),
+            executable_file: None,
+            script: ByteString::default(),
         };
         change(&mut start);
         self.push(EventBody::ProcessStart(Box::new(start)));
@@ -99,6 +103,7 @@ impl Host {
             exit_code: Some(exit_code),
             signal: None,
             duration_ns: None,
+            cpu_time_ns: None,
         }));
     }
 
@@ -113,6 +118,7 @@ impl Host {
             process: owner,
             executable: executable.into(),
             user_id: Some(1000),
+            cgroup_id: None,
         }
     }
 
@@ -276,6 +282,14 @@ impl Host {
                 service: "sshd".into(),
                 source: Some(LOOPBACK),
                 process: None,
+                action: AuthenticationAction::Logon,
+                user_id: None,
+                user_exists: None,
+                method: ByteString::default(),
+                acting_user_name: ByteString::default(),
+                terminal: ByteString::default(),
+                command: ByteString::default(),
+                source_port: None,
             })));
         }
     }

@@ -1,12 +1,14 @@
 //! Arbitrary events for property tests: every class, every value present and absent, within the limits.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::num::NonZeroU64;
 
 use picket_common::event::json::from_json;
 use picket_common::event::{
-    AgentStart, Authentication, ByteString, Connection, ConnectionClose, ConnectionOutcome, Direction, Event,
-    EventBody, LossReason, LossStage, Origin, ProcessExit, ProcessId, ProcessStart, Protocol, SensorLoss, SensorMode,
-    StreamKind, Timestamp,
+    AgentChange, AgentStart, Authentication, AuthenticationAction, ByteString, Connection, ConnectionClose,
+    ConnectionOutcome, Direction, DnsAction, DnsActivity, Event, EventBody, FileAction, FileActivity, FileId,
+    KernelAction, KernelActivity, LossReason, LossStage, Origin, ProcessExit, ProcessId, ProcessStart, Protocol,
+    SensorLoss, SensorMode, StreamKind, Timestamp,
 };
 use picket_common::id::{Epoch, EventKey, Sequence};
 use proptest::collection::vec;
@@ -45,6 +47,11 @@ fn any_body() -> impl Strategy<Value = EventBody> {
         authentication().prop_map(|authentication| EventBody::Authentication(Box::new(authentication))),
         sensor_loss().prop_map(EventBody::SensorLoss),
         agent_start().prop_map(|start| EventBody::AgentStart(Box::new(start))),
+        connection().prop_map(|connection| EventBody::ConnectionListen(Box::new(connection))),
+        file_activity().prop_map(|file| EventBody::FileActivity(Box::new(file))),
+        dns_activity().prop_map(|dns| EventBody::DnsActivity(Box::new(dns))),
+        kernel_activity().prop_map(|kernel| EventBody::KernelActivity(Box::new(kernel))),
+        agent_change().prop_map(|change| EventBody::AgentChange(Box::new(change))),
     ]
 }
 
@@ -81,7 +88,9 @@ fn process_start() -> impl Strategy<Value = ProcessStart> {
     let owner = (byte_string(), option::of(any::<u32>()), option::of(any::<u32>()), byte_string());
     let session = (option::of(any::<u32>()), option::of(any::<bool>()), [(); 3].map(|()| select(&StreamKind::ALL)));
     let rest = (vec(byte_string(), 0..4), option::of(any::<bool>()), any::<bool>());
-    (identity, owner, session, rest).prop_map(|(identity, owner, session, rest)| ProcessStart {
+    let file = (any::<u64>(), any::<u64>()).prop_map(|(device, inode)| FileId { device, inode });
+    let origin = (option::of(any::<NonZeroU64>()), byte_string(), option::of(file), byte_string());
+    (identity, owner, session, rest, origin).prop_map(|(identity, owner, session, rest, origin)| ProcessStart {
         process: identity.0,
         parent: identity.1,
         executable: identity.2,
@@ -97,18 +106,24 @@ fn process_start() -> impl Strategy<Value = ProcessStart> {
         ancestors: rest.0,
         executable_deleted: rest.1,
         seeded: rest.2,
+        cgroup_id: origin.0,
+        cgroup: origin.1,
+        executable_file: origin.2,
+        script: origin.3,
     })
 }
 
 fn process_exit() -> impl Strategy<Value = ProcessExit> {
-    (process_id(), byte_string(), option::of(any::<i32>()), option::of(any::<u32>()), option::of(any::<u64>()))
-        .prop_map(|(process, executable, exit_code, signal, duration_ns)| ProcessExit {
-            process,
-            executable,
-            exit_code,
-            signal,
-            duration_ns,
-        })
+    let cpu_time_ns = prop_oneof![any::<u64>(), (0..u64::MAX / 1000).prop_map(|time| time * 1000)];
+    let end = (option::of(any::<i32>()), option::of(any::<u32>()), option::of(any::<u64>()), option::of(cpu_time_ns));
+    (process_id(), byte_string(), end).prop_map(|(process, executable, end)| ProcessExit {
+        process,
+        executable,
+        exit_code: end.0,
+        signal: end.1,
+        duration_ns: end.2,
+        cpu_time_ns: end.3,
+    })
 }
 
 fn ip_address() -> impl Strategy<Value = IpAddr> {
@@ -132,8 +147,9 @@ fn socket_address() -> impl Strategy<Value = SocketAddr> {
 fn connection() -> impl Strategy<Value = Connection> {
     let ends = (socket_address(), socket_address());
     let kind = (select(&Protocol::ALL), select(&Direction::ALL));
-    (any::<u64>(), kind, ends, option::of(process_id()), byte_string(), option::of(any::<u32>())).prop_map(
-        |(cookie, kind, ends, process, executable, user_id)| Connection {
+    let cgroup_id = option::of(any::<NonZeroU64>());
+    (any::<u64>(), kind, ends, option::of(process_id()), byte_string(), option::of(any::<u32>()), cgroup_id).prop_map(
+        |(cookie, kind, ends, process, executable, user_id, cgroup_id)| Connection {
             cookie,
             protocol: kind.0,
             direction: kind.1,
@@ -142,6 +158,7 @@ fn connection() -> impl Strategy<Value = Connection> {
             process,
             executable,
             user_id,
+            cgroup_id,
         },
     )
 }
@@ -163,15 +180,89 @@ fn connection_close() -> impl Strategy<Value = ConnectionClose> {
 }
 
 fn authentication() -> impl Strategy<Value = Authentication> {
-    (byte_string(), any::<bool>(), byte_string(), option::of(ip_address()), option::of(process_id())).prop_map(
-        |(user_name, success, service, source, process)| Authentication {
-            user_name,
-            success,
-            service,
-            source,
-            process,
+    let account = (byte_string(), option::of(any::<u32>()), option::of(any::<bool>()), byte_string());
+    let way = (select(&AuthenticationAction::ALL), any::<bool>(), byte_string(), byte_string());
+    let place = (byte_string(), byte_string(), option::of(ip_address()), option::of(any::<u16>()));
+    (account, way, place, option::of(process_id())).prop_map(|(account, way, place, process)| Authentication {
+        action: way.0,
+        user_name: account.0,
+        user_id: account.1,
+        user_exists: account.2,
+        success: way.1,
+        service: way.2,
+        method: way.3,
+        acting_user_name: account.3,
+        terminal: place.0,
+        command: place.1,
+        source: place.2,
+        source_port: place.3,
+        process,
+    })
+}
+
+/// A process that did something, its executable and user.
+fn actor() -> impl Strategy<Value = (Option<ProcessId>, ByteString, Option<u32>)> {
+    (option::of(process_id()), byte_string(), option::of(any::<u32>()))
+}
+
+fn file_activity() -> impl Strategy<Value = FileActivity> {
+    let numbers = (option::of(any::<bool>()), option::of(any::<u32>()), option::of(any::<u32>()));
+    (select(&FileAction::ALL), byte_string(), byte_string(), numbers, actor()).prop_map(
+        |(action, path, new_path, numbers, actor)| FileActivity {
+            action,
+            path,
+            new_path,
+            is_directory: numbers.0,
+            mode: numbers.1,
+            owner_id: numbers.2,
+            process: actor.0,
+            executable: actor.1,
+            user_id: actor.2,
         },
     )
+}
+
+fn dns_activity() -> impl Strategy<Value = DnsActivity> {
+    let question = (select(&DnsAction::ALL), byte_string(), any::<u16>(), any::<u16>());
+    let answer = (option::of(any::<u16>()), vec(byte_string(), 0..5), any::<bool>(), option::of(any::<u64>()));
+    (question, answer, option::of(socket_address()), select(&Protocol::ALL), actor()).prop_map(
+        |(question, answer, server, protocol, actor)| DnsActivity {
+            action: question.0,
+            name: question.1,
+            query_type: question.2,
+            response_code: answer.0,
+            answers: answer.1,
+            answers_truncated: answer.2,
+            server,
+            protocol,
+            transaction_id: question.3,
+            process: actor.0,
+            executable: actor.1,
+            user_id: actor.2,
+            duration_ns: answer.3,
+        },
+    )
+}
+
+fn kernel_activity() -> impl Strategy<Value = KernelActivity> {
+    let what = (select(&KernelAction::ALL), byte_string(), option::of(any::<u64>()));
+    (what, option::of(process_id()), option::of(any::<bool>()), actor()).prop_map(|(what, target, success, actor)| {
+        KernelActivity {
+            action: what.0,
+            object: what.1,
+            value: what.2,
+            target,
+            success,
+            process: actor.0,
+            executable: actor.1,
+            user_id: actor.2,
+        }
+    })
+}
+
+fn agent_change() -> impl Strategy<Value = AgentChange> {
+    (byte_string(), byte_string(), byte_string(), byte_string())
+        .prop_map(|(subject, before, after, reason)| AgentChange { subject, before, after, reason })
 }
 
 fn sensor_loss() -> impl Strategy<Value = SensorLoss> {

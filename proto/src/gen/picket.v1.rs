@@ -1302,7 +1302,7 @@ pub struct Dataset {
 pub struct TrainRequest {
     #[prost(string, tag = "1")]
     pub dataset_id: ::prost::alloc::string::String,
-    /// `decision_tree`, `random_forest`, `logistic_regression`; empty: all.
+    /// `decision_tree`, `random_forest`, `extra_trees`, `logistic_regression`; empty: all.
     #[prost(string, repeated, tag = "2")]
     pub algorithms: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Same data set, algorithm and options: same model bytes.
@@ -3257,7 +3257,8 @@ pub mod admin_service_server {
 /// n + 2  the entry added n entries before the newest, for processes and connections
 /// "Option" columns hold 0 for an unknown value and value + 1 otherwise. Every column is used up exactly.
 /// Writers write fields in ascending order, once, packed, and leave out empty ones; readers refuse anything else: a
-/// change of these columns, be it a new value of an enumeration, is a new version of the frame.
+/// change of these columns, be it a new value of an enumeration, is a new version of the frame. Frames of version 1 have
+/// the fields up to 60; their entries and events take nothing from the later ones.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BatchColumns {
     /// Strings: all bytes of all entries, in order, and the length of each.
@@ -3345,7 +3346,8 @@ pub struct BatchColumns {
     pub exit_processes: ::prost::alloc::vec::Vec<u32>,
     #[prost(uint32, repeated, tag = "34")]
     pub exit_executables: ::prost::alloc::vec::Vec<u32>,
-    /// 1: has a code. 2: has a signal. 4: has a duration.
+    /// 1: has a code. 2: has a signal. 4: has a duration. From version 2 on, 8: has a time on a processor, 16: which is in
+    /// microseconds.
     #[prost(uint32, repeated, tag = "35")]
     pub exit_flags: ::prost::alloc::vec::Vec<u32>,
     #[prost(sint32, repeated, tag = "36")]
@@ -3378,7 +3380,7 @@ pub struct BatchColumns {
     /// Authentications.
     #[prost(uint32, repeated, tag = "47")]
     pub authentication_user_names: ::prost::alloc::vec::Vec<u32>,
-    /// 1: let in. 2: has a source.
+    /// 1: let in. 2: has a source. From version 2 on, 4: a logoff. 8 or 16: the account does not exist, or exists.
     #[prost(uint32, repeated, tag = "48")]
     pub authentication_flags: ::prost::alloc::vec::Vec<u32>,
     #[prost(uint32, repeated, tag = "49")]
@@ -3410,6 +3412,113 @@ pub struct BatchColumns {
     pub agent_sensor_origins: ::prost::alloc::vec::Vec<u32>,
     #[prost(uint32, repeated, tag = "60")]
     pub agent_sensor_reasons: ::prost::alloc::vec::Vec<u32>,
+    /// Contexts, further: the cgroup's id (0 when unknown) and path.
+    #[prost(uint64, repeated, tag = "61")]
+    pub context_cgroup_ids: ::prost::alloc::vec::Vec<u64>,
+    #[prost(uint32, repeated, tag = "62")]
+    pub context_cgroups: ::prost::alloc::vec::Vec<u32>,
+    /// Connections, further: the cgroup's id, 0 when unknown.
+    #[prost(uint64, repeated, tag = "63")]
+    pub connection_cgroup_ids: ::prost::alloc::vec::Vec<u64>,
+    /// Process starts, further. String reference: 8 bytes device, 8 bytes inode, big endian; empty when unknown.
+    #[prost(uint32, repeated, tag = "64")]
+    pub start_executable_files: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "65")]
+    pub start_scripts: ::prost::alloc::vec::Vec<u32>,
+    /// Process exits, further: nanoseconds, or microseconds (exit_flags 16).
+    #[prost(uint64, repeated, tag = "66")]
+    pub exit_cpu_times: ::prost::alloc::vec::Vec<u64>,
+    /// Sockets that began to listen.
+    #[prost(uint32, repeated, tag = "67")]
+    pub listen_connections: ::prost::alloc::vec::Vec<u32>,
+    /// Authentications, further.
+    #[prost(uint32, repeated, tag = "68")]
+    pub authentication_methods: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "69")]
+    pub authentication_acting_user_names: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "70")]
+    pub authentication_terminals: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "71")]
+    pub authentication_commands: ::prost::alloc::vec::Vec<u32>,
+    /// Option.
+    #[prost(uint64, repeated, tag = "72")]
+    pub authentication_user_ids: ::prost::alloc::vec::Vec<u64>,
+    /// Option.
+    #[prost(uint32, repeated, tag = "73")]
+    pub authentication_source_ports: ::prost::alloc::vec::Vec<u32>,
+    /// Files. Action + 8 if it is no folder, 16 if it is one.
+    #[prost(uint32, repeated, tag = "74")]
+    pub file_flags: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "75")]
+    pub file_paths: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "76")]
+    pub file_new_paths: ::prost::alloc::vec::Vec<u32>,
+    /// Option.
+    #[prost(uint64, repeated, tag = "77")]
+    pub file_modes: ::prost::alloc::vec::Vec<u64>,
+    /// Option.
+    #[prost(uint64, repeated, tag = "78")]
+    pub file_owner_ids: ::prost::alloc::vec::Vec<u64>,
+    #[prost(uint32, repeated, tag = "79")]
+    pub file_processes: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "80")]
+    pub file_executables: ::prost::alloc::vec::Vec<u32>,
+    /// Option.
+    #[prost(uint64, repeated, tag = "81")]
+    pub file_user_ids: ::prost::alloc::vec::Vec<u64>,
+    /// DNS messages. Action + 2 * protocol + 16 if answers were cut, 32 if it has a server, 64 a duration.
+    #[prost(uint32, repeated, tag = "82")]
+    pub dns_flags: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "83")]
+    pub dns_names: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "84")]
+    pub dns_query_types: ::prost::alloc::vec::Vec<u32>,
+    /// Option.
+    #[prost(uint32, repeated, tag = "85")]
+    pub dns_response_codes: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "86")]
+    pub dns_answers: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "87")]
+    pub dns_server_addresses: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "88")]
+    pub dns_server_ports: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "89")]
+    pub dns_transaction_ids: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "90")]
+    pub dns_processes: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "91")]
+    pub dns_executables: ::prost::alloc::vec::Vec<u32>,
+    /// Option.
+    #[prost(uint64, repeated, tag = "92")]
+    pub dns_user_ids: ::prost::alloc::vec::Vec<u64>,
+    /// Nanoseconds.
+    #[prost(uint64, repeated, tag = "93")]
+    pub dns_durations: ::prost::alloc::vec::Vec<u64>,
+    /// Kernel activities. Action + 16 if it has a value, 32 if it did not succeed, 64 if it did.
+    #[prost(uint32, repeated, tag = "94")]
+    pub kernel_flags: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "95")]
+    pub kernel_objects: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint64, repeated, tag = "96")]
+    pub kernel_values: ::prost::alloc::vec::Vec<u64>,
+    #[prost(uint32, repeated, tag = "97")]
+    pub kernel_targets: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "98")]
+    pub kernel_processes: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "99")]
+    pub kernel_executables: ::prost::alloc::vec::Vec<u32>,
+    /// Option.
+    #[prost(uint64, repeated, tag = "100")]
+    pub kernel_user_ids: ::prost::alloc::vec::Vec<u64>,
+    /// Changes of an agent.
+    #[prost(uint32, repeated, tag = "101")]
+    pub change_subjects: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "102")]
+    pub changes_before: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "103")]
+    pub changes_after: ::prost::alloc::vec::Vec<u32>,
+    #[prost(uint32, repeated, tag = "104")]
+    pub change_reasons: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeliverRequest {

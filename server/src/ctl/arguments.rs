@@ -161,8 +161,8 @@ pub enum CaVerb {
 /// What to do with events.
 #[derive(Clone, Debug, Subcommand)]
 pub enum EventVerb {
-    /// Run one SELECT over the tables `process_activity`, `network_activity`, `authentication`, `sensor_loss`,
-    /// `agent_activity`.
+    /// Run one SELECT over the tables `process_activity`, `network_activity`, `authentication`, `file_activity`,
+    /// `dns_activity`, `kernel_activity`, `sensor_loss`, `agent_activity`.
     Query {
         /// The statement.
         #[arg(long)]
@@ -310,8 +310,10 @@ pub struct TrainArguments {
 pub enum AlgorithmArgument {
     /// One tree.
     DecisionTree,
-    /// The mean of many trees.
+    /// The mean of many trees, each on a part of the rows.
     RandomForest,
+    /// The mean of many trees with random thresholds.
+    ExtraTrees,
     /// A weighted sum through the logistic function.
     LogisticRegression,
 }
@@ -322,6 +324,7 @@ impl AlgorithmArgument {
         match self {
             Self::DecisionTree => "decision_tree",
             Self::RandomForest => "random_forest",
+            Self::ExtraTrees => "extra_trees",
             Self::LogisticRegression => "logistic_regression",
         }
     }

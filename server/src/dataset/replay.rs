@@ -118,7 +118,8 @@ mod tests {
     fn exit(sequence: u64) -> Event {
         let process = ProcessId { pid: 1, start_time: Timestamp(0) };
         let executable = ByteString::from("/bin/true");
-        let body = ProcessExit { process, executable, exit_code: Some(0), signal: None, duration_ns: None };
+        let body =
+            ProcessExit { process, executable, exit_code: Some(0), signal: None, duration_ns: None, cpu_time_ns: None };
         let key = id(host(1), sequence).key;
         Event { key, time: Timestamp(1), origin: Origin::Replay, body: EventBody::ProcessExit(body) }
     }

@@ -1,18 +1,21 @@
 //! Rows back to events: what `rows` wrote, exactly.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::num::NonZeroU64;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{Int16Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use picket_common::event::{
-    AgentStart, Authentication, ByteString, Connection, ConnectionClose, ConnectionOutcome, Direction, Event,
-    EventBody, EventClass, EventKind, LossReason, LossStage, Origin, ProcessExit, ProcessId, ProcessStart, Protocol,
-    SensorLoss, SensorMode, StreamKind, Timestamp,
+    AgentStart, ByteString, Connection, ConnectionClose, ConnectionOutcome, Direction, Event, EventBody, EventClass,
+    EventKind, FileId, LossReason, LossStage, Origin, ProcessExit, ProcessId, ProcessStart, Protocol, SensorLoss,
+    SensorMode, StreamKind, Timestamp,
 };
 use picket_common::id::{Epoch, EventKey, HostId, Sequence};
 
 use super::schema;
+
+mod activity;
 
 /// A row that no event can have made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,8 +38,13 @@ impl RowReader {
         let mut columns = Vec::new();
         for column in schema::columns(class).filter(|column| column.name != schema::PARTITION_COLUMN) {
             let error = |problem| RowError { class, column: column.name, problem };
-            let array = batch.column_by_name(column.name).ok_or_else(|| error("is missing"))?;
-            let array = cast(array, &column.kind.data_type()).map_err(|_| error("has another type"))?;
+            let kind = column.kind.data_type();
+            let array = match batch.column_by_name(column.name) {
+                Some(array) => cast(array, &kind).map_err(|_| error("has another type"))?,
+                // An older version of the table does not have it.
+                None if schema::is_nullable(column) => new_null_array(&kind, batch.num_rows()),
+                None => return Err(error("is missing")),
+            };
             columns.push((column.name, array));
         }
         Ok(Self { class, columns, rows: batch.num_rows() })
@@ -77,6 +85,11 @@ impl<'a> RowView<'a> {
             EventKind::ProcessExit => EventBody::ProcessExit(self.process_exit()?),
             EventKind::ConnectionOpen => EventBody::ConnectionOpen(Box::new(self.connection()?)),
             EventKind::ConnectionClose => EventBody::ConnectionClose(Box::new(self.connection_close()?)),
+            EventKind::ConnectionListen => EventBody::ConnectionListen(Box::new(self.connection()?)),
+            EventKind::FileActivity => EventBody::FileActivity(Box::new(self.file_activity()?)),
+            EventKind::DnsActivity => EventBody::DnsActivity(Box::new(self.dns_activity()?)),
+            EventKind::KernelActivity => EventBody::KernelActivity(Box::new(self.kernel_activity()?)),
+            EventKind::AgentChange => EventBody::AgentChange(Box::new(self.agent_change()?)),
             EventKind::Authentication => EventBody::Authentication(Box::new(self.authentication()?)),
             EventKind::SensorLoss => EventBody::SensorLoss(self.sensor_loss()?),
             EventKind::AgentStart => EventBody::AgentStart(Box::new(self.agent_start()?)),
@@ -104,6 +117,10 @@ impl<'a> RowView<'a> {
             ancestors: self.list("ancestors")?,
             executable_deleted: self.flag("executable_deleted")?,
             seeded: self.required_flag("seeded")?,
+            cgroup_id: self.nonzero("cgroup_id")?,
+            cgroup: self.bytes_or_empty("cgroup")?,
+            executable_file: self.file_id()?,
+            script: self.bytes_or_empty("script")?,
         })
     }
 
@@ -114,6 +131,7 @@ impl<'a> RowView<'a> {
             exit_code: self.integer("exit_code")?,
             signal: self.number("signal")?,
             duration_ns: self.count("duration_ns")?,
+            cpu_time_ns: self.count("cpu_time_ns")?,
         })
     }
 
@@ -127,6 +145,7 @@ impl<'a> RowView<'a> {
             process: self.process("pid", "process_start_ns")?,
             executable: self.bytes("executable")?,
             user_id: self.number("user_id")?,
+            cgroup_id: self.nonzero("cgroup_id")?,
         })
     }
 
@@ -139,20 +158,6 @@ impl<'a> RowView<'a> {
             segments_received: self.number("segments_received")?,
             duration_ns: self.count("duration_ns")?,
             outcome: self.required_name("outcome", ConnectionOutcome::from_name)?,
-        })
-    }
-
-    fn authentication(&self) -> Result<Authentication, RowError> {
-        let source = match self.text("source_address")? {
-            None => None,
-            Some(text) => Some(text.parse().map_err(|_| self.error("source_address", "is not an address"))?),
-        };
-        Ok(Authentication {
-            user_name: self.bytes("user_name")?,
-            success: self.required_flag("success")?,
-            service: self.bytes("service")?,
-            source,
-            process: self.process("pid", "process_start_ns")?,
         })
     }
 
@@ -214,11 +219,16 @@ impl<'a> RowView<'a> {
             None => (text, 0),
             Some((ip, scope)) => (ip, scope.parse().map_err(|_| malformed())?),
         };
-        let port = self.integer(port)?.and_then(|port| u16::try_from(port).ok()).ok_or_else(malformed)?;
+        let port = self.port(port)?.ok_or_else(malformed)?;
         Ok(match ip.parse().map_err(|_| malformed())? {
             IpAddr::V4(ip) => SocketAddr::from((ip, port)),
             IpAddr::V6(ip) => SocketAddrV6::new(ip, port, self.number(flow_information)?.unwrap_or(0), scope).into(),
         })
+    }
+
+    fn file_id(&self) -> Result<Option<FileId>, RowError> {
+        let Some(device) = self.count("executable_device")? else { return Ok(None) };
+        Ok(Some(FileId { device, inode: self.required_long("executable_inode")?.cast_unsigned() }))
     }
 
     fn required_name<T>(&self, column: &'static str, value: impl Fn(&str) -> Option<T>) -> Result<T, RowError> {
@@ -227,6 +237,11 @@ impl<'a> RowView<'a> {
 
     fn bytes(&self, column: &'static str) -> Result<ByteString, RowError> {
         self.unescape(column, self.required_text(column)?)
+    }
+
+    /// A string that is NULL when it is empty.
+    fn bytes_or_empty(&self, column: &'static str) -> Result<ByteString, RowError> {
+        self.text(column)?.map_or_else(|| Ok(ByteString::default()), |text| self.unescape(column, text))
     }
 
     fn list(&self, column: &'static str) -> Result<Vec<ByteString>, RowError> {
@@ -259,6 +274,17 @@ impl<'a> RowView<'a> {
     fn number(&self, column: &'static str) -> Result<Option<u32>, RowError> {
         let Some(value) = self.long(column)? else { return Ok(None) };
         u32::try_from(value).map(Some).map_err(|_| self.error(column, "is out of range"))
+    }
+
+    /// A number of 64 bits that is never 0.
+    fn nonzero(&self, column: &'static str) -> Result<Option<NonZeroU64>, RowError> {
+        Ok(self.count(column)?.and_then(NonZeroU64::new))
+    }
+
+    /// A number of 16 bits.
+    fn port(&self, column: &'static str) -> Result<Option<u16>, RowError> {
+        let Some(value) = self.integer(column)? else { return Ok(None) };
+        u16::try_from(value).map(Some).map_err(|_| self.error(column, "is out of range"))
     }
 
     fn count(&self, column: &'static str) -> Result<Option<u64>, RowError> {

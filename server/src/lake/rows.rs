@@ -144,6 +144,7 @@ fn push_text(builder: &mut StringBuilder, cell: Cell<'_>) {
     let written = match cell {
         Cell::Text(text) => write!(builder, "{text}"),
         Cell::Name(name) => builder.write_str(name),
+        Cell::OwnedName(name) => builder.write_str(&name),
         Cell::Address(address, 0) => write!(builder, "{address}"),
         Cell::Address(address, scope) => write!(builder, "{address}%{scope}"),
         _ => return builder.append_null(),

@@ -125,10 +125,11 @@ async fn merge(
 ) -> Result<(), LakeError> {
     let _permit = inner.queries.acquire().await.map_err(|error| LakeError::Closed(error.to_string()))?;
     let wanted = |class: &EventClass| filter.classes.is_empty() || filter.classes.contains(class);
-    let versions: Vec<(EventClass, u64)> = versions.0.iter().map(|(class, version)| (*class, *version)).collect();
+    let versions: Vec<(EventClass, u64)> =
+        versions.0.iter().map(|(class, version)| (*class, *version)).filter(|(class, _)| wanted(class)).collect();
     let memory_bytes = inner.config.query_memory_bytes / versions.len().max(1);
     let mut classes = Vec::new();
-    for (class, version) in versions.into_iter().filter(|(class, _)| wanted(class)) {
+    for (class, version) in versions {
         let context = inner.sort_session(BATCH_ROWS, memory_bytes)?;
         let frame = table_at(inner, &context, class, version).await?;
         let sorted = sort_by_key(filter.apply(frame)).map_err(|error| inner.read_error(error))?;

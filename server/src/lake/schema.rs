@@ -10,13 +10,21 @@
 //! * A column that does not apply to the row's `activity`, or could not be learned, is NULL.
 
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use picket_common::event::community_id::community_id;
 use picket_common::event::{
-    AgentStart, Authentication, ByteString, Connection, ConnectionClose, Event, EventBody, EventClass, ProcessExit,
-    ProcessId, ProcessStart, SensorLoss,
+    ByteString, Connection, ConnectionClose, Event, EventBody, EventClass, ProcessExit, ProcessId, ProcessStart,
+    container_id,
 };
+
+use self::activity::{AUTHENTICATION, DNS_ACTIVITY, FILE_ACTIVITY, KERNEL_ACTIVITY};
+use self::agent::{AGENT_ACTIVITY, SENSOR_LOSS};
+
+mod activity;
+mod agent;
 
 /// The column every table is partitioned by.
 pub const PARTITION_COLUMN: &str = "event_day";
@@ -68,6 +76,7 @@ pub(super) enum Cell<'a> {
     Null,
     Text(&'a ByteString),
     Name(&'a str),
+    OwnedName(String),
     Address(IpAddr, u32),
     TextList(&'a [ByteString]),
     NameList(Vec<&'a str>),
@@ -84,6 +93,9 @@ pub fn columns(class: EventClass) -> impl Iterator<Item = &'static Column> {
         EventClass::ProcessActivity => PROCESS_ACTIVITY,
         EventClass::NetworkActivity => NETWORK_ACTIVITY,
         EventClass::Authentication => AUTHENTICATION,
+        EventClass::FileActivity => FILE_ACTIVITY,
+        EventClass::DnsActivity => DNS_ACTIVITY,
+        EventClass::KernelActivity => KERNEL_ACTIVITY,
         EventClass::SensorLoss => SENSOR_LOSS,
         EventClass::AgentActivity => AGENT_ACTIVITY,
     };
@@ -99,12 +111,17 @@ pub fn schema(class: EventClass) -> SchemaRef {
 }
 
 fn build_schema(class: EventClass) -> Schema {
-    let nullable = |column: &Column| !ENVELOPE.iter().any(|key| key.name == column.name);
-    let fields = columns(class).map(|column| {
-        let comment = [("comment".to_owned(), column.comment.to_owned())];
-        Field::new(column.name, column.kind.data_type(), nullable(column)).with_metadata(comment.into())
-    });
-    Schema::new(fields.collect::<Vec<Field>>())
+    Schema::new(columns(class).map(field).collect::<Vec<Field>>())
+}
+
+pub(super) fn field(column: &Column) -> Field {
+    let comment = [("comment".to_owned(), column.comment.to_owned())];
+    Field::new(column.name, column.kind.data_type(), is_nullable(column)).with_metadata(comment.into())
+}
+
+/// Whether a row may have no value in it, and a table be without it: everything but the envelope.
+pub(super) fn is_nullable(column: &Column) -> bool {
+    !ENVELOPE.iter().any(|key| key.name == column.name)
 }
 
 impl ColumnKind {
@@ -158,12 +175,15 @@ const ENVELOPE: &[Column] = &[
     column("time_nanoseconds", Short, "Nanoseconds to add to `time`, 0 to 999", |row| {
         Cell::Short(row.event.time.0.rem_euclid(1000) as i16)
     }),
-    column("origin", Text, "How it was seen: agent, agent_netlink, agent_polling, replay", |row| {
+    column("origin", Text, "How it was seen: agent, agent_ebpf, agent_netlink, agent_polling, replay …", |row| {
         Cell::Name(row.event.origin.name())
     }),
-    column("activity", Text, "What happened, by class: start, exit; open, close; logon; loss", |row| {
-        Cell::Name(row.event.body.kind().activity())
-    }),
+    column(
+        "activity",
+        Text,
+        "What happened, by class: start, exit; open, close, listen; logon, logoff; create …",
+        |row| Cell::Name(row.event.body.activity()),
+    ),
 ];
 
 const PROCESS_ACTIVITY: &[Column] = &[
@@ -222,6 +242,27 @@ const PROCESS_ACTIVITY: &[Column] = &[
     column("signal", Long, "Signal that killed it", |row| exit(row).map_or(Cell::Null, |exit| optional(exit.signal))),
     column("duration_ns", Long, "From start to end, nanoseconds", |row| {
         exit(row).map_or(Cell::Null, |exit| count(exit.duration_ns))
+    }),
+    column("cpu_time_ns", Long, "Time on a processor of all its threads, nanoseconds", |row| {
+        exit(row).map_or(Cell::Null, |exit| count(exit.cpu_time_ns))
+    }),
+    column("cgroup_id", Long, "The kernel's id of its cgroup (version 2)", |row| {
+        start(row).map_or(Cell::Null, |start| cgroup_id(start.cgroup_id))
+    }),
+    column("cgroup", Text, "Path of that cgroup", |row| start(row).map_or(Cell::Null, |start| known(&start.cgroup))),
+    column("container_id", Text, "The container that this cgroup is of", |row| {
+        start(row).and_then(|start| container_id(start.cgroup.as_bytes())).map_or(Cell::Null, Cell::Name)
+    }),
+    column("executable_device", Long, "Device the executable is on (its 64 bits)", |row| {
+        let file = start(row).and_then(|start| start.executable_file);
+        file.map_or(Cell::Null, |file| Cell::Long(file.device.cast_signed()))
+    }),
+    column("executable_inode", Long, "Inode of the executable (its 64 bits)", |row| {
+        let file = start(row).and_then(|start| start.executable_file);
+        file.map_or(Cell::Null, |file| Cell::Long(file.inode.cast_signed()))
+    }),
+    column("script", Text, "The script that the executable, an interpreter, was started for", |row| {
+        start(row).map_or(Cell::Null, |start| known(&start.script))
     }),
 ];
 
@@ -283,69 +324,16 @@ const NETWORK_ACTIVITY: &[Column] = &[
     column("duration_ns", Long, "From first sight to end, nanoseconds", |row| {
         close(row).map_or(Cell::Null, |close| count(close.duration_ns))
     }),
-    column("outcome", Text, "How it ended: unknown, closed, failed", |row| {
+    column("outcome", Text, "How it ended: unknown, closed, failed, refused, timed_out, reset", |row| {
         close(row).map_or(Cell::Null, |close| Cell::Name(close.outcome.name()))
     }),
-];
-
-const AUTHENTICATION: &[Column] = &[
-    column("user_name", Text, "Account that was asked for", |row| {
-        authentication(row).map_or(Cell::Null, |authentication| Cell::Text(&authentication.user_name))
+    column("cgroup_id", Long, "The kernel's id of the cgroup (version 2) that made the socket", |row| {
+        connection(row).map_or(Cell::Null, |connection| cgroup_id(connection.cgroup_id))
     }),
-    column("success", Boolean, "Whether it was let in", |row| {
-        flag(authentication(row).map(|authentication| authentication.success))
-    }),
-    column("service", Text, "Service: sshd, sudo …", |row| {
-        authentication(row).map_or(Cell::Null, |authentication| Cell::Text(&authentication.service))
-    }),
-    column("source_address", Text, "Where from", |row| {
-        authentication(row).and_then(|login| login.source).map_or(Cell::Null, |source| Cell::Address(source, 0))
-    }),
-    column("pid", Long, "Process that decided", |row| {
-        authentication(row).and_then(|login| login.process).map_or(Cell::Null, |process| long(process.pid))
-    }),
-    column("process_start_ns", Long, "When that process was created, ns since 1970", |row| {
-        let process = authentication(row).and_then(|login| login.process);
-        process.map_or(Cell::Null, |process| Cell::Long(process.start_time.0))
-    }),
-];
-
-const SENSOR_LOSS: &[Column] = &[
-    column("stage", Text, "Where events were lost: sensor, pipeline, buffer, server", |row| {
-        loss(row).map_or(Cell::Null, |loss| Cell::Name(loss.stage.name()))
-    }),
-    column(
-        "reason",
-        Text,
-        "Why: queue_full, agent_killed, buffer_full, write_failed, store_damaged, rejected",
-        |row| loss(row).map_or(Cell::Null, |loss| Cell::Name(loss.reason.name())),
-    ),
-    column("count", Long, "How many", |row| loss(row).map_or(Cell::Null, |loss| Cell::Long(loss.count.cast_signed()))),
-    column("lost_epoch", Long, "In which epoch; not always the one that reports it", |row| {
-        loss(row).map_or(Cell::Null, |loss| Cell::Long(loss.epoch.0.cast_signed()))
-    }),
-];
-
-const AGENT_ACTIVITY: &[Column] = &[
-    column("agent_version", Text, "The agent's version", |row| {
-        agent(row).map_or(Cell::Null, |agent| Cell::Text(&agent.agent_version))
-    }),
-    column("boot_id", Text, "The kernel's boot id", |row| {
-        agent(row).map_or(Cell::Null, |agent| Cell::Text(&agent.boot_id))
-    }),
-    column("sensor_names", TextList, "Its sensors", |row| {
-        agent(row)
-            .map_or(Cell::Null, |agent| Cell::OwnedTextList(agent.sensors.iter().map(|sensor| &sensor.name).collect()))
-    }),
-    column("sensor_origins", TextList, "How each of them sees", |row| {
-        agent(row).map_or(Cell::Null, |agent| {
-            Cell::NameList(agent.sensors.iter().map(|sensor| sensor.origin.name()).collect())
-        })
-    }),
-    column("sensor_reasons", TextList, "Why each of them sees no better; empty for the best way", |row| {
-        agent(row).map_or(Cell::Null, |agent| {
-            Cell::OwnedTextList(agent.sensors.iter().map(|sensor| &sensor.reason).collect())
-        })
+    column("community_id", Text, "Community ID, version 1 (seed 0): the flow's name in Zeek, Suricata …", |row| {
+        let id = connection(row).filter(|_| !matches!(row.event.body, EventBody::ConnectionListen(_)));
+        let id = id.and_then(|flow| community_id(flow.protocol, flow.local, flow.remote));
+        id.map_or(Cell::Null, Cell::OwnedName)
     }),
 ];
 
@@ -359,6 +347,27 @@ fn optional<'a>(value: Option<u32>) -> Cell<'a> {
 
 fn count<'a>(value: Option<u64>) -> Cell<'a> {
     value.map_or(Cell::Null, |value| Cell::Long(value.cast_signed()))
+}
+
+fn cgroup_id<'a>(id: Option<NonZeroU64>) -> Cell<'a> {
+    count(id.map(NonZeroU64::get))
+}
+
+/// NULL for an empty string.
+fn known(text: &ByteString) -> Cell<'_> {
+    if text.is_empty() { Cell::Null } else { Cell::Text(text) }
+}
+
+fn port<'a>(value: Option<u16>) -> Cell<'a> {
+    value.map_or(Cell::Null, |value| Cell::Integer(value.into()))
+}
+
+fn pid<'a>(process: Option<ProcessId>) -> Cell<'a> {
+    process.map_or(Cell::Null, |process| long(process.pid))
+}
+
+fn process_start<'a>(process: Option<ProcessId>) -> Cell<'a> {
+    process.map_or(Cell::Null, |process| Cell::Long(process.start_time.0))
 }
 
 fn flag<'a>(value: Option<bool>) -> Cell<'a> {
@@ -412,7 +421,7 @@ fn exit<'a>(row: &Row<'a>) -> Option<&'a ProcessExit> {
 
 fn connection<'a>(row: &Row<'a>) -> Option<&'a Connection> {
     match &row.event.body {
-        EventBody::ConnectionOpen(connection) => Some(connection),
+        EventBody::ConnectionOpen(connection) | EventBody::ConnectionListen(connection) => Some(connection),
         EventBody::ConnectionClose(close) => Some(&close.connection),
         _ => None,
     }
@@ -421,27 +430,6 @@ fn connection<'a>(row: &Row<'a>) -> Option<&'a Connection> {
 fn close<'a>(row: &Row<'a>) -> Option<&'a ConnectionClose> {
     match &row.event.body {
         EventBody::ConnectionClose(close) => Some(close),
-        _ => None,
-    }
-}
-
-fn authentication<'a>(row: &Row<'a>) -> Option<&'a Authentication> {
-    match &row.event.body {
-        EventBody::Authentication(authentication) => Some(authentication),
-        _ => None,
-    }
-}
-
-fn loss<'a>(row: &Row<'a>) -> Option<&'a SensorLoss> {
-    match &row.event.body {
-        EventBody::SensorLoss(loss) => Some(loss),
-        _ => None,
-    }
-}
-
-fn agent<'a>(row: &Row<'a>) -> Option<&'a AgentStart> {
-    match &row.event.body {
-        EventBody::AgentStart(agent) => Some(agent),
         _ => None,
     }
 }

@@ -19,7 +19,7 @@ use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError, FilterOp, Filter
 use picket_common::event::EventClass;
 
 use super::error::LakeError;
-use super::schema::{INDEXED_COLUMNS, PARTITION_COLUMN, schema};
+use super::schema::{INDEXED_COLUMNS, PARTITION_COLUMN, field, is_nullable, schema};
 use super::store::DurableStore;
 use crate::wal::WalPosition;
 
@@ -63,6 +63,7 @@ impl Table {
     ) -> Result<Self, LakeError> {
         let error = LakeError::table("open", class);
         let delta = open_or_create(class, folder, store).await.map_err(error)?;
+        let delta = add_missing_columns(class, delta).await?;
         check_schema(class, &delta)?;
         let mut table = Self { class, delta, application, applied: WalPosition::default(), commits_since_open: 0 };
         table.applied = table.read_applied().await?;
@@ -246,12 +247,31 @@ async fn open_or_create(
         .await
 }
 
-fn check_schema(class: EventClass, delta: &DeltaTable) -> Result<(), LakeError> {
-    let open = LakeError::table("read the schema of", class);
-    let read = || -> Result<arrow::datatypes::Schema, DeltaTableError> {
-        Ok(delta.snapshot()?.schema().as_ref().try_into_arrow()?)
+/// Gives a table that an earlier version made the columns that are new since. Its rows have NULL in them.
+async fn add_missing_columns(class: EventClass, delta: DeltaTable) -> Result<DeltaTable, LakeError> {
+    let found = read_schema(class, &delta)?;
+    let missing: Vec<_> = super::schema::columns(class)
+        .filter(|column| is_nullable(column) && found.field_with_name(column.name).is_err())
+        .map(field)
+        .collect();
+    if missing.is_empty() {
+        return Ok(delta);
+    }
+    tracing::info!(table = class.name(), columns = missing.len(), "adding columns that are new in this version");
+    let add = async {
+        let fields: StructType = (&arrow::datatypes::Schema::new(missing)).try_into_kernel()?;
+        delta.add_columns().with_fields(fields.fields().cloned().collect::<Vec<_>>()).await
     };
-    let found = read().map_err(open)?;
+    add.await.map_err(LakeError::table("add columns to", class))
+}
+
+fn read_schema(class: EventClass, delta: &DeltaTable) -> Result<arrow::datatypes::Schema, LakeError> {
+    let read = || -> Result<_, DeltaTableError> { Ok(delta.snapshot()?.schema().as_ref().try_into_arrow()?) };
+    read().map_err(LakeError::table("read the schema of", class))
+}
+
+fn check_schema(class: EventClass, delta: &DeltaTable) -> Result<(), LakeError> {
+    let found = read_schema(class, delta)?;
     for column in super::schema::columns(class) {
         let expected: DataType = column.kind.data_type();
         let same = found.field_with_name(column.name).is_ok_and(|field| *field.data_type() == expected);

@@ -18,6 +18,7 @@ use crate::wal::{Appended, WalConfig, WalRecord};
 mod crash;
 pub(super) mod events;
 mod maintenance;
+mod migration;
 pub(super) mod probe;
 mod query;
 mod rows;

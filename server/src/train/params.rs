@@ -27,16 +27,9 @@ pub enum Params {
         leaf_rows_min: u32,
     },
     /// Many trees, each on a weighted bootstrap sample.
-    RandomForest {
-        /// How many.
-        trees: u16,
-        /// Greatest depth, in edges.
-        depth_max: u16,
-        /// Fewest rows of a leaf.
-        leaf_rows_min: u32,
-        /// Features looked at for each split.
-        features_per_split: u16,
-    },
+    RandomForest(ForestParams),
+    /// Many trees with random thresholds, each on all rows.
+    ExtraTrees(ForestParams),
     /// Logistic regression with a ridge penalty on the standardised weights.
     LogisticRegression {
         /// Strength of the penalty: half of it times the sum of the squared weights is added to the log-loss.
@@ -44,13 +37,36 @@ pub enum Params {
     },
 }
 
+/// What a forest is told.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForestParams {
+    /// How many trees.
+    pub trees: u16,
+    /// Greatest depth, in edges.
+    pub depth_max: u16,
+    /// Fewest rows of a leaf.
+    pub leaf_rows_min: u32,
+    /// Features looked at for each split.
+    pub features_per_split: u16,
+}
+
 impl Params {
     /// Which algorithm they are for.
     pub fn algorithm(&self) -> Algorithm {
         match self {
             Self::DecisionTree { .. } => Algorithm::DecisionTree,
-            Self::RandomForest { .. } => Algorithm::RandomForest,
+            Self::RandomForest(_) => Algorithm::RandomForest,
+            Self::ExtraTrees(_) => Algorithm::ExtraTrees,
             Self::LogisticRegression { .. } => Algorithm::LogisticRegression,
+        }
+    }
+
+    /// A forest's.
+    pub fn forest(&self) -> Option<ForestParams> {
+        match self {
+            Self::RandomForest(forest) | Self::ExtraTrees(forest) => Some(*forest),
+            Self::DecisionTree { .. } | Self::LogisticRegression { .. } => None,
         }
     }
 }
@@ -90,10 +106,10 @@ impl ValidParams {
         };
         match params {
             Params::DecisionTree { depth_max, leaf_rows_min } => tree(depth_max, leaf_rows_min)?,
-            Params::RandomForest { trees, depth_max, leaf_rows_min, features_per_split } => {
-                tree(depth_max, leaf_rows_min)?;
-                check("trees", trees.into(), 1.0, limits::TREES_MAX.into())?;
-                check("features_per_split", features_per_split.into(), 1.0, u16::MAX.into())?;
+            Params::RandomForest(forest) | Params::ExtraTrees(forest) => {
+                tree(forest.depth_max, forest.leaf_rows_min)?;
+                check("trees", forest.trees.into(), 1.0, limits::TREES_MAX.into())?;
+                check("features_per_split", forest.features_per_split.into(), 1.0, u16::MAX.into())?;
             }
             Params::LogisticRegression { ridge } => check("ridge", ridge, 0.0, limits::RIDGE_MAX)?,
         }
@@ -112,12 +128,14 @@ mod tests {
 
     #[test]
     fn limits_are_kept() {
-        let good = Params::RandomForest { trees: 10, depth_max: 8, leaf_rows_min: 1, features_per_split: 6 };
+        let forest = ForestParams { trees: 10, depth_max: 8, leaf_rows_min: 1, features_per_split: 6 };
+        let good = Params::RandomForest(forest);
         assert_eq!(ValidParams::new(good).unwrap().get(), &good);
         for (bad, named) in [
             (Params::DecisionTree { depth_max: 0, leaf_rows_min: 1 }, "depth_max"),
             (Params::DecisionTree { depth_max: 4, leaf_rows_min: 0 }, "leaf_rows_min"),
-            (Params::RandomForest { trees: 0, depth_max: 8, leaf_rows_min: 1, features_per_split: 6 }, "trees"),
+            (Params::RandomForest(ForestParams { trees: 0, ..forest }), "trees"),
+            (Params::ExtraTrees(ForestParams { features_per_split: 0, ..forest }), "features_per_split"),
             (Params::LogisticRegression { ridge: f64::NAN }, "ridge"),
             (Params::LogisticRegression { ridge: -1.0 }, "ridge"),
         ] {
@@ -130,5 +148,9 @@ mod tests {
     fn json_names_the_algorithm() {
         let params = Params::LogisticRegression { ridge: 1.0 };
         assert_eq!(serde_json::to_string(&params).unwrap(), r#"{"algorithm":"logistic_regression","ridge":1.0}"#);
+        let json = r#"{"algorithm":"extra_trees","trees":9,"depth_max":8,"leaf_rows_min":1,"features_per_split":6}"#;
+        let params: Params = serde_json::from_str(json).unwrap();
+        assert_eq!(serde_json::to_string(&params).unwrap(), json);
+        assert!(serde_json::from_str::<Params>(&json.replace("trees\":9", "shrubs\":9")).is_err());
     }
 }

@@ -1,6 +1,6 @@
 //! One training: folds, tuning, threshold, final fit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ed25519_dalek::SigningKey;
 use picket_common::event::Timestamp;
@@ -20,11 +20,6 @@ const FOLDS_OF_LARGE_SETS: usize = 3;
 /// Elementary steps ([`Trainer::cost`]) that validation may take in all; some ten seconds on two processors. What a
 /// training set gets is decided by its size and never by a clock, so that it is the same everywhere.
 const VALIDATION_COST_MAX: u64 = 4_000_000_000;
-/// A candidate replaces an earlier one only if it scores better by this much; less is chance.
-const TUNING_MARGIN: f64 = 0.005;
-/// Models learn from witnesses unless that costs this much of the tuning score. That attacks are labelled as a whole is
-/// known beforehand; on a few dozen of them the score cannot tell smaller differences.
-const WITNESS_MARGIN: f64 = 0.05;
 /// Training rows among the self-test rows; one row with everything missing is added.
 const SELF_TEST_TRAINING_ROWS: usize = 7;
 
@@ -118,7 +113,8 @@ pub fn train(
         let recipe = Recipe { witnesses: true, ..tried.recipes[chosen] };
         tried.extend(validate(&[recipe])?);
         let witnessed = tried.recipes.len() - 1;
-        if tried.tuning_scores[witnessed] + WITNESS_MARGIN >= tried.tuning_scores[chosen] {
+        // That attacks are labelled as a whole is known beforehand; only a clear difference speaks against it.
+        if !tried.clearly_better(chosen, witnessed) {
             chosen = witnessed;
         }
     }
@@ -149,6 +145,8 @@ struct Tried {
     /// For each recipe the (score, label) of every row.
     out_of_fold: Vec<Vec<(f64, bool)>>,
     tuning_scores: Vec<f64>,
+    /// How many attacks the scores rest on.
+    attacks: usize,
 }
 
 impl Tried {
@@ -166,7 +164,9 @@ impl Tried {
             .iter()
             .map(|rows| threshold::tuning_score(&attacks_once(set, rows), options.false_positive_budget))
             .collect();
-        Ok(Self { recipes: recipes.to_vec(), out_of_fold, tuning_scores })
+        let attacks = set.groups().iter().zip(set.malicious()).filter(|(_, malicious)| **malicious);
+        let attacks = attacks.map(|(group, _)| *group).collect::<BTreeSet<u32>>().len();
+        Ok(Self { recipes: recipes.to_vec(), out_of_fold, tuning_scores, attacks })
     }
 
     fn extend(&mut self, other: Self) {
@@ -175,15 +175,21 @@ impl Tried {
         self.tuning_scores.extend(other.tuning_scores);
     }
 
-    /// The best recipe; of those that are about as good the first.
+    /// The default, unless another is clearly better: then the best.
     fn best(&self) -> usize {
-        let mut best = 0;
-        for (index, score) in self.tuning_scores.iter().enumerate() {
-            if *score > self.tuning_scores[best] + TUNING_MARGIN {
-                best = index;
-            }
-        }
-        best
+        let score = |index: &usize| self.tuning_scores[*index];
+        let best = (0..self.recipes.len()).rev().max_by(|a, b| score(a).total_cmp(&score(b))).unwrap_or(0);
+        if self.clearly_better(best, 0) { best } else { 0 }
+    }
+
+    /// Whether recipe `a` scores better than `b` by more than one standard error, that of a share among so many
+    /// attacks: on a few dozen of them the highest of some scores is mostly chance, and whoever follows it pays on the
+    /// next day (the rule of one standard error: Breiman et al., Classification and Regression Trees, 1984, 3.4.3).
+    fn clearly_better(&self, a: usize, b: usize) -> bool {
+        let (a, b) = (self.tuning_scores[a], self.tuning_scores[b]);
+        let middle = (0.5 * (a + b)).clamp(0.0, 1.0);
+        let standard_error = (middle * (1.0 - middle) / self.attacks.max(1) as f64).sqrt();
+        a - b > standard_error
     }
 }
 

@@ -104,25 +104,26 @@ fn tree_scores_as_smartcore_predicts() {
 }
 
 #[test]
-fn forest_scores_as_smartcore_predicts() {
+fn forests_score_as_smartcore_predicts() {
     let set = generated(600, FEATURES, 0.1, 4);
-    let params = Params::RandomForest { trees: 25, depth_max: 12, leaf_rows_min: 1, features_per_split: 3 };
-    let params = ValidParams::new(params).unwrap();
-    let control = Control::unobserved();
-    let fitted = trainer(Algorithm::RandomForest).fit(&set, &params, 5, &control).unwrap();
-    let model = compact(fitted, Algorithm::RandomForest, FEATURES);
+    let forest = ForestParams { trees: 25, depth_max: 12, leaf_rows_min: 1, features_per_split: 3 };
+    for params in [Params::RandomForest(forest), Params::ExtraTrees(forest)] {
+        let (algorithm, params) = (params.algorithm(), ValidParams::new(params).unwrap());
+        let fitted = trainer(algorithm).fit(&set, &params, 5, &Control::unobserved()).unwrap();
+        let model = compact(fitted, algorithm, FEATURES);
 
-    let input = TreeInput::new(&set, Algorithm::RandomForest).unwrap();
-    let weights = weight::weights(&set);
-    let mut sums = vec![0.0; set.len()];
-    for (part, trees) in random_forest::part_sizes(&params).unwrap().into_iter().enumerate() {
-        let engine = random_forest::grow_part(&input, &weights, &params, 5, part, trees).unwrap();
-        for (sum, mean) in sums.iter_mut().zip(engine.predict(&input.matrix).unwrap()) {
-            *sum += mean * trees as f64;
+        let input = TreeInput::new(&set, algorithm).unwrap();
+        let weights = weight::weights(&set);
+        let mut sums = vec![0.0; set.len()];
+        for (part, trees) in forest::part_sizes(&params).unwrap().into_iter().enumerate() {
+            let engine = forest::grow_part(&input, &weights, &params, 5, part, trees).unwrap();
+            for (sum, mean) in sums.iter_mut().zip(engine.predict(&input.matrix)) {
+                *sum += mean * trees as f64;
+            }
         }
+        let expected: Vec<f64> = sums.into_iter().map(|sum| sum / 25.0).collect();
+        assert_parity(&model, &set, &expected);
     }
-    let expected: Vec<f64> = sums.into_iter().map(|sum| sum / 25.0).collect();
-    assert_parity(&model, &set, &expected);
 }
 
 #[test]
@@ -158,7 +159,7 @@ fn regression_decides_as_its_coefficients_say() {
 fn missing_values_go_the_way_of_their_stand_in() {
     let set = generated(400, FEATURES, 0.15, 8);
     let control = Control::unobserved();
-    for algorithm in [Algorithm::DecisionTree, Algorithm::RandomForest] {
+    for algorithm in [Algorithm::DecisionTree, Algorithm::RandomForest, Algorithm::ExtraTrees] {
         let trainer = trainer(algorithm);
         let fitted = trainer.fit(&set, &trainer.candidates(FEATURES)[0], 5, &control).unwrap();
         let model = compact(fitted, algorithm, FEATURES);
@@ -198,7 +199,7 @@ fn same_seed_gives_the_same_bytes_on_any_number_of_threads() {
             train(&set, algorithm, options(seed), &context(), &control).unwrap().draft.encode(&key()).unwrap()
         };
         assert_eq!(bytes(1, 1), bytes(1, 3), "{algorithm}");
-        if algorithm == Algorithm::RandomForest {
+        if matches!(algorithm, Algorithm::RandomForest | Algorithm::ExtraTrees) {
             assert_ne!(bytes(1, 2), bytes(2, 2), "the seed is not used");
         }
     }

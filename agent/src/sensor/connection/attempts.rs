@@ -91,6 +91,7 @@ impl Attempts {
             owner,
             time: change.time,
             established: false,
+            outcome: None,
         };
         let attempt = Attempt { socket: change.socket, monotonic_ns: change.monotonic_ns, witness };
         self.attempts.insert(number, attempt);
@@ -169,7 +170,17 @@ mod tests {
 
     fn destroyed(local: &str, remote: &str) -> DiagSocket {
         let (local, remote) = (local.parse().unwrap(), remote.parse().unwrap());
-        DiagSocket { state: CLOSE, local, remote, cookie: 1, network: 0, user_id: 0, inode: 0, info: None }
+        DiagSocket {
+            state: CLOSE,
+            local,
+            remote,
+            cookie: 1,
+            network: 0,
+            user_id: 0,
+            inode: 0,
+            cgroup_id: None,
+            info: None,
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
@@ -135,6 +136,7 @@ impl<S: ObservationSink> ConnectionSensor<S> {
         }
         self.find_owners();
         self.report_opened();
+        self.report_listening();
         Ok(true)
     }
 
@@ -148,6 +150,12 @@ impl<S: ObservationSink> ConnectionSensor<S> {
 
     fn report_opened(&mut self) {
         for (time, body) in self.table.take_opened() {
+            self.reporter.send(time, body);
+        }
+    }
+
+    fn report_listening(&mut self) {
+        for (time, body) in self.table.take_listening() {
             self.reporter.send(time, body);
         }
     }
@@ -213,6 +221,7 @@ impl<S: ObservationSink> ConnectionSensor<S> {
         if let Some(owner) = self.owner(record) {
             self.table.set_owner(record.cookie, &owner);
         }
+        self.report_listening();
     }
 
     fn socket(&self, record: &ConnectionRecord, state: TcpState) -> DiagSocket {
@@ -224,6 +233,7 @@ impl<S: ObservationSink> ConnectionSensor<S> {
             network: if record.network == self.own_network { 0 } else { record.network },
             user_id: record.user_id,
             inode: 0,
+            cgroup_id: NonZeroU64::new(record.cgroup),
             info: None,
         }
     }
@@ -237,6 +247,7 @@ impl<S: ObservationSink> ConnectionSensor<S> {
             owner: self.owner(record),
             time: Timestamp(time.0.saturating_sub(i64::try_from(since_begun).unwrap_or(i64::MAX))),
             established: record.from != TcpState::SYN_SENT,
+            outcome: record.outcome(),
         }
     }
 
@@ -246,6 +257,7 @@ impl<S: ObservationSink> ConnectionSensor<S> {
 
     fn maintain(&mut self) -> io::Result<()> {
         self.find_owners();
+        self.report_listening();
         let evictions = self.table.evictions();
         if evictions > self.evictions {
             let count = evictions - self.evictions;
@@ -264,9 +276,10 @@ impl<S: ObservationSink> ConnectionSensor<S> {
     fn count_losses(&mut self) -> bool {
         let losses = self.source.new_losses();
         let lost = |kind: u8| losses.full.get(usize::from(kind)).copied().unwrap_or(0);
-        // That a socket listens is no event.
-        self.reporter.lost(lost(ebpf_record::ESTABLISHED) + lost(ebpf_record::ENDED) + losses.missed);
-        losses != Default::default()
+        let kinds = [ebpf_record::ESTABLISHED, ebpf_record::ENDED, ebpf_record::LISTENS];
+        self.reporter.lost(kinds.map(lost).into_iter().sum::<u64>() + losses.missed);
+        self.reporter.throttled(losses.throttled);
+        losses.missed > 0 || losses.full.iter().any(|&count| count > 0)
     }
 }
 

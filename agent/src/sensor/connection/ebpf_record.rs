@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use picket_common::event::Direction;
+use picket_common::event::{ConnectionOutcome, Direction};
 
 use crate::sensor::connection::sock_diag::{TcpInfo, TcpState};
 use crate::sensor::netlink::{u32_at, u64_at};
@@ -16,6 +16,11 @@ pub(super) const LISTENS: u8 = 3;
 
 const FIN_RECEIVED: u8 = 1;
 const HAS_OWNER: u8 = 2;
+/// Error numbers.
+const EPIPE: u16 = 32;
+const ECONNRESET: u16 = 104;
+const ETIMEDOUT: u16 = 110;
+const ECONNREFUSED: u16 = 111;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 /// Spreads what is counted over all bits, so that no two sockets get one id: 2^64 divided by the golden ratio.
@@ -69,6 +74,22 @@ impl ConnectionRecord {
     /// would name two, and is mixed with how many there were before.
     pub(super) fn id(&self) -> u64 {
         self.cookie ^ u64::from(self.ended_before).wrapping_mul(REUSE_FACTOR)
+    }
+
+    /// How the connection or attempt ended, of an end.
+    pub(super) fn outcome(&self) -> Option<ConnectionOutcome> {
+        if self.change != Change::Ended {
+            return None;
+        }
+        Some(match (self.from, self.error) {
+            (TcpState::SYN_SENT, ECONNREFUSED) => ConnectionOutcome::Refused,
+            (TcpState::SYN_SENT, ETIMEDOUT) => ConnectionOutcome::TimedOut,
+            (TcpState::SYN_SENT, _) => ConnectionOutcome::Failed,
+            // A close in good order goes through other states first; what is cut from here was cut by this end.
+            (TcpState::ESTABLISHED | TcpState::CLOSE_WAIT, 0) => ConnectionOutcome::Reset,
+            (_, ECONNRESET | EPIPE | ETIMEDOUT) => ConnectionOutcome::Reset,
+            _ => ConnectionOutcome::Closed,
+        })
     }
 
     /// Reads a record. `None` for what is none.
@@ -182,6 +203,27 @@ mod tests {
         assert_eq!((read.error, read.cgroup), (104, 31));
         let read = ConnectionRecord::parse(&record(ESTABLISHED, AF_INET6)).unwrap();
         assert_eq!((read.local.ip(), read.remote.ip()), ("::1".parse().unwrap(), "10.0.0.9".parse().unwrap()));
+    }
+
+    #[test]
+    fn errors_tell_ends_apart() {
+        let read = ConnectionRecord::parse(&record(ENDED, AF_INET)).unwrap();
+        let outcome = |from, error| ConnectionRecord { from, error, ..read.clone() }.outcome().unwrap();
+        for (error, expected) in [
+            (ECONNREFUSED, ConnectionOutcome::Refused),
+            (ETIMEDOUT, ConnectionOutcome::TimedOut),
+            (113, ConnectionOutcome::Failed),
+            (0, ConnectionOutcome::Failed),
+        ] {
+            assert_eq!(outcome(TcpState::SYN_SENT, error), expected, "{error}");
+        }
+        const LAST_ACK: TcpState = TcpState(9);
+        assert_eq!(outcome(TcpState::ESTABLISHED, ECONNRESET), ConnectionOutcome::Reset);
+        assert_eq!(outcome(TcpState::ESTABLISHED, 0), ConnectionOutcome::Reset);
+        assert_eq!(outcome(TcpState::CLOSE_WAIT, EPIPE), ConnectionOutcome::Reset);
+        assert_eq!(outcome(LAST_ACK, 0), ConnectionOutcome::Closed);
+        assert_eq!(outcome(LAST_ACK, ECONNRESET), ConnectionOutcome::Reset);
+        assert_eq!(ConnectionRecord { change: Change::Established, ..read }.outcome(), None);
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! The listening sockets: they tell who began a connection, and who accepts it.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU64;
+
+use picket_common::event::{ByteString, Connection, Direction, Protocol, Timestamp};
 
 use crate::enrich::socket_owner::Owner;
 use crate::sensor::connection::owner_search::OwnerSearch;
@@ -10,11 +13,18 @@ use crate::sensor::connection::sock_diag::DiagSocket;
 /// Most listening sockets known at once; those beyond are not known to listen.
 const LISTENERS_MAX: usize = 4096;
 
+/// How often the owner of a new one is waited for before it is told of without.
+const OWNER_WAITS_MAX: u8 = 3;
+/// No user has this id; the kernel uses it for "none".
+const UNKNOWN_USER: u32 = u32::MAX;
+
 /// The listening sockets, by cookie and by port.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
     by_cookie: HashMap<u64, Listener>,
     by_port: HashMap<u16, Vec<u64>>,
+    /// Those that were not told of yet, and how often their owner was waited for.
+    new: Vec<(u64, u8)>,
 }
 
 #[derive(Debug)]
@@ -23,22 +33,42 @@ struct Listener {
     network: u32,
     owner: OwnerSearch,
     seen_in_look: u64,
+    first_seen: Timestamp,
+    user_id: u32,
+    cgroup_id: Option<NonZeroU64>,
 }
 
 impl Listeners {
     /// Takes in a listening socket; says whether its owner can be looked for now and could not before.
-    pub(super) fn see(&mut self, socket: &DiagSocket, look: u64) -> bool {
+    pub(super) fn see(&mut self, socket: &DiagSocket, look: u64, time: Timestamp) -> bool {
         if self.by_cookie.len() >= LISTENERS_MAX && !self.by_cookie.contains_key(&socket.cookie) {
             return false;
         }
-        let by_port = &mut self.by_port;
+        let (by_port, new) = (&mut self.by_port, &mut self.new);
         let listener = self.by_cookie.entry(socket.cookie).or_insert_with(|| {
             by_port.entry(socket.local.port()).or_default().push(socket.cookie);
-            let DiagSocket { local, network, .. } = *socket;
-            Listener { local, network, owner: OwnerSearch::default(), seen_in_look: look }
+            new.push((socket.cookie, 0));
+            let DiagSocket { local, network, user_id, cgroup_id, .. } = *socket;
+            let owner = OwnerSearch::default();
+            Listener { local, network, owner, seen_in_look: look, first_seen: time, user_id, cgroup_id }
         });
         listener.seen_in_look = look;
         listener.owner.learn_inode(socket.inode)
+    }
+
+    /// Those that were not told of yet: as soon as their owner is known, or was waited for often enough.
+    pub(super) fn take_new(&mut self) -> Vec<(Timestamp, Connection)> {
+        let (by_cookie, mut told) = (&self.by_cookie, Vec::new());
+        self.new.retain_mut(|(cookie, waits)| {
+            let Some(listener) = by_cookie.get(cookie) else { return false };
+            *waits += 1;
+            let is_ready = listener.owner.owner().is_some() || *waits >= OWNER_WAITS_MAX;
+            if is_ready {
+                told.push((listener.first_seen, listener.connection(*cookie)));
+            }
+            !is_ready
+        });
+        told
     }
 
     /// Forgets a socket.
@@ -88,5 +118,27 @@ impl Listeners {
             return Some(first);
         }
         Some(accepting.find(|listener| listener.owner.owner().is_some()).unwrap_or(first))
+    }
+}
+
+impl Listener {
+    /// As what it is waiting for: its other end is nobody yet.
+    fn connection(&self, cookie: u64) -> Connection {
+        let nobody: IpAddr = match self.local.ip() {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let owner = self.owner.owner();
+        Connection {
+            cookie,
+            protocol: Protocol::Tcp,
+            direction: Direction::Inbound,
+            local: self.local,
+            remote: SocketAddr::new(nobody, 0),
+            process: owner.map(|owner| owner.process),
+            executable: owner.map(|owner| ByteString::from(&owner.executable[..])).unwrap_or_default(),
+            user_id: (self.user_id != UNKNOWN_USER).then_some(self.user_id),
+            cgroup_id: self.cgroup_id,
+        }
     }
 }

@@ -13,6 +13,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use crate::sensor::netlink::{
@@ -45,6 +46,7 @@ pub(super) struct TcpState(pub(super) u8);
 impl TcpState {
     pub(super) const ESTABLISHED: Self = Self(1);
     pub(super) const SYN_SENT: Self = Self(2);
+    pub(super) const CLOSE_WAIT: Self = Self(8);
     pub(super) const SYN_RECV: Self = Self(3);
     const TIME_WAIT: Self = Self(6);
     pub(super) const CLOSE: Self = Self(7);
@@ -79,6 +81,8 @@ pub(super) struct DiagSocket {
     pub(super) user_id: u32,
     /// 0: the socket belongs to no file (not accepted yet, or closed).
     pub(super) inode: u32,
+    /// The cgroup (version 2) that made it, where that is told.
+    pub(super) cgroup_id: Option<NonZeroU64>,
     pub(super) info: Option<TcpInfo>,
 }
 
@@ -147,6 +151,7 @@ pub(super) fn parse(payload: &[u8]) -> Option<DiagSocket> {
         network: 0,
         user_id: u32_at(payload, 64)?,
         inode: u32_at(payload, 68)?,
+        cgroup_id: None,
         info: None,
     };
     let info = attributes(payload.get(FIXED_BYTES..)?).find(|(kind, _)| *kind == ATTRIBUTE_INFO);

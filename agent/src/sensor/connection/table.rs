@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 
 use picket_common::event::{
     ByteString, Connection, ConnectionClose, ConnectionOutcome, Direction, EventBody, Protocol, Timestamp,
@@ -64,6 +65,9 @@ struct Entry {
     seen_in_look: u64,
     /// As the last look showed it, where looks are all there is.
     info: Option<TcpInfo>,
+    cgroup_id: Option<NonZeroU64>,
+    /// How it ended, where that was told.
+    outcome: Option<ConnectionOutcome>,
 }
 
 /// What is known of a connection from another source than the socket itself.
@@ -76,6 +80,8 @@ pub(super) struct Witness {
     /// When it was established, or begun if it never was.
     pub(super) time: Timestamp,
     pub(super) established: bool,
+    /// How it ended, where that is told.
+    pub(super) outcome: Option<ConnectionOutcome>,
 }
 
 impl ConnectionTable {
@@ -118,7 +124,7 @@ impl ConnectionTable {
     /// Takes in a socket as it is now.
     pub(super) fn see(&mut self, socket: &DiagSocket, time: Timestamp, witness: Option<Witness>) {
         if socket.state == TcpState::LISTEN {
-            if self.listeners.see(socket, self.look) {
+            if self.listeners.see(socket, self.look, time) {
                 self.unowned.push(socket.cookie);
             }
             return;
@@ -141,6 +147,8 @@ impl ConnectionTable {
             opened: false,
             seen_in_look: look,
             info: None,
+            cgroup_id: socket.cgroup_id,
+            outcome: None,
         });
         if let Some(witness) = witness {
             entry.hear(witness);
@@ -152,6 +160,7 @@ impl ConnectionTable {
         entry.seen_in_look = look;
         entry.user_id = socket.user_id;
         entry.info = socket.info.or(entry.info);
+        entry.cgroup_id = socket.cgroup_id.or(entry.cgroup_id);
         if entry.owner.learn_inode(socket.inode) && is_searchable {
             self.unowned.push(socket.cookie);
         }
@@ -212,6 +221,14 @@ impl ConnectionTable {
         opened
     }
 
+    /// The sockets that listen since this was last asked, as events with the time they were first seen. One whose owner
+    /// is looked for is told a few calls later at most.
+    pub(super) fn take_listening(&mut self) -> Vec<(Timestamp, EventBody)> {
+        let listening = self.listeners.take_new();
+        let reported = listening.into_iter().filter(|(_, connection)| !self.is_own(connection));
+        reported.map(|(time, connection)| (time, EventBody::ConnectionListen(Box::new(connection)))).collect()
+    }
+
     /// A socket was destroyed. Gives the event of its end, unless it was no connection or one of the agent's own.
     pub(super) fn destroy(
         &mut self,
@@ -237,7 +254,8 @@ impl ConnectionTable {
         if entry.established || entry.was_established {
             summary.outcome = ConnectionOutcome::Closed;
         }
-        if summary.outcome == ConnectionOutcome::Failed && self.is_own_attempt(&connection) {
+        summary.outcome = entry.outcome.unwrap_or(summary.outcome);
+        if summary.outcome.is_failure() && self.is_own_attempt(&connection) {
             return None;
         }
         if entry.first_seen < time {
@@ -288,6 +306,8 @@ impl ConnectionTable {
             opened: false,
             seen_in_look: self.look,
             info: None,
+            cgroup_id: socket.cgroup_id,
+            outcome: None,
         }
     }
 
@@ -309,6 +329,7 @@ impl ConnectionTable {
             process: owner.map(|owner| owner.process),
             executable: owner.map(|owner| ByteString::from(&owner.executable[..])).unwrap_or_default(),
             user_id: (entry.user_id != UNKNOWN_USER).then_some(entry.user_id),
+            cgroup_id: entry.cgroup_id,
         }
     }
 
@@ -353,6 +374,7 @@ impl Entry {
             self.first_seen = self.first_seen.min(witness.time);
         }
         self.was_established |= witness.established;
+        self.outcome = witness.outcome.or(self.outcome);
     }
 }
 

@@ -5,12 +5,18 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use aya::maps::{Map, MapData};
 use aya::programs::links::FdLink;
-use aya::programs::{BtfTracePoint, ProgramError, ProgramFd, RawTracePoint};
+use aya::programs::{
+    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError, ProgramFd, RawTracePoint,
+};
 use aya::{Btf, BtfError, Ebpf, EbpfLoader, Endianness};
 use rustix::process::{Resource, Rlimit};
 
@@ -98,7 +104,8 @@ pub(super) fn permitted() -> Result<(), EbpfError> {
     if namespace.as_os_str() != INITIAL_PID_NAMESPACE {
         return Err(EbpfError::PidNamespace);
     }
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    // Of this thread: the others have given up their capabilities already.
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     if has_capabilities(&status) { Ok(()) } else { Err(EbpfError::Forbidden) }
 }
 
@@ -130,6 +137,14 @@ fn attach(
 ) -> Result<AttachedProgram, EbpfError> {
     let ProgramDefinition { name, attachment } = *definition;
     let program = object.program_mut(name).ok_or(EbpfError::Lacking(name))?;
+    if let Attachment::SentPackets | Attachment::ReceivedPackets = attachment {
+        let direction = match attachment {
+            Attachment::SentPackets => CgroupSkbAttachType::Egress,
+            _ => CgroupSkbAttachType::Ingress,
+        };
+        let program: &mut CgroupSkb = program.try_into().map_err(|error: ProgramError| refusal(&error))?;
+        return attach_to_root_cgroup(program, direction);
+    }
     let mut attach = || {
         let (program, link) = match attachment {
             Attachment::Raw(tracepoint) => {
@@ -144,10 +159,47 @@ fn attach(
                 let link = program.attach()?;
                 (program.fd()?.try_clone()?, program.take_link(link)?.into())
             }
+            Attachment::SentPackets | Attachment::ReceivedPackets => return Err(ProgramError::NotAttached),
         };
         Ok(AttachedProgram { program: Program::Loaded(program), link: Link::Attached(link) })
     };
     attach().map_err(|error: ProgramError| refusal(&error))
+}
+
+/// A link always stands beside what others attach: nothing of theirs is disturbed.
+fn attach_to_root_cgroup(
+    program: &mut CgroupSkb,
+    direction: CgroupSkbAttachType,
+) -> Result<AttachedProgram, EbpfError> {
+    let cgroup = root_cgroup()?;
+    let attached = program.load().and_then(|()| {
+        // No mode is told: a link has but one, and older kernels refuse to be told of it.
+        let link = program.attach(&cgroup, direction, CgroupAttachMode::Single)?;
+        Ok((program.fd()?.try_clone()?, program.take_link(link)?))
+    });
+    let (program, link) = attached.map_err(|error| refusal(&error))?;
+    let link = FdLink::try_from(link).map_err(|error| refusal(&error))?;
+    Ok(AttachedProgram { program: Program::Loaded(program), link: Link::Attached(link) })
+}
+
+/// The root of the cgroup hierarchy of version 2.
+fn root_cgroup() -> Result<File, EbpfError> {
+    let refused = |error: io::Error| EbpfError::Refused(error.to_string());
+    let mounts = std::fs::read("/proc/self/mountinfo").map_err(refused)?;
+    let path = cgroup_mount(&mounts)
+        .ok_or_else(|| EbpfError::Refused("no cgroup2 hierarchy is mounted, which sees all packets".to_owned()))?;
+    File::open(path).map_err(refused)
+}
+
+/// Where the root of the cgroup2 hierarchy is mounted, in the text of `/proc/self/mountinfo`.
+pub(super) fn cgroup_mount(mounts: &[u8]) -> Option<PathBuf> {
+    mounts.split(|&byte| byte == b'\n').find_map(|line| {
+        let mut fields = line.split(|&byte| byte == b' ');
+        let (root, mount_point) = (fields.nth(3)?, fields.next()?);
+        // Optional fields follow, then a hyphen.
+        let is_cgroup2 = fields.skip_while(|field| *field != b"-").nth(1) == Some(b"cgroup2");
+        (is_cgroup2 && root == b"/").then(|| PathBuf::from(OsStr::from_bytes(mount_point)))
+    })
 }
 
 /// What an error of the loader means.

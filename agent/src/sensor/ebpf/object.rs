@@ -31,7 +31,16 @@ pub(super) enum Attachment {
     Raw(&'static str),
     /// `tp_btf/…`
     Typed(&'static str),
+    /// `cgroup_skb/egress`: packets that sockets of all cgroups (version 2) send.
+    SentPackets,
+    /// `cgroup_skb/ingress`: packets that they receive.
+    ReceivedPackets,
 }
+
+/// How many program starts one cgroup may cause.
+pub(crate) const PROCESS_LIMIT: &str = "process_limit";
+/// How many beginnings and ends of connections.
+pub(crate) const CONNECTION_LIMIT: &str = "connection_limit";
 
 /// Processes: see `process.bpf.c`.
 pub(crate) static PROCESS: ObjectDefinition = ObjectDefinition {
@@ -39,7 +48,7 @@ pub(crate) static PROCESS: ObjectDefinition = ObjectDefinition {
     bytes: aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/process.bpf.o")),
     records: "process_records",
     lost: "process_lost",
-    maps: &[],
+    maps: &[PROCESS_LIMIT],
     programs: &[
         ProgramDefinition { name: "process_fork", attachment: Attachment::Raw("sched_process_fork") },
         ProgramDefinition { name: "process_exit", attachment: Attachment::Raw("sched_process_exit") },
@@ -53,12 +62,28 @@ pub(crate) static CONNECTION: ObjectDefinition = ObjectDefinition {
     bytes: aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/connection.bpf.o")),
     records: "connection_records",
     lost: "connection_lost",
-    maps: &[],
+    maps: &[CONNECTION_LIMIT],
     programs: &[ProgramDefinition { name: "connection_state", attachment: Attachment::Typed("inet_sock_set_state") }],
 };
 
+/// The flows that are counted in the kernel.
+pub(crate) const DATAGRAM_FLOWS: &str = "datagram_flows";
+
+/// UDP flows and DNS messages: see `datagram.bpf.c`.
+pub(crate) static DATAGRAM: ObjectDefinition = ObjectDefinition {
+    name: "datagram",
+    bytes: aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/datagram.bpf.o")),
+    records: "datagram_records",
+    lost: "datagram_lost",
+    maps: &[DATAGRAM_FLOWS],
+    programs: &[
+        ProgramDefinition { name: "datagram_sent", attachment: Attachment::SentPackets },
+        ProgramDefinition { name: "datagram_received", attachment: Attachment::ReceivedPackets },
+    ],
+};
+
 /// Every object.
-static OBJECTS: [&ObjectDefinition; 2] = [&PROCESS, &CONNECTION];
+static OBJECTS: [&ObjectDefinition; 3] = [&PROCESS, &CONNECTION, &DATAGRAM];
 
 impl ObjectDefinition {
     /// The object of this name.

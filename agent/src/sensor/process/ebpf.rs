@@ -161,6 +161,7 @@ impl<S: ObservationSink> ProcessSensor<S> {
     fn count_losses(&mut self) {
         let losses = self.source.new_losses();
         let lost = |kind: u32| losses.full.get(kind as usize).copied().unwrap_or(0);
+        self.tracker.reporter.throttled(losses.throttled);
         let events = lost(ebpf_record::EXEC) + lost(ebpf_record::EXIT) + losses.missed;
         // A fork, or the end of what never was a program of its own, is no event; but the table missed it.
         if events > 0 || losses.full.iter().any(|&count| count > 0) {

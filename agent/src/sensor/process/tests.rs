@@ -10,15 +10,14 @@ use crate::sensor::config::{ModeChoice, SensorConfig};
 use crate::sensor::netlink::{NetlinkSocket, Received, TYPE_DONE, message, messages};
 use crate::sensor::process::proc_event::{self, SequenceGaps};
 use crate::sensor::test_sink::{DEADLINE, TestSink};
-use crate::sensor::{SensorError, SensorSet};
+use crate::sensor::{Observation, SensorError, SensorSet};
 
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn config(mode: ModeChoice) -> SensorConfig {
-    let mut config = SensorConfig::default();
+    let mut config = SensorConfig::all_off();
     config.process.mode = mode;
     config.process.poll_interval_ms = 20;
-    config.connection.mode = ModeChoice::Off;
     config
 }
 
@@ -353,7 +352,7 @@ fn threads_are_not_processes() {
         assert!(status.success());
         sink.wait_for_exit(pid);
         assert_eq!(sink.starts_of(pid).len(), 1);
-        let ends = |observation: &&crate::sensor::Observation| match &observation.body {
+        let ends = |observation: &&Observation| match &observation.body {
             EventBody::ProcessExit(exit) => exit.process.pid == pid,
             _ => false,
         };
@@ -457,4 +456,49 @@ impl Drain {
             }
         }
     }
+}
+
+#[test]
+fn ebpf_counts_what_one_cgroup_does_in_excess() {
+    const PER_SECOND: u32 = 50;
+    const COUNT: u64 = 300;
+
+    let sink = TestSink::default();
+    let mut config = config(ModeChoice::Ebpf);
+    config.process.starts_per_second_max = PER_SECOND;
+    let set = match crate::sensor::start(&config, sink.context()) {
+        Ok(set) => set,
+        Err(error) => return eprintln!("skipped: {error}"),
+    };
+    let begin = Instant::now();
+    let pids: Vec<u32> = (0..COUNT)
+        .map(|_| {
+            let mut child = Command::new("/bin/true").spawn().unwrap();
+            let pid = child.id();
+            child.wait().unwrap();
+            pid
+        })
+        .collect();
+    let took = begin.elapsed().as_secs_f64();
+    // Their ends are told all the same.
+    for pid in &pids {
+        sink.wait_for_exit(*pid);
+    }
+    let deadline = Instant::now() + DEADLINE;
+    let seen = loop {
+        let is_ours = |observation: &&Observation| match &observation.body {
+            EventBody::ProcessStart(start) => pids.contains(&start.process.pid),
+            _ => false,
+        };
+        let seen = sink.observations().iter().filter(is_ours).count() as u64;
+        if seen + sink.throttled() >= COUNT {
+            break seen;
+        }
+        assert!(Instant::now() < deadline, "{seen} seen, {} counted", sink.throttled());
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let most = f64::from(PER_SECOND) * (took + 2.0);
+    assert!(seen as f64 <= most && seen >= 1, "{seen} of {COUNT} in {took} s");
+    assert_eq!(sink.lost(), 0);
+    set.stop_and_join(STOP_TIMEOUT);
 }

@@ -10,7 +10,6 @@ use picket_common::id::{Epoch, EventKey, Sequence};
 
 use super::*;
 use crate::sensor::SensorConfig;
-use crate::sensor::config::ModeChoice;
 use crate::sensor::test_sink::TestSink;
 
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,6 +26,7 @@ fn exit(pid: u32) -> EventBody {
         exit_code: Some(0),
         signal: None,
         duration_ns: Some(7),
+        cpu_time_ns: None,
     })
 }
 
@@ -41,6 +41,7 @@ fn failed_connection() -> EventBody {
             process: None,
             executable: Default::default(),
             user_id: None,
+            cgroup_id: None,
         },
         bytes_sent: None,
         bytes_received: None,
@@ -79,9 +80,7 @@ fn try_to_play(lines: &[u8], set_up: impl FnOnce(&mut ReplayConfig)) -> Result<P
     File::create(&path).unwrap().write_all(lines).unwrap();
     let mut replay = config(path);
     set_up(&mut replay);
-    let mut sensors = SensorConfig { replay: Some(replay), ..SensorConfig::default() };
-    sensors.process.mode = ModeChoice::Off;
-    sensors.connection.mode = ModeChoice::Off;
+    let sensors = SensorConfig { replay: Some(replay), ..SensorConfig::all_off() };
     let sink = TestSink::default();
     let set = crate::sensor::start(&sensors, sink.context())?;
     Ok(Played { sink, set, _folder: folder })

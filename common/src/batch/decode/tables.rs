@@ -2,15 +2,20 @@
 //!
 //! Each entry is pulled in by a reference of an event, so the tables are bounded by the number of events.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::ops::Range;
 
 use crate::batch::columns::{Column, ColumnReader, DeltaReader};
 use crate::batch::error::BatchError;
-use crate::event::limits::{ANCESTORS_MAX, ARGUMENTS_MAX, STRING_BYTES_MAX};
-use crate::event::{ByteString, Connection, Direction, ProcessId, Protocol, StreamKind, Timestamp};
+use crate::batch::version::Version;
+use crate::event::limits::{ANCESTORS_MAX, ARGUMENTS_MAX, DNS_ANSWERS_MAX, STRING_BYTES_MAX};
+use crate::event::{ByteString, Connection, Direction, FileId, ProcessId, Protocol, StreamKind, Timestamp};
 
-const LIST_STRINGS_MAX: usize = if ARGUMENTS_MAX > ANCESTORS_MAX { ARGUMENTS_MAX } else { ANCESTORS_MAX };
+mod address;
+
+const LIST_STRINGS_MAX: usize = ARGUMENTS_MAX;
+const _: () = assert!(ANCESTORS_MAX <= LIST_STRINGS_MAX && DNS_ANSWERS_MAX <= LIST_STRINGS_MAX);
 const BEYOND_TABLE: &str = "refers beyond its table";
 
 /// A reference as it stands in a column.
@@ -55,6 +60,8 @@ pub(super) struct Context<'a> {
     pub(super) standard_streams: [StreamKind; 3],
     /// Where its ancestors are in the lists.
     pub(super) ancestors: Range<usize>,
+    pub(super) cgroup_id: Option<NonZeroU64>,
+    pub(super) cgroup: &'a [u8],
 }
 
 #[derive(Debug, Clone)]
@@ -67,6 +74,7 @@ struct ConnectionEntry<'a> {
     process: Option<ProcessId>,
     executable: &'a [u8],
     user_id: Option<u32>,
+    cgroup_id: Option<NonZeroU64>,
     /// When the batch first mentioned it.
     first_time: i64,
 }
@@ -97,6 +105,34 @@ impl<'a> Tables<'a> {
         self.take_string_or(columns, column, &[])
     }
 
+    /// Takes a reference to a string that frames of version 1 do not have.
+    pub(super) fn take_string_since_v2(
+        &mut self,
+        columns: &mut ColumnReader<'a>,
+        column: Column,
+    ) -> Result<&'a [u8], BatchError> {
+        match columns.version() {
+            Version::V1 => Ok(&[]),
+            Version::V2 => self.take_string(columns, column),
+        }
+    }
+
+    /// Takes a reference to a file, which frames of version 1 do not have.
+    pub(super) fn take_file_id(
+        &mut self,
+        columns: &mut ColumnReader<'a>,
+        column: Column,
+    ) -> Result<Option<FileId>, BatchError> {
+        let bytes = self.take_string_since_v2(columns, column)?;
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let error = column.error("refers to a file that is not 16 bytes long");
+        let (device, inode) = bytes.split_first_chunk::<8>().ok_or(error.clone())?;
+        let inode = <[u8; 8]>::try_from(inode).map_err(|_| error)?;
+        Ok(Some(FileId { device: u64::from_be_bytes(*device), inode: u64::from_be_bytes(inode) }))
+    }
+
     fn take_string_or(
         &mut self,
         columns: &mut ColumnReader<'a>,
@@ -116,50 +152,6 @@ impl<'a> Tables<'a> {
             }
             Reference::Entry(0) => Ok(&[]),
             Reference::Entry(entry) => self.strings.get(entry - 1).copied().ok_or(column.error(BEYOND_TABLE)),
-        }
-    }
-
-    /// Takes a reference to an address.
-    pub(super) fn take_ip_address(
-        &mut self,
-        columns: &mut ColumnReader<'a>,
-        column: Column,
-    ) -> Result<IpAddr, BatchError> {
-        let bytes = self.take_string(columns, column)?;
-        if let Ok(octets) = <[u8; 4]>::try_from(bytes) {
-            return Ok(IpAddr::V4(Ipv4Addr::from(octets)));
-        }
-        match <[u8; 16]>::try_from(bytes) {
-            Ok(octets) => Ok(IpAddr::V6(Ipv6Addr::from(octets))),
-            Err(_) => Err(column.error("refers to an address that is not 4 or 16 bytes long")),
-        }
-    }
-
-    fn take_socket_address(
-        &mut self,
-        columns: &mut ColumnReader<'a>,
-        address: Column,
-        port: Column,
-    ) -> Result<SocketAddr, BatchError> {
-        let bytes = self.take_string(columns, address)?;
-        let port = columns.take_as(port)?;
-        let v6 = |octets: [u8; 16], flow_information, scope_id| {
-            SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::from(octets), port, flow_information, scope_id))
-        };
-        if let Ok(octets) = <[u8; 4]>::try_from(bytes) {
-            return Ok(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::from(octets), port)));
-        }
-        if let Ok(octets) = <[u8; 16]>::try_from(bytes) {
-            return Ok(v6(octets, 0, 0));
-        }
-        let [head @ .., a, b, c, d] = bytes else {
-            return Err(address.error("refers to an address that is too short"));
-        };
-        match head.split_first_chunk::<16>() {
-            Some((octets, &[e, f, g, h])) => {
-                Ok(v6(*octets, u32::from_be_bytes([e, f, g, h]), u32::from_be_bytes([*a, *b, *c, *d])))
-            }
-            _ => Err(address.error("refers to an address that is not 4, 16 or 24 bytes long")),
         }
     }
 
@@ -280,6 +272,8 @@ impl<'a> Tables<'a> {
                     },
                     standard_streams: take_streams(columns)?,
                     ancestors: self.take_list(columns, Column::ContextAncestors)?,
+                    cgroup_id: take_cgroup_id(columns, Column::ContextCgroupIds)?,
+                    cgroup: self.take_string_since_v2(columns, Column::ContextCgroups)?,
                 };
                 self.contexts.push(context.clone());
                 Ok(context)
@@ -314,6 +308,7 @@ impl<'a> Tables<'a> {
             process: entry.process,
             executable: entry.executable.into(),
             user_id: entry.user_id,
+            cgroup_id: entry.cgroup_id,
         };
         Ok((connection, entry.first_time))
     }
@@ -337,6 +332,7 @@ impl<'a> Tables<'a> {
         let executable = self.take_executable(columns, Column::ConnectionExecutables, process)?;
         let process = process.map(|entry| self.process(entry));
         let user_id = take_option(columns, Column::ConnectionUserIds)?;
+        let cgroup_id = take_cgroup_id(columns, Column::ConnectionCgroupIds)?;
         Ok(ConnectionEntry {
             cookie,
             protocol,
@@ -346,13 +342,22 @@ impl<'a> Tables<'a> {
             process,
             executable,
             user_id,
+            cgroup_id,
             first_time: time,
         })
     }
 }
 
+/// Takes a cgroup's id, which frames of version 1 do not have.
+fn take_cgroup_id(columns: &mut ColumnReader<'_>, column: Column) -> Result<Option<NonZeroU64>, BatchError> {
+    match columns.version() {
+        Version::V1 => Ok(None),
+        Version::V2 => columns.take(column).map(NonZeroU64::new),
+    }
+}
+
 /// Takes a value that may be unknown.
-fn take_option(columns: &mut ColumnReader<'_>, column: Column) -> Result<Option<u32>, BatchError> {
+pub(super) fn take_option(columns: &mut ColumnReader<'_>, column: Column) -> Result<Option<u32>, BatchError> {
     match columns.take(column)?.checked_sub(1) {
         None => Ok(None),
         Some(value) => {

@@ -1,9 +1,11 @@
 //! The columns of each class. `decode/body.rs` takes them in the same order.
 
-use super::tables::Tables;
+use super::tables::{Tables, option};
+use crate::batch::NANOSECONDS_PER_MICROSECOND;
 use crate::batch::columns::{Column, ColumnWriter};
 use crate::event::{
-    AgentStart, Authentication, ConnectionClose, Event, EventBody, ProcessExit, ProcessStart, SensorLoss,
+    AgentChange, AgentStart, Authentication, ConnectionClose, DnsActivity, Event, EventBody, FileActivity,
+    KernelActivity, ProcessExit, ProcessStart, SensorLoss,
 };
 use crate::id::Epoch;
 
@@ -17,9 +19,16 @@ pub(super) fn put(columns: &mut ColumnWriter, tables: &mut Tables, event: &Event
             tables.put_connection(columns, Column::OpenConnections, connection, time);
         }
         EventBody::ConnectionClose(close) => put_connection_close(columns, tables, close, time),
+        EventBody::ConnectionListen(connection) => {
+            tables.put_connection(columns, Column::ListenConnections, connection, time);
+        }
+        EventBody::FileActivity(file) => put_file_activity(columns, tables, file),
+        EventBody::DnsActivity(dns) => put_dns_activity(columns, tables, dns),
+        EventBody::KernelActivity(kernel) => put_kernel_activity(columns, tables, kernel),
         EventBody::Authentication(authentication) => put_authentication(columns, tables, authentication),
         EventBody::SensorLoss(loss) => put_sensor_loss(columns, *loss, event.key.epoch),
         EventBody::AgentStart(start) => put_agent_start(columns, tables, start),
+        EventBody::AgentChange(change) => put_agent_change(columns, tables, change),
     }
 }
 
@@ -29,12 +38,10 @@ fn put_process_start(columns: &mut ColumnWriter, tables: &mut Tables, start: &Pr
     tables.put_executable(columns, Column::StartExecutables, &start.executable, process);
     tables.put_list(columns, Column::StartArguments, &start.arguments);
     tables.put_context(columns, Column::StartContexts, start);
-    let deleted = match start.executable_deleted {
-        None => 0,
-        Some(false) => 4,
-        Some(true) => 8,
-    };
+    let deleted = tristate(start.executable_deleted) << 2;
     columns.put(Column::StartFlags, u64::from(start.arguments_truncated) | u64::from(start.seeded) << 1 | deleted);
+    tables.put_file_id(columns, Column::StartExecutableFiles, start.executable_file);
+    tables.put_string(columns, Column::StartScripts, start.script.as_bytes());
 }
 
 fn put_process_exit(columns: &mut ColumnWriter, tables: &mut Tables, exit: &ProcessExit, time: i64) {
@@ -52,6 +59,12 @@ fn put_process_exit(columns: &mut ColumnWriter, tables: &mut Tables, exit: &Proc
     if let Some(duration_ns) = exit.duration_ns {
         flags |= 4;
         put_duration(columns, Column::ExitDurations, duration_ns, time, exit.process.start_time.0);
+    }
+    if let Some(cpu_time_ns) = exit.cpu_time_ns {
+        let in_microseconds = cpu_time_ns.is_multiple_of(NANOSECONDS_PER_MICROSECOND);
+        flags |= 8 | u64::from(in_microseconds) << 4;
+        let unit = if in_microseconds { NANOSECONDS_PER_MICROSECOND } else { 1 };
+        columns.put(Column::ExitCpuTimes, cpu_time_ns / unit);
     }
     columns.put(Column::ExitFlags, flags);
 }
@@ -87,8 +100,73 @@ fn put_authentication(columns: &mut ColumnWriter, tables: &mut Tables, authentic
     tables.put_process(columns, Column::AuthenticationProcesses, authentication.process);
     columns.put(
         Column::AuthenticationFlags,
-        u64::from(authentication.success) | u64::from(authentication.source.is_some()) << 1,
+        u64::from(authentication.success)
+            | u64::from(authentication.source.is_some()) << 1
+            | authentication.action.code() << 2
+            | tristate(authentication.user_exists) << 3,
     );
+    for (column, text) in [
+        (Column::AuthenticationMethods, &authentication.method),
+        (Column::AuthenticationActingUserNames, &authentication.acting_user_name),
+        (Column::AuthenticationTerminals, &authentication.terminal),
+        (Column::AuthenticationCommands, &authentication.command),
+    ] {
+        tables.put_string(columns, column, text.as_bytes());
+    }
+    columns.put(Column::AuthenticationUserIds, option(authentication.user_id));
+    columns.put(Column::AuthenticationSourcePorts, option(authentication.source_port.map(u32::from)));
+}
+
+fn put_file_activity(columns: &mut ColumnWriter, tables: &mut Tables, file: &FileActivity) {
+    columns.put(Column::FileFlags, file.action.code() | tristate(file.is_directory) << 3);
+    tables.put_string(columns, Column::FilePaths, file.path.as_bytes());
+    tables.put_string(columns, Column::FileNewPaths, file.new_path.as_bytes());
+    columns.put(Column::FileModes, option(file.mode));
+    columns.put(Column::FileOwnerIds, option(file.owner_id));
+    let process = tables.put_process(columns, Column::FileProcesses, file.process);
+    tables.put_executable(columns, Column::FileExecutables, &file.executable, process);
+    columns.put(Column::FileUserIds, option(file.user_id));
+}
+
+fn put_dns_activity(columns: &mut ColumnWriter, tables: &mut Tables, dns: &DnsActivity) {
+    columns.put(
+        Column::DnsFlags,
+        dns.action.code()
+            | dns.protocol.code() << 1
+            | u64::from(dns.answers_truncated) << 4
+            | u64::from(dns.server.is_some()) << 5
+            | u64::from(dns.duration_ns.is_some()) << 6,
+    );
+    tables.put_string(columns, Column::DnsNames, dns.name.as_bytes());
+    columns.put(Column::DnsQueryTypes, dns.query_type.into());
+    columns.put(Column::DnsResponseCodes, option(dns.response_code.map(u32::from)));
+    tables.put_list(columns, Column::DnsAnswers, &dns.answers);
+    if let Some(server) = dns.server {
+        tables.put_socket_address(columns, Column::DnsServerAddresses, server);
+        columns.put(Column::DnsServerPorts, server.port().into());
+    }
+    columns.put(Column::DnsTransactionIds, dns.transaction_id.into());
+    let process = tables.put_process(columns, Column::DnsProcesses, dns.process);
+    tables.put_executable(columns, Column::DnsExecutables, &dns.executable, process);
+    columns.put(Column::DnsUserIds, option(dns.user_id));
+    if let Some(duration_ns) = dns.duration_ns {
+        columns.put(Column::DnsDurations, duration_ns);
+    }
+}
+
+fn put_kernel_activity(columns: &mut ColumnWriter, tables: &mut Tables, kernel: &KernelActivity) {
+    columns.put(
+        Column::KernelFlags,
+        kernel.action.code() | u64::from(kernel.value.is_some()) << 4 | tristate(kernel.success) << 5,
+    );
+    tables.put_string(columns, Column::KernelObjects, kernel.object.as_bytes());
+    if let Some(value) = kernel.value {
+        columns.put(Column::KernelValues, value);
+    }
+    tables.put_process(columns, Column::KernelTargets, kernel.target);
+    let process = tables.put_process(columns, Column::KernelProcesses, kernel.process);
+    tables.put_executable(columns, Column::KernelExecutables, &kernel.executable, process);
+    columns.put(Column::KernelUserIds, option(kernel.user_id));
 }
 
 fn put_sensor_loss(columns: &mut ColumnWriter, loss: SensorLoss, epoch: Epoch) {
@@ -106,6 +184,22 @@ fn put_agent_start(columns: &mut ColumnWriter, tables: &mut Tables, start: &Agen
         columns.put(Column::AgentSensorOrigins, sensor.origin.code());
         tables.put_string(columns, Column::AgentSensorReasons, sensor.reason.as_bytes());
     }
+}
+
+fn put_agent_change(columns: &mut ColumnWriter, tables: &mut Tables, change: &AgentChange) {
+    for (column, text) in [
+        (Column::ChangeSubjects, &change.subject),
+        (Column::ChangesBefore, &change.before),
+        (Column::ChangesAfter, &change.after),
+        (Column::ChangeReasons, &change.reason),
+    ] {
+        tables.put_string(columns, column, text.as_bytes());
+    }
+}
+
+/// 0 for unknown, 1 for no, 2 for yes.
+fn tristate(value: Option<bool>) -> u64 {
+    option(value.map(u32::from))
 }
 
 /// Durations are nearly always what the times say already, so only the difference is kept.

@@ -1,10 +1,12 @@
 //! The five tables of a batch: what repeats is written once and then referred to.
 
-use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 
 use crate::batch::columns::{Column, ColumnWriter, DeltaWriter};
 use crate::batch::interner::{Hash, Interned, Interner};
-use crate::event::{ByteString, Connection, ProcessId, ProcessStart};
+use crate::event::{ByteString, Connection, FileId, ProcessId, ProcessStart};
+
+mod address;
 
 /// Number of the empty string and of the empty list.
 const EMPTY: u32 = 0;
@@ -49,6 +51,8 @@ struct ContextEntry {
     terminal: u64,
     streams: u64,
     ancestors: u32,
+    cgroup_id: u64,
+    cgroup: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,6 +64,7 @@ struct ConnectionEntry {
     process: Option<u32>,
     executable: u32,
     user_id: u64,
+    cgroup_id: u64,
 }
 
 /// The tables of the batch being written.
@@ -158,12 +163,13 @@ impl Tables {
         columns.put(column, Reference::or_empty(string).0);
     }
 
-    /// Puts a reference to an address.
-    pub(super) fn put_ip_address(&mut self, columns: &mut ColumnWriter, column: Column, address: IpAddr) {
-        match address {
-            IpAddr::V4(address) => self.put_string(columns, column, &address.octets()),
-            IpAddr::V6(address) => self.put_string(columns, column, &address.octets()),
-        }
+    /// Puts a reference to a file.
+    pub(super) fn put_file_id(&mut self, columns: &mut ColumnWriter, column: Column, file: Option<FileId>) {
+        let Some(file) = file else { return self.put_string(columns, column, &[]) };
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&file.device.to_be_bytes());
+        bytes[8..].copy_from_slice(&file.inode.to_be_bytes());
+        self.put_string(columns, column, &bytes);
     }
 
     fn intern_list(&mut self, columns: &mut ColumnWriter, strings: &[ByteString]) -> Interned {
@@ -265,6 +271,7 @@ impl Tables {
         let working_directory = self.intern_string(columns, start.working_directory.as_bytes());
         let user_name = self.intern_string(columns, start.user_name.as_bytes());
         let ancestors = self.intern_list(columns, &start.ancestors);
+        let cgroup = self.intern_string(columns, start.cgroup.as_bytes());
         let [input, output, error] = start.standard_streams.map(crate::event::StreamKind::code);
         let context = ContextEntry {
             working_directory: working_directory.id,
@@ -275,6 +282,8 @@ impl Tables {
             terminal: option(start.has_terminal.map(u32::from)),
             streams: input | output << 3 | error << 6,
             ancestors: ancestors.id,
+            cgroup_id: start.cgroup_id.map_or(0, NonZeroU64::get),
+            cgroup: cgroup.id,
         };
         let entries = &self.context_entries;
         let found = self.contexts.intern(context.hash(), |index| entries[index] == context);
@@ -287,6 +296,8 @@ impl Tables {
             columns.put(Column::ContextTerminals, context.terminal);
             columns.put(Column::ContextStreams, context.streams);
             columns.put(Column::ContextAncestors, Reference::or_empty(ancestors).0);
+            columns.put(Column::ContextCgroupIds, context.cgroup_id);
+            columns.put(Column::ContextCgroups, Reference::or_empty(cgroup).0);
             self.context_entries.push(context);
         }
         columns.put(column, Reference::absolute(found).0);
@@ -312,6 +323,7 @@ impl Tables {
             process: process.map(|process| process.id),
             executable: executable.id,
             user_id: option(connection.user_id),
+            cgroup_id: connection.cgroup_id.map_or(0, NonZeroU64::get),
         };
         let entries = &self.connection_entries;
         let found = self.connections.intern(entry.hash(), |index| entries[index].0 == entry);
@@ -328,26 +340,11 @@ impl Tables {
             columns.put(Column::ConnectionProcesses, process.0);
             self.put_executable_reference(columns, Column::ConnectionExecutables, executable, entry.process);
             columns.put(Column::ConnectionUserIds, entry.user_id);
+            columns.put(Column::ConnectionCgroupIds, entry.cgroup_id);
             self.connection_entries.push((entry, time));
         }
         columns.put(column, Reference::relative(found, self.connection_entries.len()).0);
         self.connection_entries[found.id as usize].1
-    }
-
-    fn intern_socket_address(&mut self, columns: &mut ColumnWriter, address: SocketAddr) -> Interned {
-        match address {
-            SocketAddr::V4(address) => self.intern_string(columns, &address.ip().octets()),
-            SocketAddr::V6(address) if address.flowinfo() == 0 && address.scope_id() == 0 => {
-                self.intern_string(columns, &address.ip().octets())
-            }
-            SocketAddr::V6(address) => {
-                let mut bytes = [0; 24];
-                bytes[..16].copy_from_slice(&address.ip().octets());
-                bytes[16..20].copy_from_slice(&address.flowinfo().to_be_bytes());
-                bytes[20..].copy_from_slice(&address.scope_id().to_be_bytes());
-                self.intern_string(columns, &bytes)
-            }
-        }
     }
 }
 
@@ -358,6 +355,8 @@ impl ContextEntry {
             .word(self.user_id << 32 | self.group_id)
             .word(self.session_id << 32 | u64::from(self.ancestors))
             .word(self.terminal << 16 | self.streams)
+            .word(self.cgroup_id)
+            .word(u64::from(self.cgroup))
             .finish()
     }
 }

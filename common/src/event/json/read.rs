@@ -1,14 +1,16 @@
 //! JSON to events.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::num::NonZeroU64;
 
 use serde_json::{Map, Value};
 
 use super::JsonError;
 use crate::event::{
-    AgentStart, Authentication, ByteString, Connection, ConnectionClose, ConnectionOutcome, Direction, Event,
-    EventBody, EventKind, LossReason, LossStage, Origin, ProcessExit, ProcessId, ProcessStart, Protocol, SensorLoss,
-    SensorMode, StreamKind, Timestamp,
+    AgentChange, AgentStart, Authentication, AuthenticationAction, ByteString, Connection, ConnectionClose,
+    ConnectionOutcome, Direction, DnsAction, DnsActivity, Event, EventBody, EventKind, FileAction, FileActivity,
+    FileId, KernelAction, KernelActivity, LossReason, LossStage, Origin, ProcessExit, ProcessId, ProcessStart,
+    Protocol, SensorLoss, SensorMode, StreamKind, Timestamp,
 };
 use crate::id::{Epoch, EventKey, Sequence};
 
@@ -59,6 +61,14 @@ impl<'a> Field<'a> {
         self.parse("a whole number from 0 to 2^32 - 1", |value| u32::try_from(value.as_u64()?).ok())
     }
 
+    fn unsigned_16(&self) -> Result<u16, JsonError> {
+        self.parse("a whole number from 0 to 65535", |value| u16::try_from(value.as_u64()?).ok())
+    }
+
+    fn nonzero(&self) -> Result<NonZeroU64, JsonError> {
+        self.parse("a whole number from 1 to 2^64 - 1", |value| NonZeroU64::new(value.as_u64()?))
+    }
+
     fn signed_32(&self) -> Result<i32, JsonError> {
         self.parse("a whole number from -2^31 to 2^31 - 1", |value| i32::try_from(value.as_i64()?).ok())
     }
@@ -86,9 +96,7 @@ impl<'a> Field<'a> {
     fn socket_address(&self) -> Result<SocketAddr, JsonError> {
         let object = self.object()?;
         let ip = object.required("ip")?.ip_address()?;
-        let port = object
-            .required("port")?
-            .parse("a whole number from 0 to 65535", |value| u16::try_from(value.as_u64()?).ok())?;
+        let port = object.required("port")?.unsigned_16()?;
         Ok(match ip {
             IpAddr::V4(_) => SocketAddr::new(ip, port),
             IpAddr::V6(ip) => {
@@ -96,6 +104,14 @@ impl<'a> Field<'a> {
                 let scope_id = object.optional("scope_id", Field::unsigned_32)?.unwrap_or(0);
                 SocketAddr::V6(SocketAddrV6::new(ip, port, flow_information, scope_id))
             }
+        })
+    }
+
+    fn file_id(&self) -> Result<FileId, JsonError> {
+        let object = self.object()?;
+        Ok(FileId {
+            device: object.required("device")?.unsigned_64()?,
+            inode: object.required("inode")?.unsigned_64()?,
         })
     }
 
@@ -132,6 +148,15 @@ impl<'a> Object<'a> {
     ) -> Result<Option<T>, JsonError> {
         self.get(key).map(|field| read(&field)).transpose()
     }
+
+    /// A string that is absent when it is empty.
+    fn text_or_empty(&self, key: &str) -> Result<ByteString, JsonError> {
+        Ok(self.optional(key, Field::text)?.unwrap_or_default())
+    }
+
+    fn flag_or_false(&self, key: &str) -> Result<bool, JsonError> {
+        Ok(self.optional(key, Field::bool)?.unwrap_or_default())
+    }
 }
 
 pub(super) fn event(value: &Value) -> Result<Event, JsonError> {
@@ -154,9 +179,14 @@ pub(super) fn event(value: &Value) -> Result<Event, JsonError> {
             EventKind::ProcessExit => EventBody::ProcessExit(process_exit(&object)?),
             EventKind::ConnectionOpen => EventBody::ConnectionOpen(Box::new(connection(&object)?)),
             EventKind::ConnectionClose => EventBody::ConnectionClose(Box::new(connection_close(&object)?)),
+            EventKind::ConnectionListen => EventBody::ConnectionListen(Box::new(connection(&object)?)),
             EventKind::Authentication => EventBody::Authentication(Box::new(authentication(&object)?)),
+            EventKind::FileActivity => EventBody::FileActivity(Box::new(file_activity(&object)?)),
+            EventKind::DnsActivity => EventBody::DnsActivity(Box::new(dns_activity(&object)?)),
+            EventKind::KernelActivity => EventBody::KernelActivity(Box::new(kernel_activity(&object)?)),
             EventKind::SensorLoss => EventBody::SensorLoss(sensor_loss(&object)?),
             EventKind::AgentStart => EventBody::AgentStart(Box::new(agent_start(&object)?)),
+            EventKind::AgentChange => EventBody::AgentChange(Box::new(agent_change(&object)?)),
         },
     })
 }
@@ -178,6 +208,10 @@ fn process_start(object: &Object<'_>) -> Result<ProcessStart, JsonError> {
         ancestors: object.required("ancestors")?.texts()?,
         executable_deleted: object.optional("executable_deleted", Field::bool)?,
         seeded: object.required("seeded")?.bool()?,
+        cgroup_id: object.optional("cgroup_id", Field::nonzero)?,
+        cgroup: object.text_or_empty("cgroup")?,
+        executable_file: object.optional("executable_file", Field::file_id)?,
+        script: object.text_or_empty("script")?,
     })
 }
 
@@ -194,6 +228,7 @@ fn process_exit(object: &Object<'_>) -> Result<ProcessExit, JsonError> {
         exit_code: object.optional("exit_code", Field::signed_32)?,
         signal: object.optional("signal", Field::unsigned_32)?,
         duration_ns: object.optional("duration_ns", Field::unsigned_64)?,
+        cpu_time_ns: object.optional("cpu_time_ns", Field::unsigned_64)?,
     })
 }
 
@@ -207,6 +242,7 @@ fn connection(object: &Object<'_>) -> Result<Connection, JsonError> {
         process: object.optional("process", Field::process_id)?,
         executable: object.required("executable")?.text()?,
         user_id: object.optional("user_id", Field::unsigned_32)?,
+        cgroup_id: object.optional("cgroup_id", Field::nonzero)?,
     })
 }
 
@@ -224,11 +260,64 @@ fn connection_close(object: &Object<'_>) -> Result<ConnectionClose, JsonError> {
 
 fn authentication(object: &Object<'_>) -> Result<Authentication, JsonError> {
     Ok(Authentication {
+        action: object.required("activity")?.name(AuthenticationAction::from_name)?,
         user_name: object.required("user_name")?.text()?,
+        user_id: object.optional("user_id", Field::unsigned_32)?,
+        user_exists: object.optional("user_exists", Field::bool)?,
         success: object.required("success")?.bool()?,
         service: object.required("service")?.text()?,
+        method: object.text_or_empty("method")?,
+        acting_user_name: object.text_or_empty("acting_user_name")?,
+        terminal: object.text_or_empty("terminal")?,
+        command: object.text_or_empty("command")?,
         source: object.optional("source", Field::ip_address)?,
+        source_port: object.optional("source_port", Field::unsigned_16)?,
         process: object.optional("process", Field::process_id)?,
+    })
+}
+
+fn file_activity(object: &Object<'_>) -> Result<FileActivity, JsonError> {
+    Ok(FileActivity {
+        action: object.required("activity")?.name(FileAction::from_name)?,
+        path: object.required("path")?.text()?,
+        new_path: object.text_or_empty("new_path")?,
+        is_directory: object.optional("is_directory", Field::bool)?,
+        mode: object.optional("mode", Field::unsigned_32)?,
+        owner_id: object.optional("owner_id", Field::unsigned_32)?,
+        process: object.optional("process", Field::process_id)?,
+        executable: object.text_or_empty("executable")?,
+        user_id: object.optional("user_id", Field::unsigned_32)?,
+    })
+}
+
+fn dns_activity(object: &Object<'_>) -> Result<DnsActivity, JsonError> {
+    Ok(DnsActivity {
+        action: object.required("activity")?.name(DnsAction::from_name)?,
+        name: object.required("name")?.text()?,
+        query_type: object.required("query_type")?.unsigned_16()?,
+        response_code: object.optional("response_code", Field::unsigned_16)?,
+        answers: object.optional("answers", Field::texts)?.unwrap_or_default(),
+        answers_truncated: object.flag_or_false("answers_truncated")?,
+        server: object.optional("server", Field::socket_address)?,
+        protocol: object.required("protocol")?.name(Protocol::from_name)?,
+        transaction_id: object.required("transaction_id")?.unsigned_16()?,
+        process: object.optional("process", Field::process_id)?,
+        executable: object.text_or_empty("executable")?,
+        user_id: object.optional("user_id", Field::unsigned_32)?,
+        duration_ns: object.optional("duration_ns", Field::unsigned_64)?,
+    })
+}
+
+fn kernel_activity(object: &Object<'_>) -> Result<KernelActivity, JsonError> {
+    Ok(KernelActivity {
+        action: object.required("activity")?.name(KernelAction::from_name)?,
+        object: object.text_or_empty("object")?,
+        value: object.optional("value", Field::unsigned_64)?,
+        target: object.optional("target", Field::process_id)?,
+        success: object.optional("success", Field::bool)?,
+        process: object.optional("process", Field::process_id)?,
+        executable: object.text_or_empty("executable")?,
+        user_id: object.optional("user_id", Field::unsigned_32)?,
     })
 }
 
@@ -246,5 +335,14 @@ fn agent_start(object: &Object<'_>) -> Result<AgentStart, JsonError> {
         agent_version: object.required("agent_version")?.text()?,
         boot_id: object.required("boot_id")?.text()?,
         sensors: object.required("sensors")?.items()?.map(|item| item.sensor()).collect::<Result<_, _>>()?,
+    })
+}
+
+fn agent_change(object: &Object<'_>) -> Result<AgentChange, JsonError> {
+    Ok(AgentChange {
+        subject: object.required("subject")?.text()?,
+        before: object.text_or_empty("before")?,
+        after: object.text_or_empty("after")?,
+        reason: object.text_or_empty("reason")?,
     })
 }

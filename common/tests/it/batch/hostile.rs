@@ -12,6 +12,7 @@ mod columns;
 
 const GOLDEN_EVENTS: &str = include_str!("../../golden/batch_v1.jsonl");
 const GOLDEN_FRAME: &[u8] = include_bytes!("../../golden/batch_v1.bin");
+const GOLDEN_FRAME_V2: &[u8] = include_bytes!("../../golden/batch_v2.bin");
 
 /// Where fields are in the header.
 mod at {
@@ -48,6 +49,13 @@ fn forge_compressed(payload: &[u8], decompressed_bytes: usize, event_count: usiz
 
 fn forge(columns: &[u8], event_count: usize) -> Vec<u8> {
     forge_compressed(&zstd::bulk::compress(columns, 1).unwrap(), columns.len(), event_count)
+}
+
+fn forge_version(version: u8, columns: &[u8], event_count: usize) -> Vec<u8> {
+    let mut frame = forge(columns, event_count);
+    frame[at::VERSION] = version;
+    reseal(&mut frame);
+    frame
 }
 
 fn field(number: u32, bytes: &[u8]) -> Vec<u8> {
@@ -104,8 +112,8 @@ fn headers_are_checked() {
         error
     };
     assert_eq!(edited(0, b"PKTC"), BatchError::NotABatch);
-    assert_eq!(edited(at::VERSION, &[2]), BatchError::UnsupportedVersion { version: 2, supported: 1 });
-    assert_eq!(edited(at::VERSION, &[2]).kind(), BatchErrorKind::UnsupportedVersion);
+    assert_eq!(edited(at::VERSION, &[3]), BatchError::UnsupportedVersion { version: 3, supported: 2 });
+    assert_eq!(edited(at::VERSION, &[3]).kind(), BatchErrorKind::UnsupportedVersion);
     assert_eq!(edited(at::VERSION, &[0]).kind(), BatchErrorKind::UnsupportedVersion);
     assert_eq!(edited(at::CODEC, &[2]), BatchError::UnsupportedCodec { codec: 2, supported: 1 });
     assert_eq!(edited(at::CODEC, &[2]).kind(), BatchErrorKind::UnsupportedVersion);

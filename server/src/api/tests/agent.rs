@@ -50,6 +50,10 @@ impl Credentials {
             key: key.serialize_der(),
         }
     }
+
+    pub(crate) fn host(&self) -> HostId {
+        self.host
+    }
 }
 
 /// A server to connect to: where it is and who vouches for it.
@@ -110,6 +114,11 @@ impl Agent {
 
     pub(crate) fn host(&self) -> HostId {
         self.credentials.as_ref().unwrap().host
+    }
+
+    /// Gives up the connection and keeps the identity.
+    pub(crate) fn into_credentials(self) -> Credentials {
+        self.credentials.unwrap()
     }
 
     pub(crate) async fn enroll(&self, token: &str, request: &[u8]) -> Result<v1::Identity, Status> {

@@ -38,6 +38,7 @@ fn event(key: EventKey) -> Event {
         exit_code: Some(0),
         signal: None,
         duration_ns: Some(1_000),
+        cpu_time_ns: None,
     };
     Event { key, time: start_time, origin: Origin::Replay, body: EventBody::ProcessExit(exit) }
 }

@@ -96,7 +96,11 @@ fn line(event: &Value) -> String {
         Some(arguments) if !arguments.is_empty() => {
             arguments.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
         }
-        _ => ["executable", "remote", "user_name", "reason"].map(text).join(" ").trim().to_owned(),
+        _ => {
+            let keys = ["executable", "remote", "user_name", "path", "new_path", "name", "object", "subject", "reason"];
+            let texts: Vec<&str> = keys.map(text).into_iter().filter(|text| !text.is_empty()).collect();
+            texts.join(" ")
+        }
     };
     let host = text("host_id");
     let number = |key: &str| event.get(key).and_then(Value::as_u64).unwrap_or_default();

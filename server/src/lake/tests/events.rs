@@ -1,11 +1,13 @@
 //! Events for tests: any there can be, and plausible ones.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::num::NonZeroU64;
 
 use picket_common::event::{
-    AgentStart, Authentication, ByteString, Connection, ConnectionClose, ConnectionOutcome, Direction, Event,
-    EventBody, LossReason, LossStage, Origin, ProcessExit, ProcessId, ProcessStart, Protocol, SensorLoss, SensorMode,
-    StreamKind, Timestamp,
+    AgentChange, AgentStart, Authentication, AuthenticationAction, ByteString, Connection, ConnectionClose,
+    ConnectionOutcome, Direction, DnsAction, DnsActivity, Event, EventBody, FileAction, FileActivity, FileId,
+    KernelAction, KernelActivity, LossReason, LossStage, Origin, ProcessExit, ProcessId, ProcessStart, Protocol,
+    SensorLoss, SensorMode, StreamKind, Timestamp,
 };
 use picket_common::id::{Epoch, EventKey, Sequence};
 use proptest::option;
@@ -33,6 +35,11 @@ fn any_body() -> impl Strategy<Value = EventBody> {
         authentication().prop_map(|authentication| EventBody::Authentication(Box::new(authentication))),
         sensor_loss().prop_map(EventBody::SensorLoss),
         agent_start().prop_map(|start| EventBody::AgentStart(Box::new(start))),
+        connection().prop_map(|connection| EventBody::ConnectionListen(Box::new(connection))),
+        file_activity().prop_map(|file| EventBody::FileActivity(Box::new(file))),
+        dns_activity().prop_map(|dns| EventBody::DnsActivity(Box::new(dns))),
+        kernel_activity().prop_map(|kernel| EventBody::KernelActivity(Box::new(kernel))),
+        agent_change().prop_map(|change| EventBody::AgentChange(Box::new(change))),
     ]
 }
 
@@ -61,8 +68,10 @@ fn process_start() -> impl Strategy<Value = ProcessStart> {
     let numbers = (option::of(any::<u32>()), option::of(any::<u32>()), option::of(any::<u32>()));
     let flags = (option::of(any::<bool>()), option::of(any::<bool>()), any::<bool>());
     let streams = prop::array::uniform3(select(StreamKind::ALL.to_vec()));
-    (process(), option::of(process()), strings, numbers, flags, streams).prop_map(
-        |(process, parent, strings, numbers, flags, standard_streams)| {
+    let file = (any::<u64>(), any::<u64>()).prop_map(|(device, inode)| FileId { device, inode });
+    let origin = (option::of(any::<NonZeroU64>()), cgroup(), option::of(file), bytes());
+    (process(), option::of(process()), strings, numbers, flags, streams, origin).prop_map(
+        |(process, parent, strings, numbers, flags, standard_streams, origin)| {
             let (executable, arguments, arguments_truncated, working_directory, user_name, ancestors) = strings;
             let (user_id, group_id, session_id) = numbers;
             let (has_terminal, executable_deleted, seeded) = flags;
@@ -82,21 +91,31 @@ fn process_start() -> impl Strategy<Value = ProcessStart> {
                 ancestors,
                 executable_deleted,
                 seeded,
+                cgroup_id: origin.0,
+                cgroup: origin.1,
+                executable_file: origin.2,
+                script: origin.3,
             }
         },
     )
 }
 
+/// Of a container, sometimes.
+fn cgroup() -> impl Strategy<Value = ByteString> {
+    let container = format!("/system.slice/docker-{}.scope", "0123456789abcdef".repeat(4));
+    prop_oneof![bytes(), Just(ByteString::from(container.as_str()))]
+}
+
 fn process_exit() -> impl Strategy<Value = ProcessExit> {
-    (process(), bytes(), option::of(any::<i32>()), option::of(any::<u32>()), option::of(any::<u64>())).prop_map(
-        |(process, executable, exit_code, signal, duration_ns)| ProcessExit {
-            process,
-            executable,
-            exit_code,
-            signal,
-            duration_ns,
-        },
-    )
+    let end = (option::of(any::<i32>()), option::of(any::<u32>()), option::of(any::<u64>()), option::of(any::<u64>()));
+    (process(), bytes(), end).prop_map(|(process, executable, end)| ProcessExit {
+        process,
+        executable,
+        exit_code: end.0,
+        signal: end.1,
+        duration_ns: end.2,
+        cpu_time_ns: end.3,
+    })
 }
 
 fn socket_address() -> impl Strategy<Value = SocketAddr> {
@@ -110,7 +129,7 @@ fn socket_address() -> impl Strategy<Value = SocketAddr> {
 
 fn connection() -> impl Strategy<Value = Connection> {
     let kind = (any::<u64>(), select(Protocol::ALL.to_vec()), select(Direction::ALL.to_vec()));
-    let owner = (option::of(process()), bytes(), option::of(any::<u32>()));
+    let owner = (option::of(process()), bytes(), option::of(any::<u32>()), option::of(any::<NonZeroU64>()));
     (kind, socket_address(), socket_address(), owner).prop_map(|(kind, local, remote, owner)| Connection {
         cookie: kind.0,
         protocol: kind.1,
@@ -120,6 +139,7 @@ fn connection() -> impl Strategy<Value = Connection> {
         process: owner.0,
         executable: owner.1,
         user_id: owner.2,
+        cgroup_id: owner.3,
     })
 }
 
@@ -141,15 +161,93 @@ fn connection_close() -> impl Strategy<Value = ConnectionClose> {
 }
 
 fn authentication() -> impl Strategy<Value = Authentication> {
-    (bytes(), any::<bool>(), bytes(), option::of(any::<IpAddr>()), option::of(process())).prop_map(
-        |(user_name, success, service, source, process)| Authentication {
-            user_name,
-            success,
-            service,
-            source,
-            process,
+    let account = (bytes(), option::of(any::<u32>()), option::of(any::<bool>()), bytes());
+    let way = (select(AuthenticationAction::ALL.to_vec()), any::<bool>(), bytes(), bytes());
+    let place = (bytes(), bytes(), option::of(any::<IpAddr>()), option::of(any::<u16>()));
+    (account, way, place, option::of(process())).prop_map(|(account, way, place, process)| Authentication {
+        action: way.0,
+        user_name: account.0,
+        user_id: account.1,
+        user_exists: account.2,
+        success: way.1,
+        service: way.2,
+        method: way.3,
+        acting_user_name: account.3,
+        terminal: place.0,
+        command: place.1,
+        source: place.2,
+        source_port: place.3,
+        process,
+    })
+}
+
+/// A process that did something, its executable and user.
+fn actor() -> impl Strategy<Value = (Option<ProcessId>, ByteString, Option<u32>)> {
+    (option::of(process()), bytes(), option::of(any::<u32>()))
+}
+
+fn file_activity() -> impl Strategy<Value = FileActivity> {
+    let numbers = (option::of(any::<bool>()), option::of(any::<u32>()), option::of(any::<u32>()));
+    (select(FileAction::ALL.to_vec()), bytes(), bytes(), numbers, actor()).prop_map(
+        |(action, path, new_path, numbers, actor)| FileActivity {
+            action,
+            path,
+            new_path,
+            is_directory: numbers.0,
+            mode: numbers.1,
+            owner_id: numbers.2,
+            process: actor.0,
+            executable: actor.1,
+            user_id: actor.2,
         },
     )
+}
+
+fn dns_activity() -> impl Strategy<Value = DnsActivity> {
+    let question = (select(DnsAction::ALL.to_vec()), bytes(), any::<u16>(), any::<u16>());
+    let answer = (option::of(any::<u16>()), list(5), any::<bool>(), option::of(any::<u64>()));
+    (question, answer, option::of(socket_address()), select(Protocol::ALL.to_vec()), actor()).prop_map(
+        |(question, answer, server, protocol, actor)| DnsActivity {
+            action: question.0,
+            name: question.1,
+            query_type: question.2,
+            response_code: answer.0,
+            answers: answer.1,
+            answers_truncated: answer.2,
+            server,
+            protocol,
+            transaction_id: question.3,
+            process: actor.0,
+            executable: actor.1,
+            user_id: actor.2,
+            duration_ns: answer.3,
+        },
+    )
+}
+
+fn kernel_activity() -> impl Strategy<Value = KernelActivity> {
+    let what = (select(KernelAction::ALL.to_vec()), bytes(), option::of(any::<u64>()));
+    (what, option::of(process()), option::of(any::<bool>()), actor()).prop_map(|(what, target, success, actor)| {
+        KernelActivity {
+            action: what.0,
+            object: what.1,
+            value: what.2,
+            target,
+            success,
+            process: actor.0,
+            executable: actor.1,
+            user_id: actor.2,
+        }
+    })
+}
+
+fn agent_change() -> impl Strategy<Value = AgentChange> {
+    (bytes(), bytes(), bytes(), bytes()).prop_map(|(subject, before, after, reason)| AgentChange {
+        subject,
+        before,
+        after,
+        reason,
+    })
 }
 
 fn sensor_loss() -> impl Strategy<Value = SensorLoss> {
@@ -200,6 +298,14 @@ pub(in crate::lake) fn plausible(epoch: u64, sequence: u64) -> Event {
             service: "sshd".into(),
             source: Some(IpAddr::from([10, 0, (sequence % 7) as u8, 9])),
             process: Some(process),
+            action: AuthenticationAction::Logon,
+            user_id: None,
+            user_exists: None,
+            method: ByteString::default(),
+            acting_user_name: ByteString::default(),
+            terminal: ByteString::default(),
+            command: ByteString::default(),
+            source_port: None,
         })),
         2..9 => EventBody::ProcessStart(Box::new(plausible_start(process, sequence))),
         9..14 => EventBody::ProcessExit(ProcessExit {
@@ -208,6 +314,7 @@ pub(in crate::lake) fn plausible(epoch: u64, sequence: u64) -> Event {
             exit_code: Some((sequence % 2) as i32),
             signal: None,
             duration_ns: Some(sequence * 1000),
+            cpu_time_ns: None,
         }),
         14 | 15 => EventBody::ConnectionOpen(Box::new(plausible_connection(process, sequence))),
         _ => EventBody::ConnectionClose(Box::new(ConnectionClose {
@@ -246,6 +353,10 @@ fn plausible_start(process: ProcessId, sequence: u64) -> ProcessStart {
         ancestors: vec!["/bin/bash".into(), "/usr/sbin/sshd".into()],
         executable_deleted: Some(false),
         seeded: false,
+        cgroup_id: None,
+        cgroup: ByteString::default(),
+        executable_file: None,
+        script: ByteString::default(),
     }
 }
 
@@ -259,5 +370,6 @@ fn plausible_connection(process: ProcessId, sequence: u64) -> Connection {
         process: Some(process),
         executable: "/usr/bin/curl".into(),
         user_id: Some(1000),
+        cgroup_id: None,
     }
 }

@@ -74,7 +74,7 @@ async fn pinned_versions_do_not_see_what_came_later() {
 /// The memory given holds a small part of the events: sorting goes over the disk.
 #[tokio::test(flavor = "multi_thread")]
 async fn sorting_more_than_fits_into_memory_works() {
-    let config = LakeConfig { query_memory_bytes: 6 * 1024 * 1024, ..small_config() };
+    let config = LakeConfig { query_memory_bytes: 10 * 1024 * 1024, ..small_config() };
     let state = State::open_with(TempDir::new().unwrap(), config).await;
     for epoch in 0..6 {
         state.fill(1, 6 - epoch, 6000, 1000).await;

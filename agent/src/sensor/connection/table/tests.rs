@@ -19,6 +19,7 @@ fn socket(cookie: u64, state: TcpState, local: &str, remote: &str) -> DiagSocket
         network: 0,
         user_id: 1000,
         inode: u32::try_from(cookie).unwrap() + 100,
+        cgroup_id: None,
         info: None,
     }
 }
@@ -138,6 +139,7 @@ fn a_witness_makes_up_for_what_the_socket_does_not_tell() {
         owner: Some(owner(7)),
         time: Timestamp(100),
         established: false,
+        outcome: None,
     };
     let close =
         table.destroy(&refused(1, "0.0.0.0:40000", "127.0.0.1:0"), Timestamp(150), Some(witness.clone())).unwrap();
@@ -162,6 +164,7 @@ fn a_witness_may_come_after_the_socket_was_seen() {
         owner: Some(owner(7)),
         time: Timestamp(90),
         established: true,
+        outcome: None,
     };
     for cookie in [1, 2] {
         table.see(&socket(cookie, TcpState::ESTABLISHED, CLIENT, LISTENING), Timestamp(100), None);

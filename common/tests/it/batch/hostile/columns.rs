@@ -5,7 +5,7 @@ use picket_common::batch::{BatchErrorKind, decode};
 use picket_proto::v1::BatchColumns;
 use prost::Message;
 
-use super::{GOLDEN_FRAME, columns, field, forge, refused};
+use super::{GOLDEN_FRAME, GOLDEN_FRAME_V2, columns, field, forge, forge_version, refused};
 
 #[test]
 fn a_small_frame_cannot_ask_for_much_memory() {
@@ -110,12 +110,12 @@ fn columns_are_checked() {
         (|m| m.exit_processes[0] = 999, "exit_processes refers beyond its table"),
         (|m| m.open_connections[0] = 0, "open_connections has no connection"),
         (|m| m.close_flags[0] = 256, "close_flags has unknown flags"),
-        (|m| m.close_flags[0] = 3, "close_flags has unknown flags"),
+        (|m| m.close_flags[0] = 6, "close_flags has unknown flags"),
         (
             |m| m.authentication_sources[0] = 0,
             "authentication_sources refers to an address that is not 4 or 16 bytes long",
         ),
-        (|m| m.loss_kinds[0] = 48, "loss_kinds has an unknown stage or reason"),
+        (|m| m.loss_kinds[0] = 64, "loss_kinds has an unknown stage or reason"),
         (|m| m.agent_sensor_counts[0] = 33, "agent_sensor_counts has too many sensors"),
     ];
     for (edit, problem) in cases {
@@ -127,30 +127,82 @@ fn columns_are_checked() {
     }
 }
 
+/// The same for the columns of version 2.
+#[test]
+fn columns_of_version_2_are_checked() {
+    type Edit = fn(&mut BatchColumns);
+    let golden = BatchColumns::decode(columns(GOLDEN_FRAME_V2).as_slice()).unwrap();
+    let cases: [(Edit, &str); 22] = [
+        (|m| m.event_kinds[3] = 12, "event_kinds has an unknown event kind"),
+        (|m| m.context_cgroups[0] = 999, "context_cgroups refers beyond its table"),
+        (|m| m.start_executable_files[3] = 3, "start_executable_files refers to a file that is not 16 bytes long"),
+        (|m| m.start_scripts[0] = 999, "start_scripts refers beyond its table"),
+        (|m| m.exit_flags[0] = 32, "exit_flags has unknown flags"),
+        (|m| m.exit_flags[0] = 16, "exit_flags has unknown flags"),
+        (|m| m.exit_cpu_times[0] = u64::MAX, "exit_cpu_times has a value out of range"),
+        (|m| m.listen_connections[0] = 0, "listen_connections has no connection"),
+        (|m| m.authentication_flags[0] = 24, "authentication_flags has unknown flags"),
+        (|m| m.authentication_flags[0] = 32, "authentication_flags has unknown flags"),
+        (
+            |m| m.authentication_source_ports[0] = 65_537,
+            "authentication_source_ports has a value that does not fit 16 bits",
+        ),
+        (|m| m.file_flags[0] = 5, "file_flags has unknown flags"),
+        (|m| m.file_flags[0] = 24, "file_flags has unknown flags"),
+        (|m| m.file_modes[0] = u64::MAX, "file_modes has a value that does not fit 32 bits"),
+        (|m| m.dns_flags[0] = 128, "dns_flags has unknown flags"),
+        (|m| m.dns_flags[0] = 4, "dns_flags has unknown flags"),
+        (|m| m.dns_query_types[0] = 65_536, "dns_query_types has a value out of range"),
+        (|m| m.dns_response_codes[1] = 65_537, "dns_response_codes has a value that does not fit 16 bits"),
+        (
+            |m| m.dns_server_addresses[0] = 3,
+            "dns_server_addresses refers to an address that is not 4, 16 or 24 bytes long",
+        ),
+        (|m| m.kernel_flags[0] = 9, "kernel_flags has unknown flags"),
+        (|m| m.kernel_flags[0] = 96, "kernel_flags has unknown flags"),
+        (|m| m.change_subjects[0] = 999, "change_subjects refers beyond its table"),
+    ];
+    for (edit, problem) in cases {
+        let mut message = golden.clone();
+        edit(&mut message);
+        assert_ne!(message, golden, "{problem}");
+        let expected = (BatchErrorKind::Malformed, format!("batch column {problem}"));
+        assert_eq!(refused(&forge_version(2, &message.encode_to_vec(), 40)), expected);
+    }
+}
+
 #[test]
 fn every_value_of_every_column_is_needed() {
-    let golden = columns(GOLDEN_FRAME);
-    for (number, bytes) in fields(&golden) {
-        let without: Vec<u8> = fields(&golden)
-            .into_iter()
-            .filter(|field| field.0 != number)
-            .flat_map(|(number, bytes)| field(number, &bytes))
-            .collect();
-        assert_eq!(refused(&forge(&without, 25)).0, BatchErrorKind::Malformed, "without field {number}");
-        let longer: Vec<u8> = fields(&golden)
-            .into_iter()
-            .flat_map(
-                |(other, bytes)| {
-                    if other == number { field(other, &[bytes, vec![0]].concat()) } else { field(other, &bytes) }
-                },
-            )
-            .collect();
-        assert_eq!(
-            refused(&forge(&longer, 25)).0,
-            BatchErrorKind::Malformed,
-            "with more in field {number} than {bytes:?}"
-        );
+    for (version, frame, events) in [(1, GOLDEN_FRAME, 25), (2, GOLDEN_FRAME_V2, 40)] {
+        let golden = columns(frame);
+        for (number, bytes) in fields(&golden) {
+            let without: Vec<u8> = fields(&golden)
+                .into_iter()
+                .filter(|field| field.0 != number)
+                .flat_map(|(number, bytes)| field(number, &bytes))
+                .collect();
+            let (kind, _) = refused(&forge_version(version, &without, events));
+            assert_eq!(kind, BatchErrorKind::Malformed, "without field {number}");
+            let longer: Vec<u8> =
+                fields(&golden)
+                    .into_iter()
+                    .flat_map(|(other, bytes)| {
+                        if other == number { field(other, &[bytes, vec![0]].concat()) } else { field(other, &bytes) }
+                    })
+                    .collect();
+            let (kind, _) = refused(&forge_version(version, &longer, events));
+            assert_eq!(kind, BatchErrorKind::Malformed, "with more in field {number} than {bytes:?}");
+        }
     }
+}
+
+#[test]
+fn columns_of_a_later_version_are_refused() {
+    let later = columns(GOLDEN_FRAME_V2);
+    let unknown = "batch columns are malformed: a field is unknown or has a wrong type";
+    assert_eq!(refused(&forge_version(1, &later, 40)).1, unknown);
+    let earlier = columns(GOLDEN_FRAME);
+    assert_eq!(refused(&forge_version(2, &earlier, 25)).0, BatchErrorKind::Malformed);
 }
 
 /// The fields of a message: field number and content.

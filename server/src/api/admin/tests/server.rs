@@ -213,6 +213,10 @@ fn start(attack: bool, group: u64, step: i64, time: Timestamp) -> ProcessStart {
         ancestors: vec![ByteString::from(parent), ByteString::from("/usr/lib/systemd/systemd")],
         executable_deleted: Some(false),
         seeded: false,
+        cgroup_id: None,
+        cgroup: ByteString::default(),
+        executable_file: None,
+        script: ByteString::default(),
     }
 }
 
