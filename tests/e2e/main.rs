@@ -18,6 +18,7 @@ mod model;
 mod offline;
 mod range;
 mod reload;
+mod rotation;
 mod sensors;
 mod stop;
 mod store;

@@ -55,6 +55,8 @@ impl From<v1::AgentStatus> for AgentStatus {
             budget_rung: wire.budget_rung,
             budget_cause: wire.budget_cause,
             sensors: wire.sensors.into_iter().map(SensorStatus::from).collect(),
+            trust_anchors: Vec::new(),
+            certificate_authority: String::new(),
             epochs: wire.epochs.into_iter().take(EPOCHS_REPORTED_MAX).map(EpochAccount::from).collect(),
         }
     }
