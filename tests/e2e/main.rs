@@ -5,12 +5,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod clone;
+mod containers;
 mod crash;
 mod doctor;
 mod ebpf;
 mod enrollment;
 mod errors;
 mod hardening;
+mod hostile;
 mod integrity;
 mod losses;
 mod model;
