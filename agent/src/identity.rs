@@ -116,6 +116,21 @@ impl Identity {
         })
     }
 
+    /// Trusts these authorities from now on, and no others.
+    ///
+    /// # Errors
+    /// [`IdentityError`] when they cannot be trusted: none, too many, or no certificates.
+    pub(crate) fn replace_trust_bundle(&mut self, bundle: Vec<CertificateDer<'static>>) -> Result<(), IdentityError> {
+        if bundle.is_empty() || bundle.len() > TRUST_MAX {
+            return Err(IdentityError::new(format!("it needs 1 to {TRUST_MAX} trust anchors")));
+        }
+        let changed = Self { trust_bundle: bundle, ..self.clone() };
+        // It must be usable for TLS before it replaces one that is.
+        tls::mutual(&changed)?;
+        *self = changed;
+        Ok(())
+    }
+
     /// How long from `now` until the certificate should be renewed: at 2/3 of its life. Zero when that has passed.
     pub fn renewal_due_in(&self, now: SystemTime) -> Duration {
         let life = self.validity.not_after_s.saturating_sub(self.validity.not_before_s);

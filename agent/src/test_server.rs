@@ -70,6 +70,7 @@ pub(crate) struct TestServer {
     pub(crate) authority: Arc<TestAuthority>,
     pub(crate) script: Arc<Mutex<Script>>,
     pub(crate) desired: Arc<watch::Sender<Option<v1::DesiredState>>>,
+    trust: Arc<watch::Sender<Option<v1::Trust>>>,
     pub(crate) address: SocketAddr,
     stop: CancellationToken,
 }
@@ -89,7 +90,8 @@ impl TestServer {
         let stop = CancellationToken::new();
         let (address, incoming) = listener::listen(address, authority.server_config(), stop.clone()).await;
         let desired = Arc::new(watch::channel(None).0);
-        let server = Self { authority, script, desired, address, stop: stop.clone() };
+        let server =
+            Self { authority, script, desired, trust: Arc::new(watch::channel(None).0), address, stop: stop.clone() };
         let routes = Server::builder()
             .add_service(EnrollmentServiceServer::new(server.clone()))
             .add_service(IngestServiceServer::new(server.clone()))
@@ -102,6 +104,11 @@ impl TestServer {
             }
         });
         server
+    }
+
+    /// Says whom to trust, now and to whoever checks in later.
+    pub(crate) fn say_trust(&self, trust: v1::Trust) {
+        self.trust.send_replace(Some(trust));
     }
 
     /// Cuts everything and lets go of the port.
@@ -250,8 +257,11 @@ impl FleetService for TestServer {
                 script.lock().reports.push(request);
             }
         });
-        let states =
-            WatchStream::new(self.desired.subscribe()).map(|state| Ok(v1::CheckInResponse { desired_state: state }));
+        let states = WatchStream::new(self.desired.subscribe())
+            .map(|state| Ok(v1::CheckInResponse { desired_state: state, trust: None }));
+        let trust = WatchStream::new(self.trust.subscribe())
+            .map(|trust| Ok(v1::CheckInResponse { desired_state: None, trust }));
+        let states = futures::stream::select(states, trust);
         Ok(Response::new(Box::pin(states)))
     }
 }

@@ -28,6 +28,7 @@ use crate::status::Snapshot;
 use crate::uplink::backoff::Backoff;
 pub use crate::uplink::error::UplinkError;
 pub use crate::uplink::state::{UplinkCounters, UplinkPhase, UplinkState, UplinkStatus};
+use crate::uplink::trust::TrustKeeper;
 
 pub(crate) mod backoff;
 pub(crate) mod channel;
@@ -41,6 +42,7 @@ mod state;
 mod statement;
 #[cfg(test)]
 pub(crate) mod tests;
+mod trust;
 
 /// How often a host that is not enrolled looks whether it is now.
 const ENROLMENT_POLL: Duration = Duration::from_secs(2);
@@ -177,17 +179,19 @@ impl Uplink {
             acknowledgement_timeout: Duration::from_millis(self.config.acknowledgement_timeout_ms),
             finish: &self.finish,
         };
+        let trust = TrustKeeper::new(self.identities.clone(), identity.trust_bundle.clone());
         let check_in = check_in::CheckIn {
             connection: self.state.next_connection(),
             interval: Duration::from_millis(self.config.check_in_interval_ms),
             status: self.status.clone(),
             desired: desired_sender,
+            trust: trust.clone(),
         };
         let result = tokio::select! {
             result = delivery.run(channel.clone()) => result.map(|()| SessionEnd::Drained),
             error = check_in.run(channel.clone()) => Err(error),
             error = models::keep_up(self.models.as_ref(), fetches, channel.clone(), desired) => Err(error),
-            identity = self.renew_in_time(identity, channel) => Ok(SessionEnd::Renewed(Box::new(identity))),
+            identity = self.renew_in_time(identity, &trust, channel) => Ok(SessionEnd::Renewed(Box::new(identity))),
         };
         let spool = Arc::clone(&self.spool);
         blocking(move || spool.rollback()).await?;
@@ -198,9 +202,12 @@ impl Uplink {
         })
     }
 
-    /// Renews the certificate when 2/3 of its life are over.
-    async fn renew_in_time(&self, identity: &Identity, channel: Channel) -> Identity {
-        tokio::time::sleep(identity.renewal_due_in(SystemTime::now())).await;
+    /// Renews the certificate when 2/3 of its life are over, or the server wants it.
+    async fn renew_in_time(&self, identity: &Identity, trust: &TrustKeeper, channel: Channel) -> Identity {
+        tokio::select! {
+            () = tokio::time::sleep(identity.renewal_due_in(SystemTime::now())) => {}
+            () = trust.renewal_wanted() => {}
+        }
         let mut backoff = Backoff::with_first(RENEWAL_PAUSE, RENEWAL_PAUSE_MAX);
         loop {
             let error = match identity::renew(identity, channel.clone()).await {

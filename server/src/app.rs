@@ -30,7 +30,7 @@ use crate::lake::{Committer, Lake, LakeError};
 use crate::listener::{BindError, HostConnections, Listener, ListenerConfig, Timeouts, TlsError, admin_tls, agent_tls};
 use crate::losses::Losses;
 use crate::metastore::{Metastore, MetastoreError};
-use crate::pki::{CertificateAuthority, Enrollment, EnrollmentConfig, PkiError, ServerCertificate};
+use crate::pki::{Authorities, Enrollment, EnrollmentConfig, PkiError, ServerCertificate};
 use crate::registry::{Registry, RegistryError};
 use crate::secret::SecretError;
 use crate::train::Trainings;
@@ -215,19 +215,20 @@ async fn assemble(
     let auth = Auth::new(metastore.clone());
     auth.ensure_admin(&state.admin_token(), now).await?;
 
-    let authority = Arc::new(CertificateAuthority::open(state.path(), now)?);
+    let authorities = Arc::new(Authorities::open(state.path(), now)?);
     let names = config.pki.server_names.clone();
-    let certificate = ServerCertificate::new(Arc::clone(&authority), names, config.pki.server_certificate_life(), now)?;
+    let certificate =
+        ServerCertificate::new(Arc::clone(&authorities), names, config.pki.server_certificate_life(), now)?;
     let certificate = Arc::new(certificate);
-    let agent_tls = agent_tls(authority.certificate(), Arc::clone(&certificate))?;
+    let agent_tls = agent_tls(Arc::clone(&authorities), Arc::clone(&certificate))?;
     let admin_tls = admin_tls(Arc::clone(&certificate))?;
 
     let enrollment = EnrollmentConfig {
         host_certificate_life: config.pki.host_certificate_life(),
         model_verifying_keys: vec![registry.verifying_key().to_bytes()],
     };
-    let enrollment = Arc::new(Enrollment::new(authority, metastore.clone(), enrollment));
-    let fleet = Arc::new(Fleet::new(metastore.clone(), sockets.hosts, registry.subscribe()));
+    let enrollment = Arc::new(Enrollment::new(Arc::clone(&authorities), metastore.clone(), enrollment));
+    let fleet = Arc::new(Fleet::new(metastore.clone(), sockets.hosts, registry.subscribe(), authorities));
     let rate = AgentRate {
         bytes_per_second: config.ingest.agent_bytes_per_second,
         burst_bytes: config.ingest.agent_burst_bytes,

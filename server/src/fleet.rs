@@ -23,14 +23,16 @@ use crate::fleet::clone::{Arrival, Lives};
 pub use crate::fleet::clone::{Life, STALE_EARLIER_EPOCH, STALE_SAME_EPOCH, STALE_WINDOW};
 pub use crate::fleet::desired::{DesiredModel, DesiredState, ModelSource, ModelSourceError};
 pub use crate::fleet::report::{ActiveModel, AgentStatus, EpochAccount, HostInventory, SensorStatus};
+pub use crate::fleet::rotation::{AuthorityView, RetireError};
 use crate::listener::HostConnections;
 use crate::metastore::{Admission, HostRecord, HostReport, HostStore as _, Metastore, MetastoreError};
-use crate::pki::PeerIdentity;
+use crate::pki::{Authorities, Pair, PeerIdentity};
 use crate::rate::TokenBucket;
 
 mod clone;
 mod desired;
 mod report;
+mod rotation;
 #[cfg(test)]
 mod tests;
 
@@ -49,6 +51,7 @@ pub const ACCOUNTS_KEPT_MAX: usize = 1024;
 pub struct Fleet {
     metastore: Metastore,
     connections: Arc<HostConnections>,
+    authorities: Arc<Authorities>,
     desired: watch::Receiver<DesiredState>,
     agents: Mutex<HashMap<HostId, Agent>>,
     /// Kept as long as the server runs: a few bytes for each host that ever checked in.
@@ -134,14 +137,15 @@ pub enum CheckInError {
 }
 
 impl Fleet {
-    /// Over this metastore. `desired` is what every agent should be, now and later; `connections` those of the
+    /// Over this metastore. `desired` is what every agent should be, now and later; `authorities` whom it should trust; `connections` those of the
     /// listener that agents use.
     pub fn new(
         metastore: Metastore,
         connections: Arc<HostConnections>,
         desired: watch::Receiver<DesiredState>,
+        authorities: Arc<Authorities>,
     ) -> Self {
-        Self { metastore, connections, desired, agents: Mutex::default(), lives: Mutex::default() }
+        Self { metastore, connections, authorities, desired, agents: Mutex::default(), lives: Mutex::default() }
     }
 
     /// The host behind a certificate, if it is still welcome. Asked with every call.
@@ -353,6 +357,11 @@ impl CheckIn {
             }
         }
         Ok(())
+    }
+
+    /// Whom this agent should trust, now and whenever it changes.
+    pub fn authorities(&self) -> watch::Receiver<Pair> {
+        self.fleet.authorities.subscribe()
     }
 
     /// What this agent should be, now and whenever it changes.

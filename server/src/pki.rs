@@ -3,6 +3,7 @@
 //! * [`CertificateAuthority`]: one ECDSA P-256 key, made at the first start, kept in `<state>/pki/authority.pem`
 //!   (private). `<state>/ca.pem` is a public copy of its certificate for operators; agents pin the certificate by the
 //!   SHA-256 of its DER, which is the last part of a join token.
+//! * [`Authorities`]: the authority in force and, while one rotates, the one that takes its place.
 //! * [`ServerCertificate`]: what both listeners present, with the authority's certificate behind it. Its key never
 //!   touches the disk; it is made anew at each start and after 2/3 of its life.
 //! * [`JoinToken`] → [`Enrollment`] → a host's certificate: subject CN = host id, client authentication only. Of the
@@ -11,6 +12,7 @@
 
 use std::path::PathBuf;
 
+pub use crate::pki::authorities::{Authorities, Pair, RotationError};
 pub use crate::pki::authority::{CertificateAuthority, IssuedCertificate};
 pub use crate::pki::enrollment::{
     ENROLMENTS_PER_SECOND, Enrollment, EnrollmentConfig, EnrollmentError, IssuedIdentity, IssuedJoinToken,
@@ -22,6 +24,7 @@ pub use crate::pki::request::{HostKey, REQUEST_BYTES_MAX, RequestError};
 pub use crate::pki::server_certificate::ServerCertificate;
 use crate::secret::SecretError;
 
+mod authorities;
 mod authority;
 mod enrollment;
 mod join_token;

@@ -18,6 +18,7 @@ mod losses;
 mod model;
 mod offline;
 mod range;
+mod rotation;
 mod sensors;
 mod stop;
 mod store;

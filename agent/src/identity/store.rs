@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use data_encoding::BASE64;
+use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -112,6 +113,17 @@ impl IdentityStore {
             state_file::make_private_folder(folder).map_err(error)?;
         }
         state_file::replace(&self.path, &content, true).map_err(error)
+    }
+
+    /// Keeps another trust bundle, with everything else as it is.
+    ///
+    /// # Errors
+    /// [`IdentityStoreError`]; nothing has changed then.
+    pub(crate) fn replace_trust_bundle(&self, bundle: Vec<CertificateDer<'static>>) -> Result<(), IdentityStoreError> {
+        let damaged = |reason: &str| IdentityStoreError::Damaged { path: self.path.clone(), reason: reason.to_owned() };
+        let mut identity = self.load()?.ok_or_else(|| damaged("it is gone"))?;
+        identity.replace_trust_bundle(bundle).map_err(|error| damaged(&error.what))?;
+        self.save(&identity)
     }
 
     fn parse(&self, content: &[u8]) -> Result<Identity, IdentityStoreError> {

@@ -12,6 +12,7 @@ use tonic::transport::Channel;
 
 use crate::model_store::{DesiredModel, DesiredState};
 use crate::status::{EpochReport, Snapshot};
+use crate::uplink::trust::TrustKeeper;
 use crate::uplink::{UplinkError, inventory, within};
 
 /// Largest message, either way.
@@ -38,6 +39,8 @@ pub(crate) struct CheckIn {
     pub(crate) interval: Duration,
     pub(crate) status: watch::Receiver<Arc<Snapshot>>,
     pub(crate) desired: watch::Sender<Option<DesiredState>>,
+    /// Whom the agent trusts.
+    pub(crate) trust: TrustKeeper,
 }
 
 impl CheckIn {
@@ -56,8 +59,12 @@ impl CheckIn {
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
         let inventory = crate::uplink::blocking(inventory::collect).await?;
         let mut last = Arc::clone(&self.status.borrow());
-        let first =
-            v1::CheckInRequest { status: Some(report(&last)), inventory: Some(inventory), connection: self.connection };
+        let first = v1::CheckInRequest {
+            status: Some(report(&last)),
+            inventory: Some(inventory),
+            connection: self.connection,
+            trust_anchors_sha256: self.trust.anchors(),
+        };
         let send = |request| within(SEND_TIMEOUT, "room for a report", reports.send(request));
         send(first).await?.map_err(|_| UplinkError::Ended { call: CALL })?;
         let mut answers = within(OPEN_TIMEOUT, "answer to check-in", client.check_in(ReceiverStream::new(outgoing)))
@@ -71,22 +78,31 @@ impl CheckIn {
         let mut changes = tokio::time::interval(CHANGE_INTERVAL);
         changes.set_missed_tick_behavior(MissedTickBehavior::Delay);
         changes.tick().await;
+        let mut is_trust_new = false;
         loop {
             let is_due = tokio::select! {
                 answer = answers.message() => {
                     let answer = answer.map_err(|status| UplinkError::status(CALL, &status))?;
                     let answer = answer.ok_or(UplinkError::Ended { call: CALL })?;
+                    if let Some(trust) = answer.trust {
+                        is_trust_new = self.trust.take(trust).await?;
+                    }
                     if let Some(state) = answer.desired_state {
                         self.desired.send_replace(Some(desired_state(state)?));
                     }
                     false
                 }
                 _ = due.tick() => true,
-                _ = changes.tick() => self.status.borrow().models_differ(&last),
+                _ = changes.tick() => std::mem::take(&mut is_trust_new) || self.status.borrow().models_differ(&last),
             };
             if is_due {
                 last = Arc::clone(&self.status.borrow());
-                let request = v1::CheckInRequest { status: Some(report(&last)), inventory: None, connection: 0 };
+                let request = v1::CheckInRequest {
+                    status: Some(report(&last)),
+                    inventory: None,
+                    connection: 0,
+                    trust_anchors_sha256: self.trust.anchors(),
+                };
                 send(request).await?.map_err(|_| UplinkError::Ended { call: CALL })?;
             }
         }

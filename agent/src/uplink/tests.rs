@@ -287,6 +287,59 @@ async fn a_certificate_is_renewed_in_time_and_used() {
     fixture.finish(task).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_expired_certificate_says_what_to_do_and_enrolling_again_goes_on_without_a_loss() {
+    let server = TestServer::start().await;
+    server.script.lock().certificate_life_s = 1;
+    let mut fixture = Fixture::enrolled_at(&server).await;
+    let store = IdentityStore::in_state_dir(fixture.dir.path());
+    let identity = store.load().unwrap().unwrap();
+    fixture.append(3);
+    // The host was off until it was too late.
+    wait_for("expiry", || identity.is_expired(SystemTime::now())).await;
+    let task = fixture.start();
+    wait_for("the reason", || fixture.state.status().last_error.contains("certificate has expired")).await;
+    assert!(fixture.state.status().last_error.contains("picket-agent enroll --force"));
+    assert_eq!(server.script.lock().sessions, 0);
+    server.script.lock().certificate_life_s = 86_400;
+    store.save(&enrolled(&server).await).unwrap();
+    server.wait_for("events", |script| script.rows == 30).await;
+    fixture.finish(task).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_server_says_of_trust_is_kept_and_a_renewal_it_wants_is_made_at_once() {
+    let server = TestServer::start().await;
+    let other = TestServer::start().await;
+    let fixture = Fixture::enrolled_at(&server).await;
+    let store = IdentityStore::in_state_dir(fixture.dir.path());
+    let before = store.load().unwrap().unwrap();
+    let other_anchor = enrolled(&other).await.trust_bundle[0].to_vec();
+    let both = vec![before.trust_bundle[0].to_vec(), other_anchor];
+    let task = fixture.start();
+    server.say_trust(v1::Trust { trust_bundle_der: both.clone(), renew: false });
+    wait_for("both anchors", || store.load().unwrap().unwrap().trust_bundle.len() == 2).await;
+    let kept = store.load().unwrap().unwrap();
+    assert_eq!(
+        (kept.key.clone(), kept.certificate.clone()),
+        (before.key.clone(), before.certificate),
+        "nothing else changes"
+    );
+    server
+        .wait_for("the anchors in a report", |script| {
+            script.reports.iter().any(|report| report.trust_anchors_sha256.len() == 2)
+        })
+        .await;
+    // What cannot be trusted changes nothing.
+    for bad in [Vec::new(), vec![b"rubbish".to_vec()], vec![both[0].clone(); 17]] {
+        server.say_trust(v1::Trust { trust_bundle_der: bad, renew: false });
+    }
+    server.say_trust(v1::Trust { trust_bundle_der: both, renew: true });
+    server.wait_for("renewal", |script| script.renewals >= 1).await;
+    wait_for("a new key", || store.load().unwrap().unwrap().key != before.key).await;
+    fixture.finish(task).await;
+}
+
 fn desired(generation: u64, bytes: &[u8]) -> v1::DesiredState {
     let model = v1::DesiredModel {
         subject: "connection".to_owned(),

@@ -212,6 +212,44 @@ impl AdminService for AdminApi {
         .await
     }
 
+    async fn list_authorities(
+        &self,
+        request: Request<v1::ListAuthoritiesRequest>,
+    ) -> Result<Response<v1::ListAuthoritiesResponse>, Status> {
+        let (_admitted, _) = self.admit(request, Role::Viewer).await?;
+        in_time(async {
+            let (authorities, hosts) = self.services.fleet.authorities().await?;
+            Ok(v1::ListAuthoritiesResponse { authorities: authorities.iter().map(convert::authority).collect(), hosts })
+        })
+        .await
+    }
+
+    async fn rotate_authority(
+        &self,
+        request: Request<v1::RotateAuthorityRequest>,
+    ) -> Result<Response<v1::RotateAuthorityResponse>, Status> {
+        let (admitted, _) = self.admit(request, Role::Admin).await?;
+        in_time(async {
+            let digest = self.services.fleet.rotate_authority().await?;
+            tracing::warn!(%digest, operator = admitted.operator.name, "a rotation of the certificate authority began");
+            Ok(v1::RotateAuthorityResponse { sha256: digest.to_string() })
+        })
+        .await
+    }
+
+    async fn retire_authority(
+        &self,
+        request: Request<v1::RetireAuthorityRequest>,
+    ) -> Result<Response<v1::RetireAuthorityResponse>, Status> {
+        let (admitted, request) = self.admit(request, Role::Admin).await?;
+        in_time(async {
+            let digest = self.services.fleet.retire_authority(request.force).await?;
+            tracing::warn!(%digest, operator = admitted.operator.name, "a certificate authority was retired");
+            Ok(v1::RetireAuthorityResponse { sha256: digest.to_string() })
+        })
+        .await
+    }
+
     type QueryEventsStream = ResponseStream<v1::QueryEventsResponse>;
 
     async fn query_events(

@@ -53,6 +53,8 @@ impl From<v1::AgentStatus> for AgentStatus {
             resident_bytes: wire.resident_bytes,
             resident_bytes_peak: wire.resident_bytes_peak,
             sensors: wire.sensors.into_iter().map(SensorStatus::from).collect(),
+            trust_anchors: Vec::new(),
+            certificate_authority: String::new(),
             epochs: wire.epochs.into_iter().take(EPOCHS_REPORTED_MAX).map(EpochAccount::from).collect(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use futures::{Stream, StreamExt as _, stream};
 use picket_proto::v1;
 use picket_proto::v1::fleet_service_server::{FleetService, FleetServiceServer};
@@ -12,10 +13,13 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::api::peer::admit;
 use crate::api::{ResponseStream, status};
 use crate::clock::UnixSeconds;
-use crate::fleet::{CheckIn, DesiredState, Fleet};
+use crate::fleet::{AgentStatus, CheckIn, DesiredState, Fleet};
+use crate::pki::Pair;
 
 /// Largest message, both ways.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Most authorities an agent may name.
+const TRUST_ANCHORS_MAX: usize = 16;
 
 pub(super) fn server(fleet: Arc<Fleet>) -> FleetServiceServer<FleetApi> {
     FleetServiceServer::new(FleetApi { fleet })
@@ -37,7 +41,8 @@ impl FleetService for FleetApi {
     ) -> Result<Response<Self::CheckInStream>, Status> {
         let (connection, host) = admit(&self.fleet, &request).await?;
         let check_in = self.fleet.check_in(host, connection.cut);
-        let conversation = Conversation::new(request.into_inner(), check_in, connection.draining);
+        let issuer = connection.peer.map(|peer| peer.issuer).unwrap_or_default();
+        let conversation = Conversation::new(request.into_inner(), check_in, issuer, connection.draining);
         Ok(Response::new(Box::pin(conversation.answers())))
     }
 }
@@ -46,8 +51,12 @@ impl FleetService for FleetApi {
 struct Conversation<R> {
     reports: R,
     check_in: CheckIn,
+    /// Who issued the certificate the agent shows.
+    issuer: Vec<u8>,
     /// `None` once it cannot change any more.
     desired: Option<watch::Receiver<DesiredState>>,
+    /// The same.
+    authorities: Option<watch::Receiver<Pair>>,
     draining: CancellationToken,
 }
 
@@ -55,10 +64,12 @@ impl<R> Conversation<R>
 where
     R: Stream<Item = Result<v1::CheckInRequest, Status>> + Send + Unpin + 'static,
 {
-    fn new(reports: R, check_in: CheckIn, draining: CancellationToken) -> Self {
+    fn new(reports: R, check_in: CheckIn, issuer: Vec<u8>, draining: CancellationToken) -> Self {
         let mut desired = check_in.desired();
         desired.mark_changed();
-        Self { reports, check_in, desired: Some(desired), draining }
+        let mut authorities = check_in.authorities();
+        authorities.mark_changed();
+        Self { reports, check_in, issuer, desired: Some(desired), authorities: Some(authorities), draining }
     }
 
     /// Answers until the agent has no more to report.
@@ -66,43 +77,59 @@ where
         stream::unfold(Some(self), async |conversation| {
             let mut conversation = conversation?;
             match conversation.next().await {
-                Ok(Some(state)) => {
-                    let answer = v1::CheckInResponse { desired_state: Some(state.into()) };
-                    Some((Ok(answer), Some(conversation)))
-                }
+                Ok(Some(answer)) => Some((Ok(answer), Some(conversation))),
                 Ok(None) => None,
                 Err(status) => Some((Err(status), None)),
             }
         })
     }
 
-    async fn next(&mut self) -> Result<Option<DesiredState>, Status> {
+    async fn next(&mut self) -> Result<Option<v1::CheckInResponse>, Status> {
         loop {
             tokio::select! {
                 () = self.draining.cancelled() => return Err(status::draining()),
                 report = self.reports.next() => match report {
-                    Some(report) => take(&mut self.check_in, report?).await?,
+                    Some(report) => self.take(report?).await?,
                     None => return Ok(None),
                 },
-                state = changed(&mut self.desired) => return Ok(Some(state)),
+                state = changed(&mut self.desired) => {
+                    return Ok(Some(v1::CheckInResponse { desired_state: Some(state.into()), trust: None }));
+                }
+                pair = changed(&mut self.authorities) => {
+                    return Ok(Some(v1::CheckInResponse { desired_state: None, trust: Some(self.trust(&pair)) }));
+                }
             }
         }
     }
+
+    fn trust(&self, pair: &Pair) -> v1::Trust {
+        v1::Trust {
+            trust_bundle_der: pair.trust_bundle().iter().map(|anchor| anchor.to_vec()).collect(),
+            renew: pair.issuer_of(&self.issuer) != Some(pair.issuing().digest()),
+        }
+    }
+
+    async fn take(&mut self, report: v1::CheckInRequest) -> Result<(), Status> {
+        let anchors = report.trust_anchors_sha256.iter().take(TRUST_ANCHORS_MAX);
+        let trust_anchors = anchors.map(|digest| HEXLOWER.encode(digest)).collect();
+        let authority = self.authorities.as_ref().and_then(|pair| pair.borrow().issuer_of(&self.issuer));
+        let status = report.status.map(|status| AgentStatus {
+            trust_anchors,
+            certificate_authority: authority.map(|digest| digest.to_string()).unwrap_or_default(),
+            ..status.into()
+        });
+        let inventory = report.inventory.map(Into::into);
+        Ok(self.check_in.report(status, inventory, report.connection, UnixSeconds::now()).await?)
+    }
 }
 
-/// The next desired state; never ends once there is no next one.
-async fn changed(desired: &mut Option<watch::Receiver<DesiredState>>) -> DesiredState {
-    if let Some(receiver) = desired {
+/// The next value; never ends once there is no next one.
+async fn changed<T: Clone>(values: &mut Option<watch::Receiver<T>>) -> T {
+    if let Some(receiver) = values {
         if receiver.changed().await.is_ok() {
             return receiver.borrow_and_update().clone();
         }
-        *desired = None;
+        *values = None;
     }
     std::future::pending().await
-}
-
-async fn take(check_in: &mut CheckIn, report: v1::CheckInRequest) -> Result<(), Status> {
-    let status = report.status.map(Into::into);
-    let inventory = report.inventory.map(Into::into);
-    Ok(check_in.report(status, inventory, report.connection, UnixSeconds::now()).await?)
 }

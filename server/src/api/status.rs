@@ -6,10 +6,10 @@
 use tonic::Status;
 
 use crate::auth::AuthError;
-use crate::fleet::{AdmissionError, CheckInError, ModelSourceError};
+use crate::fleet::{AdmissionError, CheckInError, ModelSourceError, RetireError};
 use crate::ingest::IngestError;
 use crate::metastore::MetastoreError;
-use crate::pki::EnrollmentError;
+use crate::pki::{EnrollmentError, RotationError};
 
 /// Logs an error of the server itself.
 pub(super) fn internal(error: &dyn std::error::Error) -> Status {
@@ -73,6 +73,20 @@ impl From<CheckInError> for Status {
             CheckInError::Stale => Self::aborted(error.to_string()),
             CheckInError::Admission(error) => error.into(),
             CheckInError::Metastore(error) => error.into(),
+        }
+    }
+}
+
+impl From<RetireError> for Status {
+    fn from(error: RetireError) -> Self {
+        match error {
+            RetireError::NotReady { .. }
+            | RetireError::Rotation(RotationError::UnderWay(_) | RotationError::NotUnderWay) => {
+                Self::failed_precondition(error.to_string())
+            }
+            RetireError::Rotation(RotationError::Pki(_)) | RetireError::Metastore(_) | RetireError::Internal => {
+                internal(&error)
+            }
         }
     }
 }

@@ -160,10 +160,10 @@ async fn what_was_acknowledged_is_in_the_lake_when_the_server_has_stopped() {
 async fn join_token(state: &Path) -> String {
     let metastore = Metastore::open(&state.join("metadata.sqlite")).await.unwrap();
     let now = UnixSeconds::now();
-    let authority = Arc::new(CertificateAuthority::open(state, now).unwrap());
+    let authorities = Arc::new(Authorities::open(state, now).unwrap());
     let life = Duration::from_secs(60);
     let config = EnrollmentConfig { host_certificate_life: life, model_verifying_keys: Vec::new() };
-    let enrollment = Enrollment::new(authority, metastore.clone(), config);
+    let enrollment = Enrollment::new(authorities, metastore.clone(), config);
     let token = enrollment.create_token("test", life, 1, now).await.unwrap();
     metastore.close().await;
     token.text.rsplit_once('.').unwrap().0.to_owned()

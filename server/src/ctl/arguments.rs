@@ -65,6 +65,9 @@ pub enum Noun {
     /// Hosts of the fleet.
     #[command(subcommand)]
     Host(HostVerb),
+    /// The certificate authority of hosts and the server.
+    #[command(subcommand)]
+    Ca(CaVerb),
     /// Events that hosts sent.
     #[command(subcommand)]
     Event(EventVerb),
@@ -135,6 +138,23 @@ pub enum HostVerb {
         /// The host, as `host list` shows it.
         #[arg(value_name = "HOST_ID")]
         host: String,
+    },
+}
+
+/// What to do with the certificate authority.
+#[derive(Clone, Debug, Subcommand)]
+pub enum CaVerb {
+    /// The authorities, and how many hosts are ready for the next one.
+    List,
+    /// Make the authority that is to take over. Both are accepted from now on; agents learn of it and renew their
+    /// certificates as they connect.
+    Rotate,
+    /// Put the next authority in the place of the present one, which is refused from then on. Join tokens made before
+    /// do not work any more, and copies of `ca.pem` must be replaced.
+    Retire {
+        /// Also when hosts are not ready; these must be enrolled again.
+        #[arg(long)]
+        force: bool,
     },
 }
 

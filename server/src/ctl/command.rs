@@ -7,6 +7,7 @@ use crate::ctl::client::{Client, connect};
 use crate::ctl::error::CtlError;
 use crate::ctl::output::{Output, Row};
 
+mod ca;
 mod dataset;
 mod event;
 mod host;
@@ -28,6 +29,7 @@ pub(super) async fn run(arguments: &Arguments, output: &mut Output<'_>) -> Resul
     match &arguments.noun {
         Noun::Token(verb) => token::run(&mut client, verb, output).await,
         Noun::Host(verb) => host::run(&mut client, verb, output).await,
+        Noun::Ca(verb) => ca::run(&mut client, verb, output).await,
         Noun::Event(verb) => event::run(&mut client, verb, output).await,
         Noun::Label(verb) => label::run(&mut client, verb, prepared, output).await,
         Noun::Dataset(verb) => dataset::run(&mut client, verb, output).await,

@@ -52,6 +52,10 @@ pub struct AgentStatus {
     pub resident_bytes_peak: u64,
     /// Its sensors.
     pub sensors: Vec<SensorStatus>,
+    /// SHA-256 (hex) of the authorities it trusts.
+    pub trust_anchors: Vec<String>,
+    /// SHA-256 (hex) of the authority that issued the certificate it shows; empty when that is not known.
+    pub certificate_authority: String,
     /// Where the events of its latest epochs went. Kept apart.
     #[serde(skip)]
     pub epochs: Vec<EpochAccount>,

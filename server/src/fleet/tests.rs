@@ -24,7 +24,8 @@ async fn fleet() -> (TempDir, Arc<Fleet>, HostId) {
     let new = NewHost { host, join_token_id: "a".into(), inventory: HostInventory::default(), certificate };
     metastore.enroll(&new, NOW).await.unwrap();
     let (_, desired) = watch::channel(DesiredState::default());
-    (folder, Arc::new(Fleet::new(metastore, Arc::default(), desired)), host)
+    let authorities = Arc::new(Authorities::open(folder.path(), NOW).unwrap());
+    (folder, Arc::new(Fleet::new(metastore, Arc::default(), desired, authorities)), host)
 }
 
 fn status(epoch: u64) -> Option<AgentStatus> {

@@ -7,7 +7,7 @@ use tokio::io::AsyncReadExt as _;
 
 use super::*;
 use crate::clock::UnixSeconds;
-use crate::pki::{CertificateAuthority, ServerCertificate};
+use crate::pki::{Authorities, ServerCertificate};
 
 /// A socket whose first attempts to accept fail as they do when the system is short of something.
 struct Failing {
@@ -37,7 +37,7 @@ fn config() -> ListenerConfig {
 fn tls() -> Arc<ServerConfig> {
     let folder = tempfile::TempDir::new().unwrap();
     let now = UnixSeconds::now();
-    let authority = Arc::new(CertificateAuthority::open(folder.path(), now).unwrap());
+    let authority = Arc::new(Authorities::open(folder.path(), now).unwrap());
     admin_tls(Arc::new(ServerCertificate::new(authority, Vec::new(), Duration::from_secs(60), now).unwrap())).unwrap()
 }
 

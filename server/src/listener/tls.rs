@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
-use rustls::crypto::CryptoProvider;
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::ring::default_provider;
-use rustls::pki_types::CertificateDer;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
-use rustls::{ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier};
+use rustls::{
+    ConfigBuilder, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+    WantsVerifier,
+};
 
-use crate::pki::ServerCertificate;
+use crate::pki::{Authorities, ServerCertificate};
 
 /// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
@@ -21,18 +26,78 @@ pub enum TlsError {
     Verifier(#[from] VerifierBuilderError),
 }
 
-/// For agents: they may show a certificate of this authority. One of another authority, or one that has expired, fails
+/// For agents: they may show a certificate of these authorities. One of another authority, or one that has expired, fails
 /// the handshake; without any, only enrolment answers.
 pub fn agent_tls(
-    authority: &CertificateDer<'static>,
+    authorities: Arc<Authorities>,
     certificate: Arc<ServerCertificate>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
-    let mut roots = RootCertStore::empty();
-    roots.add(authority.clone())?;
     let (provider, builder) = builder()?;
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).allow_unauthenticated().build()?;
+    let verifier = Arc::new(AuthoritiesVerifier { authorities, provider });
+    // Says now what would otherwise fail each handshake.
+    verifier.verifier()?;
     Ok(finish(builder.with_client_cert_verifier(verifier).with_cert_resolver(certificate)))
+}
+
+/// Accepts certificates of the authorities that are in force at the moment of the handshake.
+#[derive(Debug)]
+struct AuthoritiesVerifier {
+    authorities: Arc<Authorities>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl AuthoritiesVerifier {
+    fn verifier(&self) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+        let mut roots = RootCertStore::empty();
+        for anchor in self.authorities.pair().trust_bundle() {
+            roots.add(anchor)?;
+        }
+        let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider));
+        Ok(builder.allow_unauthenticated().build()?)
+    }
+}
+
+impl ClientCertVerifier for AuthoritiesVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        // None: an agent has one certificate and shows it.
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let verifier = self.verifier().map_err(|error| rustls::Error::General(error.to_string()))?;
+        verifier.verify_client_cert(end_entity, intermediates, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
 }
 
 /// For operators, who show an API token with each call instead.

@@ -31,6 +31,9 @@ const SERIAL_BYTES: usize = 16;
 /// The certificate authority.
 pub struct CertificateAuthority {
     issuer: Issuer<'static, KeyPair>,
+    /// Its name as it stands in what it issues, DER.
+    subject: Vec<u8>,
+    not_after: UnixSeconds,
     certificate: CertificateDer<'static>,
 }
 
@@ -52,14 +55,13 @@ impl CertificateAuthority {
             if public.exists() {
                 return Err(PkiError::Lost { missing: private, copy: public });
             }
-            create(&private, now)?;
+            Self::create(&private, now)?;
         }
-        let authority = Self::read(&private)?;
-        secret::write_public(&public, authority.certificate_pem().as_bytes())?;
-        Ok(authority)
+        Self::read(&private)
     }
 
-    fn read(path: &Path) -> Result<Self, PkiError> {
+    /// Reads one from its private file.
+    pub(super) fn read(path: &Path) -> Result<Self, PkiError> {
         let damaged = |reason: &dyn ToString| PkiError::Damaged { path: path.to_owned(), reason: reason.to_string() };
         let pem = Zeroizing::new(secret::read_private(path)?);
         let certificate = CertificateDer::from_pem_slice(&pem).map_err(|error| damaged(&error))?;
@@ -70,12 +72,24 @@ impl CertificateAuthority {
             return Err(damaged(&"its certificate is not for its key"));
         }
         let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(|error| damaged(&error))?;
-        Ok(Self { issuer, certificate })
+        let subject = parsed.subject().as_raw().to_vec();
+        let not_after = UnixSeconds(parsed.validity().not_after.timestamp());
+        Ok(Self { issuer, subject, not_after, certificate })
     }
 
     /// Its certificate: the trust anchor of agents, operators and the server itself.
     pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
+    }
+
+    /// Its name as it stands in what it issues, DER.
+    pub fn subject(&self) -> &[u8] {
+        &self.subject
+    }
+
+    /// Until when it is valid.
+    pub fn not_after(&self) -> UnixSeconds {
+        self.not_after
     }
 
     /// Its certificate for people's tools.
@@ -128,6 +142,13 @@ impl CertificateAuthority {
         let signer = any_supported_type(&private).map_err(|error| PkiError::Issue(error.to_string()))?;
         // Agents that pin the authority by its digest find it in the handshake.
         Ok(Arc::new(CertifiedKey::new(vec![certificate.der().clone(), self.certificate.clone()], signer)))
+    }
+}
+
+impl CertificateAuthority {
+    /// Makes one, in a private file.
+    pub(super) fn create(path: &Path, now: UnixSeconds) -> Result<(), PkiError> {
+        create(path, now)
     }
 }
 

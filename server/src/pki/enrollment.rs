@@ -13,7 +13,7 @@ use crate::fleet::HostInventory;
 use crate::metastore::{
     EnrollError, HostStore as _, JoinTokenStore as _, Metastore, MetastoreError, NewHost, NewJoinToken,
 };
-use crate::pki::{CertificateAuthority, HostKey, JoinToken, PkiError, RequestError};
+use crate::pki::{Authorities, HostKey, JoinToken, PkiError, RequestError};
 use crate::rate::TokenBucket;
 use crate::secret::{self, SecretError};
 
@@ -37,7 +37,7 @@ pub struct EnrollmentConfig {
 
 /// Issues join tokens, and certificates to hosts.
 pub struct Enrollment {
-    authority: Arc<CertificateAuthority>,
+    authorities: Arc<Authorities>,
     metastore: Metastore,
     config: EnrollmentConfig,
     rate: Mutex<TokenBucket>,
@@ -93,14 +93,14 @@ pub enum EnrollmentError {
 
 impl Enrollment {
     /// With this authority over this metastore.
-    pub fn new(authority: Arc<CertificateAuthority>, metastore: Metastore, config: EnrollmentConfig) -> Self {
+    pub fn new(authorities: Arc<Authorities>, metastore: Metastore, config: EnrollmentConfig) -> Self {
         let rate = TokenBucket::new(ENROLMENTS_PER_SECOND, ENROLMENTS_PER_SECOND, Instant::now());
-        Self { authority, metastore, config, rate: Mutex::new(rate) }
+        Self { authorities, metastore, config, rate: Mutex::new(rate) }
     }
 
     /// What agents pin.
     pub fn authority_digest(&self) -> Digest {
-        self.authority.digest()
+        self.authorities.pair().current.digest()
     }
 
     /// Makes a join token for up to `max_uses` hosts.
@@ -126,7 +126,7 @@ impl Enrollment {
                 max_uses,
             })
             .await?;
-        let text = Zeroizing::new(format!("{}.{}", *token.reveal(), self.authority.digest()));
+        let text = Zeroizing::new(format!("{}.{}", *token.reveal(), self.authority_digest()));
         Ok(IssuedJoinToken { text, expires })
     }
 
@@ -148,7 +148,8 @@ impl Enrollment {
         }
         let key = HostKey::from_request(request)?;
         let host = HostId::from_random(secret::random()?);
-        let issued = self.authority.issue_host(host, &key, now, self.config.host_certificate_life)?;
+        let issued =
+            self.authorities.pair().issuing().issue_host(host, &key, now, self.config.host_certificate_life)?;
         let new = NewHost { host, join_token_id: record.token_id, inventory, certificate: issued.record };
         // The token is used up here and not before; a certificate that loses the race for the last use is dropped.
         self.metastore.enroll(&new, now).await.map_err(|error| match error {
@@ -167,7 +168,8 @@ impl Enrollment {
         now: UnixSeconds,
     ) -> Result<IssuedIdentity, EnrollmentError> {
         let key = HostKey::from_request(request)?;
-        let issued = self.authority.issue_host(host, &key, now, self.config.host_certificate_life)?;
+        let issued =
+            self.authorities.pair().issuing().issue_host(host, &key, now, self.config.host_certificate_life)?;
         self.metastore.record_certificate(host, &issued.record).await?;
         tracing::info!(%host, "renewed a host's certificate");
         Ok(self.identity(host, issued.der))
@@ -177,7 +179,7 @@ impl Enrollment {
         IssuedIdentity {
             host,
             certificate,
-            trust_bundle: vec![self.authority.certificate().clone()],
+            trust_bundle: self.authorities.pair().trust_bundle(),
             model_verifying_keys: self.config.model_verifying_keys.clone(),
         }
     }

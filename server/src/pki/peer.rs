@@ -13,6 +13,8 @@ pub struct PeerIdentity {
     pub host: HostId,
     /// The certificate's serial number, big-endian.
     pub serial: Vec<u8>,
+    /// The name of the authority that issued it, DER.
+    pub issuer: Vec<u8>,
     /// Its public key: a point on P-256, uncompressed.
     pub public_key: Vec<u8>,
 }
@@ -25,7 +27,8 @@ impl PeerIdentity {
         let (Some(name), None) = (names.next(), names.next()) else { return None };
         let host = name.as_str().ok()?.parse().ok()?;
         let public_key = certificate.public_key().subject_public_key.data.to_vec();
-        Some(Self { host, serial: certificate.raw_serial().to_vec(), public_key })
+        let issuer = certificate.issuer().as_raw().to_vec();
+        Some(Self { host, serial: certificate.raw_serial().to_vec(), issuer, public_key })
     }
 
     /// Whether `signature` (ECDSA P-256 with SHA-256, ASN.1 DER) is this host's over `message`.

@@ -11,7 +11,7 @@ use rustls::sign::CertifiedKey;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::UnixSeconds;
-use crate::pki::{CertificateAuthority, PkiError};
+use crate::pki::{Authorities, CertificateAuthority, PkiError};
 
 /// How often the wall clock is compared with the certificate's end. Not one long sleep: a suspended machine's timers
 /// stand still while its certificate ages.
@@ -19,7 +19,7 @@ const CHECK_PERIOD: Duration = Duration::from_secs(60);
 
 /// The certificate in force, and how to make the next one.
 pub struct ServerCertificate {
-    authority: Arc<CertificateAuthority>,
+    authorities: Arc<Authorities>,
     names: Vec<String>,
     life: Duration,
     current: RwLock<Current>,
@@ -33,13 +33,13 @@ struct Current {
 impl ServerCertificate {
     /// Issues the first one. `names` are DNS names and IP addresses besides the fixed ones.
     pub fn new(
-        authority: Arc<CertificateAuthority>,
+        authorities: Arc<Authorities>,
         names: Vec<String>,
         life: Duration,
         now: UnixSeconds,
     ) -> Result<Self, PkiError> {
-        let current = issue(&authority, &names, life, now)?;
-        Ok(Self { authority, names, life, current: RwLock::new(current) })
+        let current = issue(&authorities.pair().current, &names, life, now)?;
+        Ok(Self { authorities, names, life, current: RwLock::new(current) })
     }
 
     /// The certificate in force, then the authority's.
@@ -52,16 +52,38 @@ impl ServerCertificate {
         if now < self.current.read().renew_at {
             return Ok(false);
         }
-        let next = issue(&self.authority, &self.names, self.life, now)?;
-        *self.current.write() = next;
+        self.renew(now)?;
         Ok(true)
+    }
+
+    /// Issues the next one, of the authority in force.
+    pub fn renew(&self, now: UnixSeconds) -> Result<(), PkiError> {
+        let next = issue(&self.authorities.pair().current, &self.names, self.life, now)?;
+        *self.current.write() = next;
+        Ok(())
     }
 
     /// Renews it in time until stopped.
     pub async fn keep_fresh(self: Arc<Self>, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(CHECK_PERIOD);
-        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            match self.renew_if_due(UnixSeconds::now()) {
+        let mut authorities = self.authorities.subscribe();
+        let mut shown = self.authorities.pair().current.digest();
+        loop {
+            let next = async {
+                tokio::select! {
+                    _ = ticks.tick() => {}
+                    // Fails only when there is no authority any more, nor a server.
+                    changed = authorities.changed() => if changed.is_err() { std::future::pending().await },
+                }
+            };
+            if stop.run_until_cancelled(next).await.is_none() {
+                return;
+            }
+            let now = UnixSeconds::now();
+            let in_force = self.authorities.pair().current.digest();
+            let renewed = if in_force == shown { self.renew_if_due(now) } else { self.renew(now).map(|()| true) };
+            shown = in_force;
+            match renewed {
                 Ok(true) => tracing::info!("renewed the server certificate"),
                 Ok(false) => {}
                 Err(error) => tracing::error!(%error, "could not renew the server certificate"),

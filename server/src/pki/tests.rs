@@ -38,9 +38,6 @@ fn the_authority_is_made_once_and_read_again() {
     let (folder, first) = authority();
     let again = CertificateAuthority::open(folder.path(), NOW).unwrap();
     assert_eq!(first.digest(), again.digest());
-    let public = fs::read_to_string(folder.path().join("ca.pem")).unwrap();
-    assert_eq!(public, first.certificate_pem());
-    assert!(!public.contains("PRIVATE"));
     let (_, parsed) = x509_parser::parse_x509_certificate(first.certificate()).unwrap();
     assert!(parsed.is_ca());
     parsed.verify_signature(None).unwrap();
@@ -49,6 +46,7 @@ fn the_authority_is_made_once_and_read_again() {
 #[test]
 fn a_lost_or_damaged_authority_is_not_replaced_silently() {
     let (folder, _) = authority();
+    fs::write(folder.path().join("ca.pem"), b"a copy").unwrap();
     let path = folder.path().join("pki/authority.pem");
     let content = fs::read(&path).unwrap();
 
@@ -125,9 +123,10 @@ fn no_flipped_bit_of_a_request_is_a_panic_or_another_key() {
 
 #[test]
 fn the_server_certificate_is_renewed_after_two_thirds_of_its_life() {
-    let (_folder, authority) = authority();
+    let folder = TempDir::new().unwrap();
+    let authorities = Arc::new(Authorities::open(folder.path(), NOW).unwrap());
     let names = vec!["picket.example".to_owned(), "192.0.2.7".to_owned()];
-    let certificate = ServerCertificate::new(Arc::new(authority), names, LIFE, NOW).unwrap();
+    let certificate = ServerCertificate::new(authorities, names, LIFE, NOW).unwrap();
     let chain = certificate.chain();
     assert_eq!(chain.len(), 2, "the authority's certificate goes with it");
     let (_, parsed) = x509_parser::parse_x509_certificate(&chain[0]).unwrap();
@@ -147,11 +146,45 @@ fn the_server_certificate_is_renewed_after_two_thirds_of_its_life() {
 }
 
 #[test]
+fn an_authority_is_rotated_in_two_steps_and_each_survives_a_restart() {
+    let folder = TempDir::new().unwrap();
+    let open = || Authorities::open(folder.path(), NOW).unwrap();
+    let public = || fs::read_to_string(folder.path().join("ca.pem")).unwrap();
+    let authorities = open();
+    let first = authorities.pair().current.digest();
+    assert_eq!(public(), authorities.pair().current.certificate_pem());
+    assert!(matches!(authorities.retire(), Err(RotationError::NotUnderWay)));
+
+    let second = authorities.rotate(NOW).unwrap();
+    assert_ne!(first, second);
+    assert!(matches!(authorities.rotate(NOW), Err(RotationError::UnderWay(digest)) if digest == first));
+    for authorities in [&authorities, &open()] {
+        let pair = authorities.pair();
+        assert_eq!((pair.current.digest(), pair.issuing().digest()), (first, second));
+        assert_eq!(pair.trust_bundle().len(), 2);
+        let key = HostKey::from_request(&request(&p256())).unwrap();
+        let issued = pair.issuing().issue_host(HostId::from_random([7; 16]), &key, NOW, LIFE).unwrap();
+        let peer = PeerIdentity::from_certificate(&issued.der).unwrap();
+        assert_eq!(pair.issuer_of(&peer.issuer), Some(second));
+    }
+    assert_eq!(public().matches("BEGIN CERTIFICATE").count(), 2);
+    assert!(!public().contains("PRIVATE"));
+
+    assert_eq!(authorities.retire().unwrap(), first);
+    for authorities in [&authorities, &open()] {
+        let pair = authorities.pair();
+        assert_eq!((pair.current.digest(), pair.trust_bundle().len()), (second, 1));
+        assert!(pair.next.is_none());
+    }
+    assert_eq!(public().matches("BEGIN CERTIFICATE").count(), 1);
+}
+
+#[test]
 fn a_name_that_is_none_is_refused() {
-    let (_folder, authority) = authority();
-    let authority = Arc::new(authority);
+    let folder = TempDir::new().unwrap();
+    let authorities = Arc::new(Authorities::open(folder.path(), NOW).unwrap());
     for name in ["käse", "not a name", "", "a..b", "1.2.3.4.5"] {
-        let outcome = ServerCertificate::new(Arc::clone(&authority), vec![name.to_owned()], LIFE, NOW);
+        let outcome = ServerCertificate::new(Arc::clone(&authorities), vec![name.to_owned()], LIFE, NOW);
         assert!(matches!(&outcome, Err(PkiError::ServerName { name: refused }) if refused == name), "{name}");
     }
 }
@@ -170,10 +203,11 @@ fn join_tokens_keep_their_secret() {
 }
 
 async fn enrollment() -> (TempDir, Enrollment) {
-    let (folder, authority) = authority();
+    let folder = TempDir::new().unwrap();
+    let authorities = Arc::new(Authorities::open(folder.path(), NOW).unwrap());
     let metastore = Metastore::open(&folder.path().join("metadata.sqlite")).await.unwrap();
     let config = EnrollmentConfig { host_certificate_life: LIFE, model_verifying_keys: vec![[3; 32]] };
-    (folder, Enrollment::new(Arc::new(authority), metastore, config))
+    (folder, Enrollment::new(authorities, metastore, config))
 }
 
 /// What the agent sends: the token without the pin.

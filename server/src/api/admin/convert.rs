@@ -10,7 +10,7 @@ use tonic::Status;
 
 use crate::dataset::manifest::Part;
 use crate::dataset::{NewDataset, TEST_FRACTION_DEFAULT};
-use crate::fleet::HostView;
+use crate::fleet::{AuthorityView, HostView};
 use crate::label::{Label, LabelPage, LabelParts, LabelRecord, Verdict};
 use crate::metastore::DatasetRecord;
 use crate::registry::ModelRecord;
@@ -57,6 +57,17 @@ pub(super) fn host(events_stored: u64, view: HostView) -> v1::Host {
         revoked_unix_s: record.revoked.map_or(0, |time| time.0),
         quarantined_unix_s: record.quarantined.map_or(0, |time| time.0),
         quarantine_reason: record.quarantine_reason,
+    }
+}
+
+pub(super) fn authority(view: &AuthorityView) -> v1::Authority {
+    v1::Authority {
+        sha256: view.digest.to_string(),
+        role: if view.is_current { "current" } else { "next" }.to_owned(),
+        not_after_unix_s: view.not_after.0,
+        issuing: view.is_issuing,
+        hosts_trusting: view.hosts_trusting,
+        hosts_certified: view.hosts_certified,
     }
 }
 

@@ -259,8 +259,13 @@ impl CheckIn {
     }
 
     pub(crate) async fn desired(&mut self) -> Result<v1::DesiredState, Status> {
-        let answer = self.answers.message().await?.ok_or_else(|| Status::ok("the stream has ended"))?;
-        Ok(answer.desired_state.unwrap())
+        loop {
+            let answer = self.answers.message().await?.ok_or_else(|| Status::ok("the stream has ended"))?;
+            // What is said of trust comes in between.
+            if let Some(state) = answer.desired_state {
+                return Ok(state);
+            }
+        }
     }
 
     /// Says that there are no more reports.

@@ -20,7 +20,11 @@ fn desired(generation: u64) -> DesiredState {
 
 fn report(epoch: u64) -> v1::CheckInRequest {
     let status = v1::AgentStatus { epoch, ..v1::AgentStatus::default() };
-    v1::CheckInRequest { status: Some(status), inventory: Some(v1_inventory("renamed")), connection: 0 }
+    v1::CheckInRequest {
+        status: Some(status),
+        inventory: Some(v1_inventory("renamed")),
+        ..v1::CheckInRequest::default()
+    }
 }
 
 #[tokio::test]
@@ -88,7 +92,7 @@ async fn who_reports_without_end_or_too_much_is_stopped() {
     let mut check_in = agent.check_in().await.unwrap();
     check_in.desired().await.unwrap();
     let inventory = Some(v1_inventory(&"x".repeat(70_000)));
-    check_in.report(v1::CheckInRequest { status: None, inventory, connection: 0 }).await;
+    check_in.report(v1::CheckInRequest { status: None, inventory, ..v1::CheckInRequest::default() }).await;
     assert_eq!(check_in.desired().await.unwrap_err().code(), Code::OutOfRange);
     bystander.is_served().await;
     server.stop().await;

@@ -20,7 +20,9 @@ use crate::fleet::{DesiredState, Fleet, ModelSource, ModelSourceError};
 use crate::ingest::{AgentRate, Ingest};
 use crate::listener::{HostConnections, Listener, ListenerConfig, Timeouts, agent_tls};
 use crate::metastore::Metastore;
-use crate::pki::{CertificateAuthority, Enrollment, EnrollmentConfig, HostKey, IssuedIdentity, ServerCertificate};
+use crate::pki::{
+    Authorities, CertificateAuthority, Enrollment, EnrollmentConfig, HostKey, IssuedIdentity, ServerCertificate,
+};
 use crate::wal::{Wal, WalConfig};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -85,14 +87,15 @@ impl TestServerBuilder {
     pub(super) async fn start(self) -> TestServer {
         let folder = TempDir::new().unwrap();
         let now = UnixSeconds::now();
-        let authority = Arc::new(CertificateAuthority::open(folder.path(), now).unwrap());
-        let certificate = Arc::new(ServerCertificate::new(Arc::clone(&authority), Vec::new(), DAY, now).unwrap());
+        let authorities = Arc::new(Authorities::open(folder.path(), now).unwrap());
+        let authority = authorities.pair().current;
+        let certificate = Arc::new(ServerCertificate::new(Arc::clone(&authorities), Vec::new(), DAY, now).unwrap());
         let metastore = Metastore::open(&folder.path().join("metadata.sqlite")).await.unwrap();
         let config = EnrollmentConfig { host_certificate_life: DAY, model_verifying_keys: vec![[3; 32]] };
-        let enrollment = Arc::new(Enrollment::new(Arc::clone(&authority), metastore.clone(), config));
+        let enrollment = Arc::new(Enrollment::new(Arc::clone(&authorities), metastore.clone(), config));
         let hosts = Arc::new(HostConnections::default());
         let (desired, receiver) = watch::channel(DesiredState::default());
-        let fleet = Arc::new(Fleet::new(metastore.clone(), Arc::clone(&hosts), receiver));
+        let fleet = Arc::new(Fleet::new(metastore.clone(), Arc::clone(&hosts), receiver, Arc::clone(&authorities)));
         let wal = Arc::new(Wal::open(&folder.path().join("wal"), WalConfig::default()).unwrap());
         let ingest = Arc::new(Ingest::new(Arc::clone(&wal), self.rate));
         let services = AgentServices {
@@ -112,7 +115,7 @@ impl TestServerBuilder {
         };
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), config).await.unwrap();
         let target = Target { address: listener.address(), authority: authority.certificate().clone() };
-        let tls = agent_tls(authority.certificate(), certificate).unwrap();
+        let tls = agent_tls(authorities, certificate).unwrap();
         let stop = CancellationToken::new();
         let serving = tokio::spawn(listener.serve(tls, services.routes(), stop.clone()));
         TestServer {

@@ -31,7 +31,7 @@ use crate::lake::{Lake, LakeConfig};
 use crate::listener::{HostConnections, Listener, ListenerConfig, Timeouts, admin_tls};
 use crate::losses::Losses;
 use crate::metastore::Metastore;
-use crate::pki::{CertificateAuthority, Enrollment, EnrollmentConfig, ServerCertificate};
+use crate::pki::{Authorities, Enrollment, EnrollmentConfig, ServerCertificate};
 use crate::registry::Registry;
 use crate::train::Trainings;
 use crate::wal::{Wal, WalConfig};
@@ -56,9 +56,8 @@ impl TestServer {
     pub(super) async fn start() -> Self {
         let folder = TempDir::new().unwrap();
         let now = UnixSeconds::now();
-        let authority = Arc::new(CertificateAuthority::open(folder.path(), now).unwrap());
-        std::fs::write(folder.path().join("ca.pem"), authority.certificate_pem()).unwrap();
-        let certificate = Arc::new(ServerCertificate::new(Arc::clone(&authority), Vec::new(), DAY, now).unwrap());
+        let authorities = Arc::new(Authorities::open(folder.path(), now).unwrap());
+        let certificate = Arc::new(ServerCertificate::new(Arc::clone(&authorities), Vec::new(), DAY, now).unwrap());
         let metastore = Metastore::open(&folder.path().join("metadata.sqlite")).await.unwrap();
         let auth = Auth::new(metastore.clone());
         let wal = Arc::new(Wal::open(&folder.path().join("wal"), WalConfig::default()).unwrap());
@@ -66,12 +65,12 @@ impl TestServer {
         let lake = Arc::new(Lake::open(&folder.path().join("lake"), Arc::clone(&wal), lake_config).await.unwrap());
         let registry = Arc::new(Registry::open(folder.path(), metastore.clone()).await.unwrap());
         let config = EnrollmentConfig { host_certificate_life: DAY, model_verifying_keys: vec![[3; 32]] };
-        let enrollment = Arc::new(Enrollment::new(authority, metastore.clone(), config));
+        let enrollment = Arc::new(Enrollment::new(Arc::clone(&authorities), metastore.clone(), config));
         let host = enroll(&enrollment).await;
         let hosts = Arc::new(HostConnections::default());
         let fast = NonZeroU64::new(1 << 30).unwrap();
         let chains = Arc::new(Chains::new(metastore.clone(), Arc::clone(&wal)));
-        let fleet = Arc::new(Fleet::new(metastore.clone(), hosts, registry.subscribe()));
+        let fleet = Arc::new(Fleet::new(metastore.clone(), hosts, registry.subscribe(), authorities));
         let ingest = Arc::new(Ingest::new(wal, AgentRate { bytes_per_second: fast, burst_bytes: fast }));
         let datasets = Datasets::open(folder.path(), metastore.clone(), Arc::clone(&lake)).unwrap();
         let services = AdminServices {
