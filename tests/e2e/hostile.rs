@@ -79,7 +79,8 @@ fn a_hostile_process_arrives_intact_and_is_shown_escaped() {
     let query = format!("SELECT executable, arguments[1] AS name, arguments[3] AS line, user_name {wanted}");
     for format in ["table", "json", "ndjson"] {
         let output =
-            process::output(server.control(executable()).args(["event", "query", &query, "-o", format])).unwrap();
+            process::output(server.control(executable()).args(["event", "query", "--sql", &query, "-o", format]))
+                .unwrap();
         let shown = printed(&output);
         assert!(output.status.success(), "{shown}");
         let harmful = |character: &char| {
@@ -90,7 +91,7 @@ fn a_hostile_process_arrives_intact_and_is_shown_escaped() {
         // One that ends the line would begin one of its own.
         assert!(!shown.lines().any(|line| line.starts_with("Nov 23")), "{format}: {shown}");
     }
-    let (rows, _) = control(&server, &["event", "query", &query]);
+    let (rows, _) = control(&server, &["event", "query", "--sql", &query]);
     assert_eq!(rows[0]["executable"], text(path.as_os_str().as_bytes()));
     assert_eq!(rows[0]["line"], text(ARGUMENTS[1]));
     // And the agent did not print it into its own log, either.

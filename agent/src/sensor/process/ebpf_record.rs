@@ -267,7 +267,7 @@ mod tests {
         let named = |asked: &[u8], directory: &[u8]| script_path(asked, directory);
         assert_eq!(named(b"/x\0", b"/root"), ByteString::from("/x"));
         assert_eq!(named(b"a/x\0", b"/"), ByteString::from("/a/x"));
-        assert_eq!(named(b"../x\0", b"/root"), ByteString::from("/root/../x"));
+        assert_eq!(named(b"../x\0", b"/srv"), ByteString::from("/srv/../x"));
         assert_eq!((named(b"x\0", b""), named(b"", b"/root")), (ByteString::from("x"), ByteString::default()));
         assert_eq!(named(b"x\0", &[b'/'; STRING_BYTES_MAX]), ByteString::from("x"));
     }
