@@ -6,12 +6,14 @@
 
 mod budget;
 mod clone;
+mod containers;
 mod crash;
 mod doctor;
 mod ebpf;
 mod enrollment;
 mod errors;
 mod hardening;
+mod hostile;
 mod integrity;
 mod losses;
 mod model;
