@@ -37,6 +37,7 @@ enum { SK_STORAGE_CREATE = 1 };
 
 static void *(*const map_lookup)(void *map, const void *key) = (void *)1;
 static s64 (*const map_update)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
+static s64 (*const map_delete)(void *map, const void *key) = (void *)3;
 static u64 (*const monotonic_ns)(void) = (void *)5;
 static s64 (*const packet_bytes)(const void *packet, u32 at, void *to, u32 size) = (void *)26;
 static u64 (*const current_task)(void) = (void *)35;
@@ -55,6 +56,7 @@ static void *(*const ring_reserve)(void *ring, u64 size, u64 flags) = (void *)13
 static void (*const ring_submit)(void *data, u64 flags) = (void *)132;
 static void *(*const socket_to_tcp)(void *socket) = (void *)137;
 static void *(*const current_task_typed)(void) = (void *)158;
+static s64 (*const task_registers)(void *task) = (void *)175;
 
 /* The structures of the kernel are declared with what is used of them only; where it is, is found when loading. */
 #define KERNEL_STRUCT __attribute__((preserve_access_index))

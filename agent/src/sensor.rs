@@ -40,6 +40,7 @@ pub(crate) mod ebpf;
 mod event_clock;
 #[cfg(target_os = "linux")]
 mod file;
+mod kernel;
 #[cfg(target_os = "linux")]
 mod netlink;
 #[cfg(target_os = "linux")]
@@ -134,7 +135,7 @@ pub enum SensorError {
 /// What one sensor has done so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SensorStatus {
-    /// `process`, `connection`, `datagram`, `authentication`, `file`, `replay`.
+    /// `process`, `connection`, `datagram`, `authentication`, `file`, `kernel`, `replay`.
     pub name: &'static str,
     /// Observations sent.
     pub events_total: u64,
@@ -245,6 +246,7 @@ fn start_seeing<S: ObservationSink>(
         authentication::start(&config.authentication, &environment),
         #[cfg(target_os = "linux")]
         file::start(&config.file, &environment),
+        kernel::start(&config.kernel, &environment),
         config.replay.as_ref().map(|config| replay::start(config, &environment)).transpose(),
     ];
     for sensor in started {
@@ -270,6 +272,7 @@ fn load_ebpf(config: &SensorConfig, own_program: Option<&OwnProgram>) -> EbpfSou
         config.process.mode.wants_ebpf().then_some(&ebpf::object::PROCESS),
         config.connection.mode.wants_ebpf().then_some(&ebpf::object::CONNECTION),
         (config.datagram.mode != config::EbpfChoice::Off).then_some(&ebpf::object::DATAGRAM),
+        (config.kernel.mode != config::EbpfChoice::Off).then_some(&ebpf::object::KERNEL),
     ];
     EbpfSources::load(&objects.into_iter().flatten().collect::<Vec<_>>(), own_program)
 }

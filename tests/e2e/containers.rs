@@ -93,6 +93,13 @@ fn a_program_and_a_connection_inside_a_container_are_seen_with_its_id() {
     let row = rows(&mut admin, connections, 1).remove(0);
     assert_eq!((&row["outcome"], &row["remote_address"]), (&"refused".into(), &"127.0.0.1".into()));
     assert_eq!((&row["pid"], &row["cgroup_id"]), (&programs[1]["pid"], &programs[0]["cgroup_id"]));
+    // That it went there was noticed when it forked.
+    let entered = format!(
+        "SELECT object, executable FROM kernel_activity WHERE activity = 'namespace_change' AND pid = {}",
+        programs[0]["pid"]
+    );
+    let row = rows(&mut admin, &entered, 1).remove(0);
+    assert_eq!((&row["object"], &row["executable"]), (&"pid net".into(), &programs[0]["executable"]));
     running.stop().unwrap();
     server.stop().unwrap();
 }

@@ -13,7 +13,7 @@ use picket_tests::sandbox::printed;
 
 use crate::support::{control, executable, is_root, rows, sandbox};
 
-const SENSORS: &str = "[sensor.connection]\nmode = \"off\"\n[sensor.datagram]\nmode = \"off\"\n[sensor.authentication]\nmode = \"off\"\n[sensor.file]\nmode = \"off\"\n";
+const SENSORS: &str = "[sensor.connection]\nmode = \"off\"\n[sensor.datagram]\nmode = \"off\"\n[sensor.authentication]\nmode = \"off\"\n[sensor.file]\nmode = \"off\"\n[sensor.kernel]\nmode = \"off\"\n";
 
 /// What a file may be called that shall erase the screen, end the line, turn text round, and be no UTF-8.
 const FILE_NAME: &[u8] = b"\x1b[2J\x1b]0;owned\x07 \xff\xfe\n\xe2\x80\xaegpj.\t\\x41'\"; DROP";

@@ -26,7 +26,7 @@ fn logins_and_changes_of_files_are_stored_across_a_restart() {
     let (log, folder) = (sandbox.folder().join("auth.log"), sandbox.folder().join("cron.d"));
     fs::create_dir(&folder).unwrap();
     let agent = sandbox.agent("agent").config(&format!(
-        "[sensor.process]\nmode = \"off\"\n[sensor.connection]\nmode = \"off\"\n[sensor.datagram]\nmode = \"off\"\n\
+        "[sensor.process]\nmode = \"off\"\n[sensor.connection]\nmode = \"off\"\n[sensor.datagram]\nmode = \"off\"\n[sensor.kernel]\nmode = \"off\"\n\
          [sensor.authentication]\nlog_paths = [{log:?}]\n[sensor.file]\npaths = [{folder:?}]\nprogram_folders = []\n"
     ));
     agent.enroll(&server).unwrap();

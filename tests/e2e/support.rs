@@ -21,7 +21,7 @@ pub(crate) fn executable() -> &'static Path {
 }
 
 /// Configuration of an agent that only delivers.
-pub(crate) const QUIET: &str = "[sensor.process]\nmode = \"off\"\n[sensor.connection]\nmode = \"off\"\n[sensor.datagram]\nmode = \"off\"\n[sensor.authentication]\nmode = \"off\"\n[sensor.file]\nmode = \"off\"\n";
+pub(crate) const QUIET: &str = "[sensor.process]\nmode = \"off\"\n[sensor.connection]\nmode = \"off\"\n[sensor.datagram]\nmode = \"off\"\n[sensor.authentication]\nmode = \"off\"\n[sensor.file]\nmode = \"off\"\n[sensor.kernel]\nmode = \"off\"\n";
 
 /// A new sandbox.
 pub(crate) fn sandbox() -> Sandbox {

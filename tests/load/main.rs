@@ -96,7 +96,7 @@ fn full_load_is_accounted_for_in_bounded_memory_and_alerts_come_at_once() {
     let last = AgentReport::from_status(&agent.status().unwrap());
     let (epoch, generated) = (counters.epoch.0, counters.accepted + counters.reported.total());
     // What it could not deliver while it stopped.
-    let rest = agent.config("[sensor.process]\nmode = \"off\"\n[sensor.connection]\nmode = \"off\"\n[sensor.datagram]\nmode = \"off\"\n[sensor.authentication]\nmode = \"off\"\n[sensor.file]\nmode = \"off\"\n").start().unwrap();
+    let rest = agent.config("[sensor.process]\nmode = \"off\"\n[sensor.connection]\nmode = \"off\"\n[sensor.datagram]\nmode = \"off\"\n[sensor.authentication]\nmode = \"off\"\n[sensor.file]\nmode = \"off\"\n[sensor.kernel]\nmode = \"off\"\n").start().unwrap();
     let stored = wait::until("everything to be stored", DEADLINE, || {
         admin.commit_lake().map_err(|error| error.to_string())?;
         let stored = Stored::read(&mut admin, &host).map_err(|error| error.to_string())?;

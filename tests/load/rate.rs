@@ -125,7 +125,7 @@ fn capture(what: &str, storm: Storm) -> Option<Captured> {
 
     let server = home.start().unwrap();
     let mut admin = server.admin().unwrap();
-    let rest = agent.config("[sensor.process]\nmode = \"off\"\n[sensor.connection]\nmode = \"off\"\n[sensor.datagram]\nmode = \"off\"\n[sensor.authentication]\nmode = \"off\"\n[sensor.file]\nmode = \"off\"\n").start().unwrap();
+    let rest = agent.config("[sensor.process]\nmode = \"off\"\n[sensor.connection]\nmode = \"off\"\n[sensor.datagram]\nmode = \"off\"\n[sensor.authentication]\nmode = \"off\"\n[sensor.file]\nmode = \"off\"\n[sensor.kernel]\nmode = \"off\"\n").start().unwrap();
     let stored = wait::until("everything to be stored", DEADLINE, || {
         admin.commit_lake().map_err(|error| error.to_string())?;
         let stored = Stored::read(&mut admin, &host).map_err(|error| error.to_string())?;

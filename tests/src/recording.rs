@@ -95,7 +95,7 @@ fn body(number: u32) -> EventBody {
 /// An agent's configuration that plays a recording and nothing else.
 pub fn agent_config(path: &Path, events_per_second: u32, loops: u64) -> String {
     format!(
-        "[sensor.process]\nmode = \"off\"\n[sensor.connection]\nmode = \"off\"\n[sensor.datagram]\nmode = \"off\"\n[sensor.authentication]\nmode = \"off\"\n[sensor.file]\nmode = \"off\"\n\
+        "[sensor.process]\nmode = \"off\"\n[sensor.connection]\nmode = \"off\"\n[sensor.datagram]\nmode = \"off\"\n[sensor.authentication]\nmode = \"off\"\n[sensor.file]\nmode = \"off\"\n[sensor.kernel]\nmode = \"off\"\n\
          [sensor.replay]\npath = {path:?}\nevents_per_second = {events_per_second}\nloops = {loops}\nnumber_pids = true\n"
     )
 }

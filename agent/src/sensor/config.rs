@@ -30,6 +30,8 @@ pub struct SensorConfig {
     pub authentication: AuthenticationSensorConfig,
     /// Files: `[sensor.file]`.
     pub file: FileSensorConfig,
+    /// Modules, ptrace, eBPF programs, namespaces, rights: `[sensor.kernel]`.
+    pub kernel: KernelSensorConfig,
     /// Whether netlink sensors may use the kernel's trace events where that is permitted (root, tracefs): with them a
     /// connection is known with its owner at the moment it begins, as with eBPF. Where tracefs is not mounted, it is mounted at its usual place.
     pub trace: bool,
@@ -45,6 +47,7 @@ impl Default for SensorConfig {
             datagram: DatagramSensorConfig::default(),
             authentication: AuthenticationSensorConfig::default(),
             file: FileSensorConfig::default(),
+            kernel: KernelSensorConfig::default(),
             trace: true,
             replay: None,
         }
@@ -156,6 +159,23 @@ pub struct DatagramSensorConfig {
 impl Default for DatagramSensorConfig {
     fn default() -> Self {
         Self { mode: EbpfChoice::Auto, flow_idle_ms: 30_000 }
+    }
+}
+
+/// The kernel sensor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KernelSensorConfig {
+    /// Whether.
+    pub mode: EbpfChoice,
+    /// Most activities of one cgroup in a second on average, further ones are counted; 0: no limit. A second's worth may
+    /// come at once.
+    pub events_per_second_max: u32,
+}
+
+impl Default for KernelSensorConfig {
+    fn default() -> Self {
+        Self { mode: EbpfChoice::Auto, events_per_second_max: 100 }
     }
 }
 
@@ -305,7 +325,7 @@ impl SensorConfig {
     pub fn all_off() -> Self {
         let mut config = Self::default();
         (config.process.mode, config.connection.mode) = (ModeChoice::Off, ModeChoice::Off);
-        config.datagram.mode = EbpfChoice::Off;
+        (config.datagram.mode, config.kernel.mode) = (EbpfChoice::Off, EbpfChoice::Off);
         (config.authentication.mode, config.file.mode) = (SensorSwitch::Off, SensorSwitch::Off);
         config
     }

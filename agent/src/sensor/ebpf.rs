@@ -20,7 +20,7 @@ use aya::maps::{Array, Map, MapData, PerCpuArray, RingBuf};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::own_program::OwnProgram;
-use crate::sensor::ebpf::load::{AttachedProgram, LoadedObject, Program, refusal};
+use crate::sensor::ebpf::load::{AttachedProgram, LoadedObject, MissingPrograms, Program, refusal};
 use crate::sensor::ebpf::object::ObjectDefinition;
 
 pub(crate) mod helper;
@@ -61,6 +61,7 @@ pub(super) struct RecordSource {
     /// What else the sensor uses, until it takes it.
     maps: BTreeMap<&'static str, Map>,
     programs: Vec<AttachedProgram>,
+    missing: MissingPrograms,
     missed_reported: u64,
 }
 
@@ -141,6 +142,7 @@ impl RecordSource {
             lost_reported: [0; 2 * KINDS],
             maps: object.maps,
             programs: object.programs,
+            missing: object.missing,
             missed_reported: 0,
         })
     }
@@ -152,6 +154,11 @@ impl RecordSource {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The programs that are not there and not needed, by name, each with the reason.
+    pub(super) fn missing(&self) -> &[(String, String)] {
+        &self.missing
     }
 
     /// The next record, in the order they were written.

@@ -24,8 +24,8 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags};
 use serde::{Deserialize, Serialize};
 
 use super::EbpfError;
-use super::load::{AttachedProgram, Link, LoadedObject, Outcomes, Program, load, map_data, refusal};
-use super::object::ObjectDefinition;
+use super::load::{AttachedProgram, Link, LoadedObject, MissingPrograms, Outcomes, Program, load, map_data, refusal};
+use super::object::{ObjectDefinition, ProgramDefinition};
 use crate::own_program::OwnProgram;
 
 /// The agent's subcommand that this is.
@@ -43,6 +43,9 @@ struct Header {
     object: String,
     /// Why it could not be loaded; there are no descriptors then.
     error: Option<String>,
+    /// What it does without.
+    #[serde(default)]
+    missing: MissingPrograms,
 }
 
 /// Why the helper gave nothing.
@@ -139,7 +142,8 @@ fn send(
             descriptors.extend([program.program.as_fd(), link.as_fd()]);
         }
     }
-    let header = serde_json::to_vec(&Header { object: definition.name.to_owned(), error })?;
+    let missing = loaded.as_ref().map(|loaded| loaded.missing.clone()).unwrap_or_default();
+    let header = serde_json::to_vec(&Header { object: definition.name.to_owned(), error, missing })?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
@@ -206,7 +210,7 @@ fn receive(
     }
     let outcome = match header.error {
         Some(reason) => Err(reason),
-        None => Ok(assemble(definition, descriptors).map_err(|error| answer(&error))?),
+        None => Ok(assemble(definition, header.missing, descriptors).map_err(|error| answer(&error))?),
     };
     Ok((definition, outcome))
 }
@@ -225,7 +229,11 @@ fn await_message(socket: BorrowedFd<'_>, deadline: Instant) -> Result<(), Helper
 }
 
 /// The object that these are the descriptors of.
-fn assemble(definition: &'static ObjectDefinition, descriptors: Vec<OwnedFd>) -> Result<LoadedObject, EbpfError> {
+fn assemble(
+    definition: &'static ObjectDefinition,
+    missing: MissingPrograms,
+    descriptors: Vec<OwnedFd>,
+) -> Result<LoadedObject, EbpfError> {
     let mut descriptors = descriptors.into_iter();
     let mut next = || descriptors.next().ok_or(EbpfError::Lacking("descriptor"));
     let map = |descriptor| MapData::from_fd(descriptor).and_then(Map::from_map_data).map_err(|error| refusal(&error));
@@ -234,8 +242,9 @@ fn assemble(definition: &'static ObjectDefinition, descriptors: Vec<OwnedFd>) ->
         let (program, link) = (Program::Received(next()?), Link::Received(next()?));
         Ok(AttachedProgram { program, link })
     };
-    let programs = definition.programs.iter().map(|_| program()).collect::<Result<_, _>>()?;
-    Ok(LoadedObject { maps, programs })
+    let is_there = |definition: &&ProgramDefinition| missing.iter().all(|(name, _)| name != definition.name);
+    let programs = definition.programs.iter().filter(is_there).map(|_| program()).collect::<Result<_, _>>()?;
+    Ok(LoadedObject { maps, programs, missing })
 }
 
 #[cfg(test)]

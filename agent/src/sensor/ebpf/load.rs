@@ -32,7 +32,11 @@ pub(super) struct LoadedObject {
     /// By name.
     pub(super) maps: BTreeMap<&'static str, Map>,
     pub(super) programs: Vec<AttachedProgram>,
+    pub(super) missing: MissingPrograms,
 }
+
+/// Programs that could not be attached and are not needed, by name, each with the reason.
+pub(super) type MissingPrograms = Vec<(String, String)>;
 
 /// What became of each object that was asked for.
 pub(super) type Outcomes<E> = Vec<(&'static ObjectDefinition, Result<LoadedObject, E>)>;
@@ -121,11 +125,17 @@ pub(super) fn load_object(
     definition: &'static ObjectDefinition,
 ) -> Result<LoadedObject, EbpfError> {
     let mut object = loader.load(definition.bytes).map_err(|error| refusal(&error))?;
-    let attach = |program| attach(&mut object, types, program);
-    let programs = definition.programs.iter().map(attach).collect::<Result<_, _>>()?;
+    let (mut programs, mut missing) = (Vec::new(), Vec::new());
+    for program in definition.programs {
+        match attach(&mut object, types, program) {
+            Ok(attached) => programs.push(attached),
+            Err(error) if program.is_optional => missing.push((program.name.to_owned(), error.to_string())),
+            Err(error) => return Err(error),
+        }
+    }
     let map = |name| Ok((name, object.take_map(name).ok_or(EbpfError::Lacking(name))?));
     let maps = definition.kept_maps().map(map).collect::<Result<_, _>>()?;
-    Ok(LoadedObject { maps, programs })
+    Ok(LoadedObject { maps, programs, missing })
 }
 
 fn attach(
@@ -133,7 +143,7 @@ fn attach(
     types: &Btf,
     definition: &'static ProgramDefinition,
 ) -> Result<AttachedProgram, EbpfError> {
-    let ProgramDefinition { name, attachment } = *definition;
+    let ProgramDefinition { name, attachment, .. } = *definition;
     let program = object.program_mut(name).ok_or(EbpfError::Lacking(name))?;
     if let Attachment::SentPackets | Attachment::ReceivedPackets = attachment {
         let direction = match attachment {

@@ -22,6 +22,16 @@ pub(crate) struct ObjectDefinition {
 pub(super) struct ProgramDefinition {
     pub(super) name: &'static str,
     pub(super) attachment: Attachment,
+    /// Without it the others are of use, too; what is not seen then is said.
+    pub(super) is_optional: bool,
+}
+
+const fn needed(name: &'static str, attachment: Attachment) -> ProgramDefinition {
+    ProgramDefinition { name, attachment, is_optional: false }
+}
+
+const fn optional(name: &'static str, attachment: Attachment) -> ProgramDefinition {
+    ProgramDefinition { name, attachment, is_optional: true }
 }
 
 /// Where a program is attached.
@@ -50,9 +60,9 @@ pub(crate) static PROCESS: ObjectDefinition = ObjectDefinition {
     lost: "process_lost",
     maps: &[PROCESS_LIMIT],
     programs: &[
-        ProgramDefinition { name: "process_fork", attachment: Attachment::Raw("sched_process_fork") },
-        ProgramDefinition { name: "process_exit", attachment: Attachment::Raw("sched_process_exit") },
-        ProgramDefinition { name: "process_exec", attachment: Attachment::Raw("sched_process_exec") },
+        needed("process_fork", Attachment::Raw("sched_process_fork")),
+        needed("process_exit", Attachment::Raw("sched_process_exit")),
+        needed("process_exec", Attachment::Raw("sched_process_exec")),
     ],
 };
 
@@ -63,7 +73,7 @@ pub(crate) static CONNECTION: ObjectDefinition = ObjectDefinition {
     records: "connection_records",
     lost: "connection_lost",
     maps: &[CONNECTION_LIMIT],
-    programs: &[ProgramDefinition { name: "connection_state", attachment: Attachment::Typed("inet_sock_set_state") }],
+    programs: &[needed("connection_state", Attachment::Typed("inet_sock_set_state"))],
 };
 
 /// The flows that are counted in the kernel.
@@ -77,13 +87,34 @@ pub(crate) static DATAGRAM: ObjectDefinition = ObjectDefinition {
     lost: "datagram_lost",
     maps: &[DATAGRAM_FLOWS],
     programs: &[
-        ProgramDefinition { name: "datagram_sent", attachment: Attachment::SentPackets },
-        ProgramDefinition { name: "datagram_received", attachment: Attachment::ReceivedPackets },
+        needed("datagram_sent", Attachment::SentPackets),
+        needed("datagram_received", Attachment::ReceivedPackets),
+    ],
+};
+
+/// How many risky activities one cgroup may cause.
+pub(crate) const KERNEL_LIMIT: &str = "kernel_limit";
+
+/// Risky activities: see `kernel.bpf.c`. To be loaded last: it sees programs that are loaded after it.
+pub(crate) static KERNEL: ObjectDefinition = ObjectDefinition {
+    name: "kernel",
+    bytes: aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/kernel.bpf.o")),
+    records: "kernel_records",
+    lost: "kernel_lost",
+    maps: &[KERNEL_LIMIT],
+    programs: &[
+        needed("kernel_fork", Attachment::Typed("task_newtask")),
+        needed("kernel_exec", Attachment::Typed("sched_process_exec")),
+        needed("kernel_exit", Attachment::Typed("sched_process_exit")),
+        needed("kernel_signal", Attachment::Raw("signal_generate")),
+        optional("kernel_module_load", Attachment::Raw("module_load")),
+        optional("kernel_module_free", Attachment::Raw("module_free")),
+        optional("kernel_program", Attachment::Raw("percpu_alloc_percpu")),
     ],
 };
 
 /// Every object.
-static OBJECTS: [&ObjectDefinition; 3] = [&PROCESS, &CONNECTION, &DATAGRAM];
+static OBJECTS: [&ObjectDefinition; 4] = [&PROCESS, &CONNECTION, &DATAGRAM, &KERNEL];
 
 impl ObjectDefinition {
     /// The object of this name.

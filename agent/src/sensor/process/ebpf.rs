@@ -151,7 +151,7 @@ impl<S: ObservationSink> ProcessSensor<S> {
             processes.remove(id.pid);
         }
         drop(processes);
-        self.tracker.program_started(id.pid, time, details, true);
+        self.tracker.program_started(id.pid, time, details);
     }
 
     /// Asks `/proc` for what the kernel could not say at once: paths that are very deep or long, arguments that were not

@@ -212,7 +212,7 @@ impl<S: ObservationSink> ProcessSensor<S> {
         {
             details.executable = programs.executable(pid);
         }
-        self.tracker.program_started(pid, time, details, false);
+        self.tracker.program_started(pid, time, details);
     }
 
     fn maintain(&mut self, socket: &NetlinkSocket) {

@@ -15,7 +15,7 @@ use crate::enrich::process_table::{EndedProcess, Execution, FoundProcess, Lineag
 use crate::enrich::procfs::ProcReader;
 use crate::enrich::user_names::UserNames;
 use crate::sensor::ObservationSink;
-use crate::sensor::process::{SEEDED_PROCESSES_MAX, exit_event, memfd_event, root_event, start_event};
+use crate::sensor::process::{SEEDED_PROCESSES_MAX, exit_event, memfd_event, start_event};
 use crate::sensor::reporter::Reporter;
 
 /// How often the table is looked after.
@@ -108,9 +108,8 @@ impl<S: ObservationSink> ProcessTracker<S> {
         Some(pid) == self.own_pid || self.is_known_since(pid, time)
     }
 
-    /// A process began to execute a program. `sees_root`: the effective user of `details` is the kernel's word.
-    pub(super) fn program_started(&mut self, pid: u32, time: Timestamp, details: ProcessDetails, sees_root: bool) {
-        let user_before = self.processes.lock().user_id(pid).filter(|_| sees_root);
+    /// A process began to execute a program.
+    pub(super) fn program_started(&mut self, pid: u32, time: Timestamp, details: ProcessDetails) {
         let lineage = self.processes.lock().execute(Execution {
             pid,
             time,
@@ -122,10 +121,9 @@ impl<S: ObservationSink> ProcessTracker<S> {
             session_id: details.session_id,
         });
         let memfd = memfd_event(&details, &lineage);
-        let root = user_before.and_then(|user| root_event(user, &details, &lineage));
         self.reporter.send(time, start_event(details, lineage, &mut self.user_names, false));
-        for event in [memfd, root].into_iter().flatten() {
-            self.reporter.send(time, event);
+        if let Some(memfd) = memfd {
+            self.reporter.send(time, memfd);
         }
     }
 
