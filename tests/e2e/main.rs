@@ -4,7 +4,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod clock;
 mod clone;
+mod connection;
+mod corruption;
 mod crash;
 mod doctor;
 mod ebpf;
@@ -16,6 +19,7 @@ mod losses;
 mod model;
 mod offline;
 mod range;
+mod relay;
 mod rotation;
 mod sensors;
 mod stop;

@@ -65,7 +65,7 @@ pub enum EnrollError {
 /// [`EnrollError`].
 pub async fn enroll(address: &str, token: &JoinToken) -> Result<Identity, EnrollError> {
     let (config, mismatch) = tls::pinned(token.authority())?;
-    let channel = match channel::connect(address, config).await {
+    let channel = match channel::connect(address, config, channel::SILENCE_MAX).await {
         Ok(connection) => connection.channel,
         Err(_) if *mismatch.lock() => return Err(EnrollError::OtherServer { address: address.to_owned() }),
         Err(error) => return Err(unreachable(address, &error)),

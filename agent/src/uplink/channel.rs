@@ -24,10 +24,8 @@ mod witness;
 
 /// TCP, TLS and HTTP/2 together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A silent connection is asked for a sign of life this often …
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
-/// … and is dead when none comes in this time.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may be silent before it counts as dead, where nobody says otherwise.
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// What the server may have in flight towards the agent: acknowledgements, desired states, chunks of a model.
 const WINDOW_BYTES: u32 = 256 * 1024;
 /// Largest header list the agent reads.
@@ -57,8 +55,13 @@ pub(crate) struct Connection {
 }
 
 /// Connects to `address` (`host:port`). Whether the server takes this host's certificate shows only later:
-/// [`Witness::refusal`].
-pub(crate) async fn connect(address: &str, config: Arc<ClientConfig>) -> Result<Connection, ConnectError> {
+/// [`Witness::refusal`]. A connection from which nothing comes for two thirds of `silence_max` is asked for a sign of life,
+/// and ends when none comes in the last third: its peer may have gone without a word.
+pub(crate) async fn connect(
+    address: &str,
+    config: Arc<ClientConfig>,
+    silence_max: Duration,
+) -> Result<Connection, ConnectError> {
     let is_address =
         address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
     let bad_address = || ConnectError::Address { address: address.to_owned() };
@@ -70,8 +73,8 @@ pub(crate) async fn connect(address: &str, config: Arc<ClientConfig>) -> Result<
     // The authority that requests carry is the name in the certificate; where to connect is the connector's business.
     let endpoint = Endpoint::from_shared(format!("http://{SERVER_NAME}"))
         .map_err(|_| bad_address())?
-        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .http2_keep_alive_interval(silence_max * 2 / 3)
+        .keep_alive_timeout(silence_max / 3)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
