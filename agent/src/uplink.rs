@@ -7,7 +7,12 @@
 //! * renewing the certificate at 2/3 of its life.
 //!
 //! When one of them fails, all end, what was in flight is leased again later, and after a pause (exponential with full
-//! jitter) the next connection is made. Nothing here holds more than the window in memory, however large the backlog.
+//! jitter) the next connection is made.
+//!
+//! What is seen while a connection stands does not wait behind a long backlog: the two share the window, half each, so that
+//! batches reach the server in two runs, which meet when the backlog is done. The server takes them in any order: it knows
+//! batches by host, epoch and sequence, as ranges, and the chain's links by sequence, as runs that join; a batch is missing
+//! only if it is below the oldest one that waits. Nothing here holds more than the window in memory, however large the backlog.
 //! The server can name models to fetch, and nothing else.
 
 use std::future::Future;
@@ -178,6 +183,9 @@ impl Uplink {
         let silence_max = Duration::from_millis(self.config.silence_max_ms);
         let channel::Connection { channel, witness } =
             channel::connect(&identity.server, identity::tls::mutual(identity)?, silence_max).await?;
+        // What waited until now is the backlog, what comes from now on is new.
+        let spool = Arc::clone(&self.spool);
+        blocking(move || spool.rollback()).await?;
         let (desired_sender, desired) = watch::channel::<Option<DesiredState>>(None);
         let delivery = delivery::Delivery {
             spool: &self.spool,

@@ -141,3 +141,44 @@ fn a_server_slow_to_answer_costs_neither_memory_nor_events_nor_the_connection() 
     check_chains(&server);
     server.stop().unwrap();
 }
+
+#[test]
+fn what_happens_now_does_not_wait_behind_a_long_backlog() {
+    const EVENTS: u64 = 30_000;
+    let sandbox = sandbox();
+    let mut home = sandbox.server();
+    let server = home.start().unwrap();
+    let relay = Relay::to(server.endpoints.agent);
+    let uplink = format!("[uplink]\nserver = \"{}\"\nbackoff_max_ms = 200\n", relay.address);
+    let small_batches = "[pipeline]\nbatch_events_max = 200\n";
+    let replay = recording::agent_config(&record(&sandbox, 3_000), 0, EVENTS / 3_000);
+    let agent = sandbox.agent("agent").config(&format!("{replay}{uplink}{small_batches}"));
+    agent.enroll(&server).unwrap();
+    let mut admin = server.admin().unwrap();
+    let host = only_host(&mut admin);
+    relay.cut_silently();
+    server.stop().unwrap();
+    let mut running = agent.start().unwrap();
+    wait_for_events(&mut running, EVENTS);
+    running.stop().unwrap();
+
+    let server = home.start().unwrap();
+    let mut admin = server.admin().unwrap();
+    // The backlog takes a while over this line; meanwhile another life of the agent sees something.
+    relay.slow_down(30_000);
+    let replay = recording::agent_config(&record(&sandbox, 30), 10, 0);
+    let later = agent.clone().config(&format!("{replay}{uplink}{small_batches}"));
+    let running = later.start().unwrap();
+    let epoch = AgentReport::from_status(&running.status().unwrap()).epoch;
+    let stored = wait_until_stored(&mut admin, &host, "events of now", |stored| stored.events_of(epoch) >= 20);
+    let waiting = running.status().unwrap()["buffer"]["records"].as_u64().unwrap();
+    let backlog = stored.events_total() - stored.events_of(epoch);
+    println!("{backlog} of the backlog and {} of now are stored, {waiting} batches wait", stored.events_of(epoch));
+    assert!(backlog > 0 && backlog < EVENTS && waiting > 10, "{stored:?}, {waiting} batches wait");
+    relay.slow_down(0);
+    wait_until_stored(&mut admin, &host, "the backlog", |stored| stored.events_total() >= EVENTS);
+    running.stop().unwrap();
+    check_accounts(&agent.config(&format!("{QUIET}{uplink}")), &mut admin, &host, &[]);
+    check_chains(&server);
+    server.stop().unwrap();
+}

@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use picket_agent::pipeline::ledger::Ledger;
 use picket_tests::agent_report::AgentReport;
 use picket_tests::recording;
 use picket_tests::sandbox::Agent;
+use picket_tests::wait;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::Value;
@@ -15,18 +17,20 @@ use crate::support::{DELIVERY_DEADLINE, record, sandbox, wait_for_events};
 /// Events of each life.
 const EVENTS: u64 = 3_000;
 
-/// What the agent keeps and would lose: the buffer with everything in it, and the two files of its accounts.
-const KEPT: [&str; 3] = ["buffer", "ledger", "ledger.history"];
+/// What the agent keeps: the buffer with everything in it, the two files of its accounts, and who it is.
+const KEPT: [&str; 4] = ["buffer", "ledger", "ledger.history", "identity"];
+
+/// Does something to the bytes of a file.
+type Damage = fn(&mut Vec<u8>);
 
 /// Ways to damage a file.
-const DAMAGES: [(&str, fn(&mut Vec<u8>)); 4] = [
+const DAMAGES: [(&str, Damage); 3] = [
     ("random bytes", |bytes| StdRng::seed_from_u64(7).fill(&mut bytes[..])),
     ("random bytes in the middle", |bytes| {
         let (from, to) = (bytes.len() / 4, bytes.len() * 3 / 4);
         StdRng::seed_from_u64(8).fill(&mut bytes[from..to]);
     }),
     ("cut in half", |bytes| bytes.truncate(bytes.len() / 2)),
-    ("emptied", Vec::clear),
 ];
 
 fn files_below(path: &Path) -> Vec<PathBuf> {
@@ -49,36 +53,47 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Lets the agent begin another life on what is in its folder; returns its last status.
+/// Lets the agent live on what is in its folder until it has seen all its events; returns its last status.
 fn live_on(agent: &Agent, case: &str) -> Value {
-    let mut running = agent.start().unwrap_or_else(|error| panic!("{case}: {error}"));
-    wait_for_events(&mut running, EVENTS);
-    let status = running
-        .wait_for("all of them to be stored", DELIVERY_DEADLINE, |status| {
-            let report = AgentReport::from_status(status);
-            report.epochs.last().is_some_and(|epoch| epoch.in_flight == 0 && epoch.waiting >= EVENTS)
-        })
-        .unwrap_or_else(|error| panic!("{case}: {error}"));
+    let ledger = agent.state_dir().join("ledger");
+    let before = Ledger::read(&ledger).unwrap().map(|counters| counters.epoch);
+    let mut running = agent.spawn().unwrap_or_else(|error| panic!("{case}: {error}"));
+    wait::until_true(format!("{case}: the events of this life"), DELIVERY_DEADLINE, || {
+        assert!(running.process.is_running(), "{case}: {}", running.log_tail());
+        let counters = Ledger::read(&ledger).unwrap();
+        counters.is_some_and(|counters| Some(counters.epoch) != before && counters.accepted >= EVENTS)
+    })
+    .unwrap();
     running.stop().unwrap_or_else(|error| panic!("{case}: {error}"));
+    let status = agent.status().unwrap();
+    assert_eq!(status["stopped"], true, "{case}");
     status
 }
 
 #[test]
 fn each_damaged_file_is_survived_reported_and_accounted_for() {
     let sandbox = sandbox();
+    let server = sandbox.server().start().unwrap();
     let recording = record(&sandbox, 3_000);
-    // It is not enrolled: everything waits.
     let config = format!("{}[agent]\nstop_drain_ms = 0\n", recording::agent_config(&recording, 0, 1));
     let agent = sandbox.agent("agent").config(&config);
+    agent.enroll(&server).unwrap();
+    // A life whose events are delivered, and one whose events wait.
+    let mut running = agent.start().unwrap();
+    wait_for_events(&mut running, EVENTS);
+    running.wait_for("delivery", DELIVERY_DEADLINE, |status| status["buffer"]["records"] == 0).unwrap();
+    running.stop().unwrap();
+    server.stop().unwrap();
     let before = live_on(&agent, "undamaged");
     let epoch = AgentReport::from_status(&before).epoch;
     let pristine = sandbox.folder().join("pristine");
+    fs::create_dir_all(&pristine).unwrap();
     for kept in KEPT {
-        fs::create_dir_all(&pristine).unwrap();
         copy(&agent.state_dir().join(kept), &pristine.join(kept));
     }
-    let files = files_below(&pristine);
-    assert!(files.len() >= 5, "{files:?}");
+    let mut files = files_below(&pristine);
+    files.retain(|file| !file.starts_with(pristine.join("identity")));
+    assert!(files.len() >= 6, "{files:?}");
     let mut set_aside = 0;
     let mut cases = 0;
     for file in &files {
@@ -111,13 +126,14 @@ fn each_damaged_file_is_survived_reported_and_accounted_for() {
                 assert!(damaged.is_dir(), "{case}: it is kept for people to look at");
                 assert!(status["degraded"].to_string().contains("set aside"), "{case}: {}", status["degraded"]);
             }
-            // The earlier life's events wait or are lost, and none of them is forgotten.
+            // Its events and those of the life before wait or are lost, and none of them is forgotten.
             let report = AgentReport::from_status(&status);
-            let account = report.epochs.iter().find(|account| account.epoch == epoch);
-            let account = account.unwrap_or_else(|| panic!("{case}: the account is gone: {status}"));
-            let lost: u64 = account.lost.values().sum();
-            assert_eq!(account.generated, EVENTS, "{case}: {account:?}");
-            assert_eq!(account.waiting + lost, EVENTS, "{case}: {account:?}");
+            for epoch in [epoch, report.epoch] {
+                let account = report.epochs.iter().find(|account| account.epoch == epoch);
+                let account = account.unwrap_or_else(|| panic!("{case}: the account is gone: {status}"));
+                let lost: u64 = account.lost.values().sum();
+                assert_eq!((account.generated, account.waiting + lost), (EVENTS, EVENTS), "{case}: {account:?}");
+            }
         }
     }
     println!("{cases} cases, {set_aside} stores set aside");
