@@ -6,8 +6,10 @@
  * layout of the records is read by sensor/process/ebpf_record.rs; numbers are in the machine's byte order.
  *
  * A program start carries what /proc would show of the process at that moment: the executable and the working directory
- * as names from the last to the first, each ended by NUL (they are turned round outside of the kernel), then
- * the arguments as they lie in memory, each ended by NUL.
+ * as names from the last to the first, each ended by NUL (they are turned round outside of the kernel), then the script
+ * as it was asked for, ended by NUL, and the arguments as they lie in memory, each ended by NUL.
+ *
+ * What a cgroup is called is told once, before the first program start in it.
  */
 #include "bpf.h"
 #include "limit.h"
@@ -26,12 +28,22 @@ enum {
 	PATH_BYTES_MAX = 3840,
 	/* Where paths may begin and end: a power of two, for the verifier. */
 	PATHS_BYTES = 8192,
+	/* Longest name of a script, with NUL (PATH_MAX). */
+	SCRIPT_BYTES_MAX = 4096,
+	/* Where arguments may begin: a power of two, for the verifier. */
+	TEXTS_BYTES = 16384,
+	/* Most levels of cgroups. */
+	CGROUP_LEVELS_MAX = 24,
+	/* Cgroups known to be told; of more, those that were quiet for longest are told anew. */
+	CGROUPS_MAX = 1024,
 	/* Most bytes of arguments: one more than is kept, so that a cut is noticed. */
 	ARGUMENTS_BYTES_MAX = 8192 + 1,
 	STREAMS = 3,
 };
 
-enum { FORK = 1, EXEC = 2, EXIT = 3, THROTTLED = 4 };
+enum { FORK = 1, EXEC = 2, EXIT = 3, CGROUP = 4 };
+/* Where the counts of what was too much begin. */
+enum { THROTTLED = 4 };
 
 /* Flags of a program start. */
 enum {
@@ -41,6 +53,9 @@ enum {
 	DIRECTORY_COMPLETE = 8,
 	ARGUMENTS_COMPLETE = 16,
 };
+
+/* Flags of a cgroup. */
+enum { CGROUP_COMPLETE = 1 };
 
 enum { STREAM_CLOSED = 0xffffffff };
 
@@ -70,6 +85,7 @@ struct cred {
 struct tty_struct;
 struct signal_struct {
 	atomic_t live;
+	u64 sum_sched_runtime;
 	s32 group_exit_code;
 	u32 flags;
 	struct pid *pids[4];
@@ -78,10 +94,15 @@ struct signal_struct {
 struct qstr {
 	const u8 *name;
 } KERNEL_STRUCT;
+struct super_block {
+	u32 s_dev;
+} KERNEL_STRUCT;
 struct inode {
 	u16 i_mode;
 	u32 i_rdev;
 	u32 i_nlink;
+	struct super_block *i_sb;
+	unsigned long i_ino;
 } KERNEL_STRUCT;
 struct dentry {
 	struct dentry *d_parent;
@@ -118,6 +139,28 @@ struct mm_struct {
 	unsigned long arg_end;
 	struct file *exe_file;
 } KERNEL_STRUCT;
+struct linux_binprm {
+	const u8 *filename;
+	const u8 *interp;
+} KERNEL_STRUCT;
+struct kernfs_node {
+	const u8 *name;
+	/* Until 6.14. */
+	struct kernfs_node *parent;
+} KERNEL_STRUCT;
+/* Since 6.15. */
+struct kernfs_node___6_15 {
+	struct kernfs_node *__parent;
+} KERNEL_STRUCT;
+struct cgroup {
+	struct kernfs_node *kn;
+} KERNEL_STRUCT;
+struct css_set {
+	struct cgroup *dfl_cgrp;
+} KERNEL_STRUCT;
+struct sched_entity {
+	u64 sum_exec_runtime;
+} KERNEL_STRUCT;
 struct task_struct {
 	u32 flags;
 	s32 exit_code;
@@ -131,6 +174,8 @@ struct task_struct {
 	struct files_struct *files;
 	struct signal_struct *signal;
 	struct cred *cred;
+	struct css_set *cgroups;
+	struct sched_entity se;
 } KERNEL_STRUCT;
 
 struct record {
@@ -154,6 +199,8 @@ struct exit_record {
 	u32 status;
 	/* It was a program of its own, not only a fork of another. */
 	u32 executed;
+	/* Of all its threads; without what the last one ran since it was last interrupted, at most a tick. */
+	u64 processor_ns;
 };
 
 struct stream {
@@ -169,12 +216,28 @@ struct exec_record {
 	u32 group;
 	u32 session;
 	struct stream streams[STREAMS];
+	/* The executable's file system. */
+	u32 device;
+	u64 inode;
+	u64 cgroup;
 	/* Where each part of `data` ends; the next begins there. */
 	u32 executable_end;
 	u32 directory_end;
+	u32 script_end;
 	u32 arguments_end;
-	u8 data[PATHS_BYTES + NAME_BYTES_MAX + ARGUMENTS_BYTES_MAX];
+	u8 data[TEXTS_BYTES + ARGUMENTS_BYTES_MAX];
 };
+
+struct cgroup_record {
+	struct record head;
+	u64 cgroup;
+	u32 flags;
+	/* Bytes of its path: names from the last to the first, each ended by NUL. */
+	u32 path_bytes;
+	u8 path[PATHS_BYTES];
+};
+
+enum { CGROUP_HEAD_BYTES = __builtin_offsetof(struct cgroup_record, path) };
 
 enum { EXEC_HEAD_BYTES = __builtin_offsetof(struct exec_record, data) };
 
@@ -201,6 +264,22 @@ struct {
 	MAP_TYPE(key, u32);
 	MAP_TYPE(value, struct exec_record);
 } process_scratch SECTION(".maps");
+
+/* Where a cgroup is put together. */
+struct {
+	MAP_UINT(type, MAP_PERCPU_ARRAY);
+	MAP_UINT(max_entries, 1);
+	MAP_TYPE(key, u32);
+	MAP_TYPE(value, struct cgroup_record);
+} process_cgroup_scratch SECTION(".maps");
+
+/* The cgroups that were told. */
+struct {
+	MAP_UINT(type, MAP_LRU_HASH);
+	MAP_UINT(max_entries, CGROUPS_MAX);
+	MAP_TYPE(key, u64);
+	MAP_TYPE(value, u8);
+} process_cgroups SECTION(".maps");
 
 /* Program starts. */
 LIMIT_MAPS(process_limit, process_due);
@@ -252,7 +331,11 @@ int process_exit(u64 *context)
 			 .created_ns = READ(leader, start_boottime)},
 		.status = is_group_exit ? READ(signal, group_exit_code) : READ(leader, exit_code),
 		.executed = !(READ(task, flags) & PF_FORKNOEXEC),
+		.processor_ns = READ(signal, sum_sched_runtime) + READ(task, se.sum_exec_runtime),
 	};
+	/* The first thread is there until the last has ended. */
+	if (leader != task)
+		record.processor_ns += READ(leader, se.sum_exec_runtime);
 	output(&record, sizeof(record), record.executed ? EXIT : 0);
 	return 0;
 }
@@ -297,6 +380,17 @@ INLINE void write_path(struct exec_record *record, volatile u32 *end, struct pat
 	}
 }
 
+/* The script's name as it was asked for, where the executable is an interpreter. */
+INLINE u32 write_script(struct exec_record *record, u32 at, struct linux_binprm *program)
+{
+	const u8 *asked = READ(program, filename);
+
+	if (asked == READ(program, interp))
+		return 0;
+	s64 length = read_kernel_text(&record->data[at], SCRIPT_BYTES_MAX, asked);
+	return length > 0 && length <= SCRIPT_BYTES_MAX ? length : 0;
+}
+
 INLINE u32 write_arguments(struct exec_record *record, u32 at, struct mm_struct *mm)
 {
 	u64 begin = READ(mm, arg_start);
@@ -338,6 +432,53 @@ INLINE u32 session_of(struct signal_struct *signal)
 	return READ(number, nr);
 }
 
+INLINE struct kernfs_node *parent_of(struct kernfs_node *node)
+{
+	struct kernfs_node___6_15 *newer = (void *)node;
+
+	return EXISTS(newer, __parent) ? READ(newer, __parent) : READ(node, parent);
+}
+
+/* Tells what a cgroup is called, if that was not told. When there is no room it is tried again with the next program. */
+INLINE void tell_cgroup(struct task_struct *task, u64 cgroup, u64 now)
+{
+	u32 zero = 0;
+	u8 told = 1;
+
+	if (map_lookup(&process_cgroups, &cgroup))
+		return;
+	struct cgroup_record *record = map_lookup(&process_cgroup_scratch, &zero);
+	if (!record)
+		return;
+	record->head.kind = CGROUP;
+	record->head.pid = READ(task, tgid);
+	record->head.time_ns = now;
+	record->head.created_ns = 0;
+	record->cgroup = cgroup;
+	record->flags = 0;
+	record->path_bytes = 0;
+	struct kernfs_node *node = READ(READ(READ(task, cgroups), dfl_cgrp), kn);
+	for (u32 level = 0; level < CGROUP_LEVELS_MAX; level++) {
+		struct kernfs_node *parent = parent_of(node);
+		if (!parent) {
+			record->flags = CGROUP_COMPLETE;
+			break;
+		}
+		u32 at = record->path_bytes & (PATHS_BYTES - 1);
+		/* No more than is there. */
+		if (at > PATHS_BYTES - NAME_BYTES_MAX)
+			break;
+		s64 length = read_kernel_text(&record->path[at], NAME_BYTES_MAX, READ(node, name));
+		if (length <= 1)
+			break;
+		record->path_bytes = at + length;
+		node = parent;
+	}
+	u64 size = CGROUP_HEAD_BYTES + (record->path_bytes & (PATHS_BYTES - 1));
+	if (ring_output(&process_records, record, size, 0) == 0)
+		map_update(&process_cgroups, &cgroup, &told, 0);
+}
+
 SECTION("raw_tp/sched_process_exec")
 int process_exec(u64 *context)
 {
@@ -348,10 +489,12 @@ int process_exec(u64 *context)
 	if (!record)
 		return 0;
 	u64 now = monotonic_ns();
-	if (exceeds_limit(&process_limit, &process_due, current_cgroup(), now)) {
+	u64 cgroup = current_cgroup();
+	if (exceeds_limit(&process_limit, &process_due, cgroup, now)) {
 		count_lost(THROTTLED + EXEC);
 		return 0;
 	}
+	tell_cgroup(task, cgroup, now);
 	struct cred *cred = READ(task, cred);
 	struct signal_struct *signal = READ(task, signal);
 	struct mm_struct *mm = READ(task, mm);
@@ -367,15 +510,21 @@ int process_exec(u64 *context)
 	record->group = READ(cred, egid.val);
 	record->session = session_of(signal);
 	record->flags = READ(signal, tty) ? HAS_TERMINAL : 0;
-	if (READ(READ(executable, f_inode), i_nlink) == 0)
+	struct inode *inode = READ(executable, f_inode);
+	if (READ(inode, i_nlink) == 0)
 		record->flags |= EXECUTABLE_DELETED;
+	record->inode = READ(inode, i_ino);
+	record->device = READ(READ(inode, i_sb), s_dev);
+	record->cgroup = cgroup;
 	write_streams(record, task);
 
 	record->executable_end = 0;
 	write_path(record, &record->executable_end, &executable->f_path, EXECUTABLE_COMPLETE);
 	record->directory_end = record->executable_end;
 	write_path(record, &record->directory_end, &fs->pwd, DIRECTORY_COMPLETE);
-	u32 at = record->directory_end & (PATHS_BYTES - 1);
+	u32 script_at = record->directory_end & (PATHS_BYTES - 1);
+	record->script_end = script_at + write_script(record, script_at, (struct linux_binprm *)context[2]);
+	u32 at = record->script_end & (TEXTS_BYTES - 1);
 	u32 arguments_bytes = write_arguments(record, at, mm);
 	record->arguments_end = at + arguments_bytes;
 

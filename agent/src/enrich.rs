@@ -6,11 +6,14 @@
 //!   would let an owner be looked up before its start had arrived.
 //! * [`user_names`]: names of user ids
 //! * `procfs`: one process as `/proc` shows it (Linux)
+//! * `cgroup`: ids and paths of cgroups (Linux)
 //! * `boot_clock`: start times out of `/proc` as wall-clock times (Linux)
 //! * `socket_owner`: which process holds a socket (Linux)
 
 #[cfg(target_os = "linux")]
 pub mod boot_clock;
+#[cfg(target_os = "linux")]
+pub mod cgroup;
 pub mod process_details;
 pub mod process_table;
 #[cfg(target_os = "linux")]

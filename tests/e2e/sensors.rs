@@ -5,26 +5,14 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 
-use picket_tests::admin::AdminClient;
-use picket_tests::wait;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::support::{DELIVERY_DEADLINE, is_root, sandbox};
+use crate::support::{is_root, rows, sandbox};
 
 fn append(log: &Path, user: &str) {
     let mut log = OpenOptions::new().create(true).append(true).open(log).unwrap();
     writeln!(log, "Nov 23 04:21:03 web1 sshd[640]: Failed password for {user} from 198.51.100.23 port 22 ssh2")
         .unwrap();
-}
-
-/// Waits until a query gives so many rows.
-fn rows(admin: &mut AdminClient, sql: &str, count: usize) -> Vec<Map<String, Value>> {
-    wait::until(sql, DELIVERY_DEADLINE, || {
-        admin.commit_lake().map_err(|error| error.to_string())?;
-        let rows = admin.query(sql).map_err(|error| error.to_string())?;
-        if rows.len() == count { Ok(rows) } else { Err(format!("{rows:?}")) }
-    })
-    .unwrap()
 }
 
 #[test]

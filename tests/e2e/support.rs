@@ -10,7 +10,7 @@ use picket_tests::process;
 use picket_tests::recording;
 use picket_tests::sandbox::{Agent, RunningAgent, RunningServer, Sandbox, printed};
 use picket_tests::wait;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// How long delivery may take.
 pub(crate) const DELIVERY_DEADLINE: Duration = Duration::from_secs(30);
@@ -77,6 +77,16 @@ pub(crate) fn wait_until_stored(
         admin.commit_lake().map_err(|error| error.to_string())?;
         let stored = Stored::read(admin, host_id).map_err(|error| error.to_string())?;
         if wanted(&stored) { Ok(stored) } else { Err(format!("{stored:?}")) }
+    })
+    .unwrap()
+}
+
+/// Waits until a query gives so many rows.
+pub(crate) fn rows(admin: &mut AdminClient, sql: &str, count: usize) -> Vec<Map<String, Value>> {
+    wait::until(sql, DELIVERY_DEADLINE, || {
+        admin.commit_lake().map_err(|error| error.to_string())?;
+        let rows = admin.query(sql).map_err(|error| error.to_string())?;
+        if rows.len() == count { Ok(rows) } else { Err(format!("{rows:?}")) }
     })
     .unwrap()
 }

@@ -1,7 +1,9 @@
 //! One process, as it looks at one moment.
 
+use std::num::NonZeroU64;
+
 use picket_common::event::limits::{ARGUMENTS_BYTES_MAX, ARGUMENTS_MAX, STRING_BYTES_MAX};
-use picket_common::event::{ByteString, StreamKind, Timestamp};
+use picket_common::event::{ByteString, FileId, StreamKind, Timestamp};
 
 /// What can be read about a process from outside. What could not be read is empty or `None`.
 #[derive(Clone, Debug, PartialEq)]
@@ -10,6 +12,10 @@ pub struct ProcessDetails {
     pub executable: Vec<u8>,
     /// The executable has no name any more (or never had one).
     pub executable_deleted: Option<bool>,
+    /// The file that is the executable.
+    pub executable_file: Option<FileId>,
+    /// The script, where the executable is its interpreter and the kernel said so.
+    pub script: ByteString,
     /// Arguments.
     pub arguments: Arguments,
     /// Current directory.
@@ -32,6 +38,10 @@ pub struct ProcessDetails {
     pub thread_count: Option<u32>,
     /// It is a thread of the kernel, not a program.
     pub is_kernel_thread: bool,
+    /// Id of its cgroup (version 2).
+    pub cgroup_id: Option<NonZeroU64>,
+    /// Path of that cgroup below the root of the hierarchy.
+    pub cgroup: ByteString,
 }
 
 impl Default for ProcessDetails {
@@ -39,6 +49,8 @@ impl Default for ProcessDetails {
         Self {
             executable: Vec::new(),
             executable_deleted: None,
+            executable_file: None,
+            script: ByteString::default(),
             arguments: Arguments::default(),
             working_directory: ByteString::default(),
             user_id: None,
@@ -50,6 +62,8 @@ impl Default for ProcessDetails {
             start_time: None,
             thread_count: None,
             is_kernel_thread: false,
+            cgroup_id: None,
+            cgroup: ByteString::default(),
         }
     }
 }

@@ -206,6 +206,11 @@ impl ProcessTable {
         self.entries.get(&pid).map(|entry| entry.id)
     }
 
+    /// The effective user id that a process was last known to have.
+    pub fn user_id(&self, pid: u32) -> Option<u32> {
+        self.entries.get(&pid).and_then(|entry| entry.user_id)
+    }
+
     /// Every process known, in no particular order.
     pub fn ids(&self) -> Vec<ProcessId> {
         self.entries.values().map(|entry| entry.id).collect()

@@ -9,10 +9,11 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
 use picket_common::event::limits::{ARGUMENTS_BYTES_MAX, STRING_BYTES_MAX};
-use picket_common::event::{ByteString, StreamKind, Timestamp};
+use picket_common::event::{ByteString, FileId, StreamKind, Timestamp};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 
 use crate::enrich::boot_clock::BootClock;
+use crate::enrich::cgroup::{self, CgroupTree};
 use crate::enrich::process_details::{Arguments, ProcessDetails};
 
 /// What the kernel appends to the path of an executable that has no name any more.
@@ -34,6 +35,7 @@ const PSEUDO_TERMINAL_MAJORS: std::ops::RangeInclusive<u32> = 128..=143;
 #[derive(Debug)]
 pub struct ProcReader {
     proc: OwnedFd,
+    cgroups: Option<CgroupTree>,
     clock: BootClock,
     buffer: Box<[u8]>,
 }
@@ -69,7 +71,8 @@ impl ProcReader {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let proc = rustix::fs::openat(CWD, c"/proc", flags, Mode::empty())?;
         // One byte more than is kept, so that a cut is noticed.
-        Ok(Self { proc, clock, buffer: vec![0; ARGUMENTS_BYTES_MAX + 1].into_boxed_slice() })
+        let cgroups = CgroupTree::open();
+        Ok(Self { proc, cgroups, clock, buffer: vec![0; ARGUMENTS_BYTES_MAX + 1].into_boxed_slice() })
     }
 
     /// The clock that start times are given in.
@@ -97,6 +100,7 @@ impl ProcReader {
         let folder = self.folder(pid)?;
         let mut details = ProcessDetails::default();
         (details.executable, details.executable_deleted) = self.executable(&folder);
+        details.executable_file = folder.executable_file();
         details.arguments = self.arguments(&folder);
         details.working_directory = ByteString::from(self.link(&folder, c"cwd"));
         details.standard_streams = folder.standard_streams();
@@ -115,7 +119,19 @@ impl ProcReader {
             }
             None => forget_closed(&mut details.standard_streams),
         }
+        if !details.is_kernel_thread {
+            self.read_cgroup(&folder, &mut details);
+        }
         Some(details)
+    }
+
+    /// The cgroup of a process: what changes least comes last.
+    fn read_cgroup(&mut self, folder: &ProcFolder, details: &mut ProcessDetails) {
+        let limit = self.buffer.len();
+        let Some(length) = self.read(folder, c"cgroup", limit) else { return };
+        let Some(path) = cgroup::path_of_process(&self.buffer[..length]) else { return };
+        details.cgroup_id = self.cgroups.as_ref().and_then(|tree| tree.id(path));
+        details.cgroup = ByteString::truncated(path);
     }
 
     /// When a process was created, and its executable: what names the owner of something.
@@ -207,6 +223,13 @@ impl ProcFolder {
                 Err(_) => StreamKind::Unknown,
             }
         })
+    }
+
+    fn executable_file(&self) -> Option<FileId> {
+        let mask = StatxFlags::INO;
+        let stat = rustix::fs::statx(&self.folder, c"exe", AtFlags::STATX_DONT_SYNC, mask).ok()?;
+        let device = rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor);
+        Some(FileId { device, inode: stat.stx_ino })
     }
 
     /// The folder of a process belongs to its effective user and group.

@@ -2,8 +2,13 @@
 //!
 //! A `ProcessStart` is an `execve`; a process that only forks is known to the table (as parent and ancestor) but not
 //! reported, and a `ProcessExit` is sent for exactly those processes of which a start was sent.
+//!
+//! What a start alone shows is told as a `KernelActivity`, too: a program without a file (`memfd_exec`), and one that is
+//! root where its process was not (`become_root`; eBPF only, `/proc` does not always show the effective user).
 
-use picket_common::event::{ByteString, EventBody, Origin, ProcessExit, ProcessStart, SensorMode, Timestamp};
+use picket_common::event::{
+    ByteString, EventBody, KernelAction, KernelActivity, Origin, ProcessExit, ProcessStart, SensorMode, Timestamp,
+};
 
 use crate::enrich::process_details::ProcessDetails;
 use crate::enrich::process_table::{EndedProcess, Lineage};
@@ -114,21 +119,59 @@ fn start_event(details: ProcessDetails, lineage: Lineage, user_names: &mut UserN
         ancestors: lineage.ancestors,
         executable_deleted: details.executable_deleted,
         seeded,
-        cgroup_id: None,
-        cgroup: ByteString::default(),
-        executable_file: None,
-        script: ByteString::default(),
+        cgroup_id: details.cgroup_id,
+        cgroup: details.cgroup,
+        executable_file: details.executable_file,
+        script: details.script,
     }))
 }
 
-/// The event of a process's end.
-fn exit_event(ended: &EndedProcess, time: Timestamp, exit_code: Option<i32>, signal: Option<u32>) -> EventBody {
-    EventBody::ProcessExit(ProcessExit {
+/// What the kernel calls the executables that programs make in memory (`memfd_create`).
+const MEMFD_PREFIX: &[u8] = b"/memfd:";
+
+/// The event of a program that was started from memory, if it was.
+fn memfd_event(details: &ProcessDetails, lineage: &Lineage) -> Option<EventBody> {
+    let name = details.executable.strip_prefix(MEMFD_PREFIX)?;
+    // A file may really be called so.
+    let is_memory = details.executable_deleted == Some(true);
+    is_memory.then(|| kernel_event(KernelAction::MemfdExec, name.into(), None, details, lineage))
+}
+
+/// The event of a program that its start made root, from the user id that the process had.
+#[cfg(target_os = "linux")]
+fn root_event(user_before: u32, details: &ProcessDetails, lineage: &Lineage) -> Option<EventBody> {
+    let has_become = user_before != 0 && details.user_id == Some(0);
+    let value = Some(u64::from(user_before));
+    has_become.then(|| kernel_event(KernelAction::BecomeRoot, ByteString::default(), value, details, lineage))
+}
+
+fn kernel_event(
+    action: KernelAction,
+    object: ByteString,
+    value: Option<u64>,
+    details: &ProcessDetails,
+    lineage: &Lineage,
+) -> EventBody {
+    EventBody::KernelActivity(Box::new(KernelActivity {
+        action,
+        object,
+        value,
+        target: None,
+        success: Some(true),
+        process: Some(lineage.id),
+        executable: details.executable.as_slice().into(),
+        user_id: lineage.user_id,
+    }))
+}
+
+/// The event of a process's end, without the time it had on a processor.
+fn exit_event(ended: &EndedProcess, time: Timestamp, exit_code: Option<i32>, signal: Option<u32>) -> ProcessExit {
+    ProcessExit {
         process: ended.id,
         executable: ended.executable[..].into(),
         exit_code,
         signal,
         duration_ns: u64::try_from(time.0.saturating_sub(ended.created.0)).ok(),
         cpu_time_ns: None,
-    })
+    }
 }

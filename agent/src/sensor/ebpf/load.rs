@@ -5,12 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 
 use aya::maps::{Map, MapData};
 use aya::programs::links::FdLink;
@@ -22,6 +19,7 @@ use rustix::process::{Resource, Rlimit};
 
 use super::object::{Attachment, ObjectDefinition, ProgramDefinition};
 use super::{EbpfError, KERNEL_TYPES, REASON_CHARACTERS_MAX};
+use crate::enrich::cgroup;
 
 /// What `/proc/self/ns/pid` is called in the namespace that the kernel numbers its processes in (`PROC_PID_INIT_INO`).
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
@@ -186,20 +184,9 @@ fn attach_to_root_cgroup(
 fn root_cgroup() -> Result<File, EbpfError> {
     let refused = |error: io::Error| EbpfError::Refused(error.to_string());
     let mounts = std::fs::read("/proc/self/mountinfo").map_err(refused)?;
-    let path = cgroup_mount(&mounts)
+    let path = cgroup::mount_point(&mounts)
         .ok_or_else(|| EbpfError::Refused("no cgroup2 hierarchy is mounted, which sees all packets".to_owned()))?;
     File::open(path).map_err(refused)
-}
-
-/// Where the root of the cgroup2 hierarchy is mounted, in the text of `/proc/self/mountinfo`.
-pub(super) fn cgroup_mount(mounts: &[u8]) -> Option<PathBuf> {
-    mounts.split(|&byte| byte == b'\n').find_map(|line| {
-        let mut fields = line.split(|&byte| byte == b' ');
-        let (root, mount_point) = (fields.nth(3)?, fields.next()?);
-        // Optional fields follow, then a hyphen.
-        let is_cgroup2 = fields.skip_while(|field| *field != b"-").nth(1) == Some(b"cgroup2");
-        (is_cgroup2 && root == b"/").then(|| PathBuf::from(OsStr::from_bytes(mount_point)))
-    })
 }
 
 /// What an error of the loader means.

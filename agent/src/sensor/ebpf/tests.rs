@@ -48,7 +48,10 @@ fn loading_takes_little_time_and_leaves_little_behind() {
 fn count(source: &mut RecordSource) -> [u64; KINDS] {
     let mut counts = [0; KINDS];
     while let Some(record) = source.next() {
-        counts[usize::from(record[0])] += 1;
+        // What a cgroup is called is no event.
+        if let Some(count) = counts.get_mut(usize::from(record[0])) {
+            *count += 1;
+        }
     }
     counts
 }
@@ -101,15 +104,4 @@ fn the_objects_are_those_that_are_loaded() {
         assert!(object.starts_with(b"\x7fELF"));
         assert_eq!(object.as_ptr().align_offset(8), 0);
     }
-}
-
-#[test]
-fn the_cgroup_hierarchy_is_found_among_the_mounts() {
-    let mounts = b"25 30 0:22 / /sys rw,nosuid shared:7 - sysfs sysfs rw\n\
-        33 25 0:28 /docker/1 /mnt/part rw - cgroup2 cgroup2 rw\n\
-        34 25 0:29 / /sys/fs/cgroup/cpu rw shared:9 - cgroup cgroup rw,cpu\n\
-        35 25 0:28 / /sys/fs/cgroup/unified rw,nosuid shared:10 master:3 - cgroup2 cgroup2 rw\n";
-    assert_eq!(load::cgroup_mount(mounts).unwrap(), std::path::Path::new("/sys/fs/cgroup/unified"));
-    assert_eq!(load::cgroup_mount(&mounts[..200]), None);
-    assert_eq!(load::cgroup_mount(b"\n \n- cgroup2"), None);
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use picket_common::event::{Origin, ProcessId, Timestamp};
 
 use crate::enrich::boot_clock;
+use crate::enrich::cgroup::CgroupPaths;
 use crate::enrich::process_details::ProcessDetails;
 use crate::enrich::process_table::EndedProcess;
 use crate::enrich::procfs::ProcReader;
@@ -39,7 +40,8 @@ pub(super) fn start<S: ObservationSink>(
     let started = environment.spawn(mode(Origin::AgentEbpf, ""), NAME, move |reporter| {
         priority::raise();
         let tracker = ProcessTracker::new(reporter, reader, processes, own_pid);
-        let mut sensor = ProcessSensor { tracker, source, clock: EventClock::default() };
+        let mut sensor =
+            ProcessSensor { tracker, cgroups: CgroupPaths::default(), source, clock: EventClock::default() };
         // What happens meanwhile is recorded already.
         sensor.tracker.seed()?;
         while !stop.is_cancelled() {
@@ -66,6 +68,7 @@ pub(super) fn start<S: ObservationSink>(
 
 struct ProcessSensor<S> {
     tracker: ProcessTracker<S>,
+    cgroups: CgroupPaths,
     source: RecordSource,
     clock: EventClock,
 }
@@ -101,11 +104,14 @@ impl<S: ObservationSink> ProcessSensor<S> {
                 }
             }
             Change::Executed(details) => self.program_started(id, time, *details),
-            Change::Ended { status, executed } => self.process_ended(id, time, status, executed),
+            Change::Ended { status, executed, processor_ns } => {
+                self.process_ended(id, time, status, executed, processor_ns);
+            }
+            Change::CgroupNamed { id, path } => self.cgroups.insert(id, &path),
         }
     }
 
-    fn process_ended(&self, id: ProcessId, time: Timestamp, status: u32, executed: bool) {
+    fn process_ended(&self, id: ProcessId, time: Timestamp, status: u32, executed: bool, processor_ns: u64) {
         let mut processes = self.tracker.processes.lock();
         let known = if processes.id(id.pid) == Some(id) { processes.remove(id.pid) } else { None };
         drop(processes);
@@ -120,7 +126,7 @@ impl<S: ObservationSink> ProcessSensor<S> {
         if let Some(mut ended) = known.or_else(|| executed.then(unknown)) {
             ended.status = Some(status);
             ended.start_reported |= executed;
-            self.tracker.process_ended(&ended, time);
+            self.tracker.process_ended(&ended, time, Some(processor_ns));
         }
     }
 
@@ -129,8 +135,14 @@ impl<S: ObservationSink> ProcessSensor<S> {
             return;
         }
         details.start_time = Some(id.start_time);
-        if details.executable.is_empty() || details.working_directory.is_empty() || details.arguments.values.is_empty()
-        {
+        if let Some(path) = details.cgroup_id.and_then(|id| self.cgroups.get(id)) {
+            details.cgroup = path.clone();
+        }
+        let is_incomplete = details.executable.is_empty()
+            || details.working_directory.is_empty()
+            || details.arguments.values.is_empty()
+            || details.cgroup.is_empty();
+        if is_incomplete {
             self.complete(id, &mut details);
         }
         let mut processes = self.tracker.processes.lock();
@@ -139,11 +151,11 @@ impl<S: ObservationSink> ProcessSensor<S> {
             processes.remove(id.pid);
         }
         drop(processes);
-        self.tracker.program_started(id.pid, time, details);
+        self.tracker.program_started(id.pid, time, details, true);
     }
 
     /// Asks `/proc` for what the kernel could not say at once: paths that are very deep or long, arguments that were not
-    /// in memory.
+    /// in memory, a cgroup whose path was forgotten.
     fn complete(&mut self, id: ProcessId, details: &mut ProcessDetails) {
         let shown = self.tracker.reader.details(id.pid);
         let Some(shown) = shown.filter(|shown| shown.start_time == Some(id.start_time)) else { return };
@@ -155,6 +167,9 @@ impl<S: ObservationSink> ProcessSensor<S> {
         }
         if details.arguments.values.is_empty() {
             details.arguments = shown.arguments;
+        }
+        if details.cgroup.is_empty() {
+            details.cgroup = shown.cgroup;
         }
     }
 

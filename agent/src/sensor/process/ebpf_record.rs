@@ -3,7 +3,10 @@
 //! Numbers are in the machine's byte order. All begin with kind and process id (`u32` each), the time of
 //! `CLOCK_MONOTONIC` and the time of the process's creation after boot (nanoseconds, `u64` each).
 
-use picket_common::event::{ByteString, StreamKind};
+use std::num::NonZeroU64;
+
+use picket_common::event::limits::STRING_BYTES_MAX;
+use picket_common::event::{ByteString, FileId, StreamKind};
 
 use crate::enrich::process_details::{Arguments, ProcessDetails};
 use crate::enrich::procfs::stream_kind;
@@ -13,18 +16,23 @@ use crate::sensor::netlink::{u32_at, u64_at};
 pub(super) const FORK: u32 = 1;
 pub(super) const EXEC: u32 = 2;
 pub(super) const EXIT: u32 = 3;
+/// What a cgroup is called: no event, and told again where it was lost.
+const CGROUP: u32 = 4;
 
 const HAS_TERMINAL: u32 = 1;
 const EXECUTABLE_DELETED: u32 = 2;
 const EXECUTABLE_COMPLETE: u32 = 4;
 const DIRECTORY_COMPLETE: u32 = 8;
 const ARGUMENTS_COMPLETE: u32 = 16;
+const CGROUP_COMPLETE: u32 = 1;
 /// Mode of a file that is not open.
 const STREAM_CLOSED: u32 = u32::MAX;
 /// Where a device's number is split into major and minor, in the kernel.
 const DEVICE_MINOR_BITS: u32 = 20;
 /// Where the text of a program start begins.
-const EXEC_HEAD_BYTES: usize = 80;
+const EXEC_HEAD_BYTES: usize = 104;
+/// Where the path of a cgroup begins.
+const CGROUP_HEAD_BYTES: usize = 40;
 /// Most bytes of arguments in a record; so many or more were cut.
 const ARGUMENTS_BYTES_MAX: usize = picket_common::event::limits::ARGUMENTS_BYTES_MAX;
 
@@ -49,6 +57,13 @@ pub(super) enum Change {
     Ended {
         status: u32,
         executed: bool,
+        /// Time of all its threads on a processor.
+        processor_ns: u64,
+    },
+    /// A cgroup is called so.
+    CgroupNamed {
+        id: NonZeroU64,
+        path: Vec<u8>,
     },
 }
 
@@ -58,7 +73,8 @@ pub(super) fn parse(bytes: &[u8]) -> Option<ProcessRecord> {
     let change = match u32_at(bytes, 0)? {
         FORK => Change::Forked { parent_pid: value },
         EXEC => Change::Executed(Box::new(details(bytes)?)),
-        EXIT => Change::Ended { status: value, executed: u32_at(bytes, 28)? != 0 },
+        EXIT => Change::Ended { status: value, executed: u32_at(bytes, 28)? != 0, processor_ns: u64_at(bytes, 32)? },
+        CGROUP => cgroup_named(bytes)?,
         _ => return None,
     };
     Some(ProcessRecord {
@@ -73,7 +89,8 @@ pub(super) fn parse(bytes: &[u8]) -> Option<ProcessRecord> {
 fn details(bytes: &[u8]) -> Option<ProcessDetails> {
     let flags = u32_at(bytes, 28)?;
     let end = |offset: usize| Some(u32_at(bytes, offset)? as usize);
-    let (executable_end, directory_end, arguments_end) = (end(68)?, end(72)?, end(76)?);
+    let (executable_end, directory_end) = (end(88)?, end(92)?);
+    let (script_end, arguments_end) = (end(96)?, end(100)?);
     let text = bytes.get(EXEC_HEAD_BYTES..)?;
     let part = |from: usize, to: usize, complete: u32| {
         let part = text.get(from..to)?;
@@ -81,7 +98,8 @@ fn details(bytes: &[u8]) -> Option<ProcessDetails> {
     };
     let executable = path(part(0, executable_end, EXECUTABLE_COMPLETE)?, flags & EXECUTABLE_COMPLETE != 0);
     let directory = path(part(executable_end, directory_end, DIRECTORY_COMPLETE)?, flags & DIRECTORY_COMPLETE != 0);
-    let arguments = part(directory_end, arguments_end, ARGUMENTS_COMPLETE)?;
+    let script = text.get(directory_end..script_end)?;
+    let arguments = part(script_end, arguments_end, ARGUMENTS_COMPLETE)?;
     let kept = arguments.len().min(ARGUMENTS_BYTES_MAX);
     let mut standard_streams = [StreamKind::Unknown; 3];
     for (number, stream) in standard_streams.iter_mut().enumerate() {
@@ -90,6 +108,8 @@ fn details(bytes: &[u8]) -> Option<ProcessDetails> {
     Some(ProcessDetails {
         executable_deleted: (!executable.is_empty()).then_some(flags & EXECUTABLE_DELETED != 0),
         executable,
+        executable_file: Some(FileId { device: device_number(u32_at(bytes, 68)?), inode: u64_at(bytes, 72)? }),
+        script: script_path(script, &directory),
         arguments: Arguments::from_nul_terminated(&arguments[..kept], kept < arguments.len()),
         working_directory: ByteString::truncated(&directory),
         user_id: Some(u32_at(bytes, 32)?),
@@ -101,7 +121,35 @@ fn details(bytes: &[u8]) -> Option<ProcessDetails> {
         start_time: None,
         thread_count: None,
         is_kernel_thread: false,
+        cgroup_id: NonZeroU64::new(u64_at(bytes, 80)?),
+        cgroup: ByteString::default(),
     })
+}
+
+fn cgroup_named(bytes: &[u8]) -> Option<Change> {
+    let id = NonZeroU64::new(u64_at(bytes, 24)?)?;
+    let is_complete = u32_at(bytes, 32)? & CGROUP_COMPLETE != 0;
+    let length = u32_at(bytes, 36)? as usize;
+    let names = bytes.get(CGROUP_HEAD_BYTES..)?.get(..length)?;
+    Some(Change::CgroupNamed { id, path: if is_complete { path(names, true) } else { Vec::new() } })
+}
+
+/// A device as `stat` numbers it, from the number that the kernel has.
+fn device_number(device: u32) -> u64 {
+    rustix::fs::makedev(device >> DEVICE_MINOR_BITS, device & ((1 << DEVICE_MINOR_BITS) - 1))
+}
+
+/// A script's path as it was asked for, from the root where the working directory is known.
+fn script_path(asked: &[u8], directory: &[u8]) -> ByteString {
+    let asked = asked.strip_suffix(b"\0").unwrap_or(asked);
+    if asked.is_empty() || asked.starts_with(b"/") || directory.is_empty() {
+        return ByteString::truncated(asked);
+    }
+    let asked = asked.strip_prefix(b"./").unwrap_or(asked);
+    let separator: &[u8] = if directory.ends_with(b"/") { b"" } else { b"/" };
+    let path = [directory, separator, asked].concat();
+    // Half a path would be another one.
+    if path.len() > STRING_BYTES_MAX { ByteString::truncated(asked) } else { ByteString::truncated(&path) }
 }
 
 /// A path out of its names, the last first and each ended by NUL.
@@ -142,13 +190,17 @@ mod tests {
 
     fn exec(flags: u32, arguments: &[u8]) -> Vec<u8> {
         let mut bytes = head(EXEC);
-        let (executable, directory) = (b"sh\0bin\0usr\0", b"root\0");
-        let ends = [executable.len(), directory.len(), arguments.len()].map(|length| u32::try_from(length).unwrap());
-        let [first, second, third] = [ends[0], ends[0] + ends[1], ends[0] + ends[1] + ends[2]];
-        let numbers = [3, flags, 1000, 1001, 5, 0o020_666, 1 << 20 | 3, STREAM_CLOSED, 0, 0o010_600, 0];
+        let parts: [&[u8]; 4] = [b"sh\0bin\0usr\0", b"root\0", b"./run.sh\0", arguments];
+        let numbers =
+            [3, flags, 1000, 1001, 5, 0o020_666, 1 << 20 | 3, STREAM_CLOSED, 0, 0o010_600, 0, 8 << 20 | 0x301];
         bytes.extend_from_slice(&numbers.map(u32::to_ne_bytes).concat());
-        bytes.extend_from_slice(&[first, second, third].map(u32::to_ne_bytes).concat());
-        bytes.extend_from_slice(&[&executable[..], directory, arguments].concat());
+        bytes.extend_from_slice(&[77_u64, 4711].map(u64::to_ne_bytes).concat());
+        let mut end = 0;
+        for part in parts {
+            end += u32::try_from(part.len()).unwrap();
+            bytes.extend_from_slice(&end.to_ne_bytes());
+        }
+        bytes.extend_from_slice(&parts.concat());
         bytes
     }
 
@@ -167,7 +219,8 @@ mod tests {
         assert_eq!((record.pid, record.monotonic_ns, record.created_ns), (42, 7, 9));
         assert_eq!(record.change, Change::Forked { parent_pid: 3 });
         bytes[..4].copy_from_slice(&EXIT.to_ne_bytes());
-        assert_eq!(parse(&bytes).unwrap().change, Change::Ended { status: 3, executed: false });
+        bytes.extend_from_slice(&11_u64.to_ne_bytes());
+        assert_eq!(parse(&bytes).unwrap().change, Change::Ended { status: 3, executed: false, processor_ns: 11 });
         bytes[..4].copy_from_slice(&9_u32.to_ne_bytes());
         assert_eq!(parse(&bytes), None);
     }
@@ -182,6 +235,9 @@ mod tests {
         assert_eq!((details.user_id, details.group_id, details.session_id), (Some(1000), Some(1001), Some(5)));
         assert_eq!((details.parent_pid, details.has_terminal), (Some(3), Some(true)));
         assert_eq!(details.executable_deleted, Some(false));
+        let device = rustix::fs::makedev(8, 0x301);
+        assert_eq!(details.executable_file, Some(FileId { device, inode: 77 }));
+        assert_eq!((details.cgroup_id, details.script), (NonZeroU64::new(4711), ByteString::from("/root/run.sh")));
         assert_eq!(details.standard_streams, [StreamKind::Null, StreamKind::Closed, StreamKind::Pipe]);
         let cut = executed(&exec(all, &vec![b'x'; ARGUMENTS_BYTES_MAX + 1]));
         assert!(cut.arguments.truncated);
@@ -189,6 +245,31 @@ mod tests {
         assert_eq!((nothing.executable.len(), nothing.working_directory.len()), (0, 0));
         assert_eq!(nothing.executable_deleted, None);
         assert_eq!(path(b"", true), b"/");
+    }
+
+    #[test]
+    fn a_cgroup_gets_its_path() {
+        let named = |flags: u32, names: &[u8]| {
+            let mut bytes = head(CGROUP);
+            bytes.extend_from_slice(&4711_u64.to_ne_bytes());
+            bytes.extend_from_slice(&[flags, u32::try_from(names.len()).unwrap()].map(u32::to_ne_bytes).concat());
+            bytes.extend_from_slice(names);
+            parse(&bytes).unwrap().change
+        };
+        let id = NonZeroU64::new(4711).unwrap();
+        let path = |path: &[u8]| Change::CgroupNamed { id, path: path.to_vec() };
+        assert_eq!(named(CGROUP_COMPLETE, b"x.service\0system.slice\0"), path(b"/system.slice/x.service"));
+        assert_eq!((named(CGROUP_COMPLETE, b""), named(0, b"x\0")), (path(b"/"), path(b"")));
+    }
+
+    #[test]
+    fn a_script_is_named_from_the_root_where_that_is_known() {
+        let named = |asked: &[u8], directory: &[u8]| script_path(asked, directory);
+        assert_eq!(named(b"/x\0", b"/root"), ByteString::from("/x"));
+        assert_eq!(named(b"a/x\0", b"/"), ByteString::from("/a/x"));
+        assert_eq!(named(b"../x\0", b"/srv"), ByteString::from("/srv/../x"));
+        assert_eq!((named(b"x\0", b""), named(b"", b"/root")), (ByteString::from("x"), ByteString::default()));
+        assert_eq!(named(b"x\0", &[b'/'; STRING_BYTES_MAX]), ByteString::from("x"));
     }
 
     #[test]
@@ -201,12 +282,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_hurt(kind in 0_u32..5, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn no_bytes_hurt(kind in 0_u32..6, bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = parse(&bytes);
             let _ = parse(&[&kind.to_ne_bytes()[..], &bytes].concat());
             // Lengths that fit, mostly.
             let mut bytes = bytes;
-            for number in 68..80.min(bytes.len()) {
+            for number in 88..104.min(bytes.len()) {
                 bytes[number] = if number % 4 == 0 { bytes[number] } else { 0 };
             }
             let _ = parse(&[&EXEC.to_ne_bytes()[..], bytes.get(4..).unwrap_or(&[])].concat());

@@ -187,7 +187,7 @@ impl<S: ObservationSink> ProcessSensor<S> {
             ProcEvent::Exit { task, pid, status } => {
                 let exit = self.tracker.processes.lock().task_exited(pid, task == pid, status);
                 if let TaskExit::Ended(ended) = exit {
-                    self.tracker.process_ended(&ended, time);
+                    self.tracker.process_ended(&ended, time, None);
                 }
             }
             ProcEvent::Acknowledgement { .. } | ProcEvent::Other => {}
@@ -212,7 +212,7 @@ impl<S: ObservationSink> ProcessSensor<S> {
         {
             details.executable = programs.executable(pid);
         }
-        self.tracker.program_started(pid, time, details);
+        self.tracker.program_started(pid, time, details, false);
     }
 
     fn maintain(&mut self, socket: &NetlinkSocket) {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use picket_common::event::{Origin, ProcessId, Timestamp};
+use picket_common::event::{EventBody, Origin, ProcessId, Timestamp};
 use sysinfo::{Process, ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System, UpdateKind};
 
 use crate::enrich::SharedProcessTable;
@@ -182,7 +182,7 @@ impl<S: ObservationSink> ProcessPoller<S> {
         if let Some(ended) = self.processes.lock().remove(pid)
             && reported
         {
-            self.reporter.send(time, exit_event(&ended, time, None, None));
+            self.reporter.send(time, EventBody::ProcessExit(exit_event(&ended, time, None, None)));
         }
     }
 }

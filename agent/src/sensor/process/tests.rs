@@ -12,6 +12,8 @@ use crate::sensor::process::proc_event::{self, SequenceGaps};
 use crate::sensor::test_sink::{DEADLINE, TestSink};
 use crate::sensor::{Observation, SensorError, SensorSet};
 
+mod program;
+
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn config(mode: ModeChoice) -> SensorConfig {
@@ -226,6 +228,11 @@ fn ebpf_says_the_same_as_proc() {
         );
         let ids = (shown.user_id, shown.group_id, shown.session_id);
         assert_eq!((start.user_id, start.group_id, start.session_id), ids);
+        assert_eq!((start.executable_file, start.script), (shown.executable_file, ByteString::default()));
+        assert!(start.executable_file.is_some());
+        // Where the hierarchy is not mounted, only the kernel knows the id.
+        assert!(shown.cgroup_id.is_none() || start.cgroup_id == shown.cgroup_id);
+        assert_eq!((start.cgroup.is_empty(), start.cgroup), (false, shown.cgroup));
     });
 }
 

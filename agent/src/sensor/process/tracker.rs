@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use picket_common::event::{ProcessId, Timestamp};
+use picket_common::event::{EventBody, ProcessExit, ProcessId, Timestamp};
 
 use crate::enrich::SharedProcessTable;
 use crate::enrich::boot_clock;
@@ -15,7 +15,7 @@ use crate::enrich::process_table::{EndedProcess, Execution, FoundProcess, Lineag
 use crate::enrich::procfs::ProcReader;
 use crate::enrich::user_names::UserNames;
 use crate::sensor::ObservationSink;
-use crate::sensor::process::{SEEDED_PROCESSES_MAX, exit_event, start_event};
+use crate::sensor::process::{SEEDED_PROCESSES_MAX, exit_event, memfd_event, root_event, start_event};
 use crate::sensor::reporter::Reporter;
 
 /// How often the table is looked after.
@@ -108,8 +108,9 @@ impl<S: ObservationSink> ProcessTracker<S> {
         Some(pid) == self.own_pid || self.is_known_since(pid, time)
     }
 
-    /// A process began to execute a program.
-    pub(super) fn program_started(&mut self, pid: u32, time: Timestamp, details: ProcessDetails) {
+    /// A process began to execute a program. `sees_root`: the effective user of `details` is the kernel's word.
+    pub(super) fn program_started(&mut self, pid: u32, time: Timestamp, details: ProcessDetails, sees_root: bool) {
+        let user_before = self.processes.lock().user_id(pid).filter(|_| sees_root);
         let lineage = self.processes.lock().execute(Execution {
             pid,
             time,
@@ -120,14 +121,20 @@ impl<S: ObservationSink> ProcessTracker<S> {
             group_id: details.group_id,
             session_id: details.session_id,
         });
+        let memfd = memfd_event(&details, &lineage);
+        let root = user_before.and_then(|user| root_event(user, &details, &lineage));
         self.reporter.send(time, start_event(details, lineage, &mut self.user_names, false));
+        for event in [memfd, root].into_iter().flatten() {
+            self.reporter.send(time, event);
+        }
     }
 
-    /// A process ended that was taken out of the table.
-    pub(super) fn process_ended(&self, ended: &EndedProcess, time: Timestamp) {
+    /// A process ended that was taken out of the table, after so much time on a processor.
+    pub(super) fn process_ended(&self, ended: &EndedProcess, time: Timestamp, cpu_time_ns: Option<u64>) {
         if ended.start_reported {
             let (exit_code, signal) = wait_status(ended.status);
-            self.reporter.send(time, exit_event(ended, time, exit_code, signal));
+            let exit = ProcessExit { cpu_time_ns, ..exit_event(ended, time, exit_code, signal) };
+            self.reporter.send(time, EventBody::ProcessExit(exit));
         }
     }
 
@@ -165,7 +172,7 @@ impl<S: ObservationSink> ProcessTracker<S> {
             if self.reader.folder(pid).is_none()
                 && let Some(ended) = self.processes.lock().remove(pid)
             {
-                self.process_ended(&ended, boot_clock::now());
+                self.process_ended(&ended, boot_clock::now(), None);
             }
         }
     }
