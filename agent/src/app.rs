@@ -18,27 +18,35 @@ use picket_common::event::{AgentStart, ByteString, SensorMode};
 use picket_common::id::HostId;
 use tokio_util::sync::CancellationToken;
 
+use crate::app::reload::{ConfigReport, ReloadSource, Reloader};
 use crate::app::reporter::Reporter;
 use crate::app::service_manager::ServiceManager;
 use crate::app::signals::Signals;
 pub use crate::app::start::Invocation;
 use crate::app::start::Start;
 use crate::app::supervisor::{Failure, Supervisor};
+use crate::budget::control::BudgetControl;
+use crate::budget::governor::Governor;
+use crate::budget::shaper::Shaper;
 use crate::buffer::BufferConfig;
 use crate::config::Config;
-use crate::detector::{self, Detector, DetectorCounters};
+use crate::config::live::Live;
+use crate::detector::{self, Detector, DetectorConfig, DetectorCounters};
 use crate::hardening::HardeningError;
 use crate::identity::{IdentityStore, IdentityStoreError};
 use crate::model_store::{ActiveModels, ModelStore};
+use crate::pipeline::changes::Changes;
 use crate::pipeline::intake::{self, Intake, SensorSender};
 use crate::pipeline::queue::{QueueGauge, QueueReceiver};
 use crate::pipeline::spool::{OpenedSpool, Spool, SpoolError, SpoolPaths};
 use crate::pipeline::{AlertMark, Pipeline, PipelineCounters, now};
-use crate::sensor::{Observation, SensorError};
+use crate::sensor::{Observation, SensorError, SharedRedactor};
 use crate::state_file;
 use crate::status::{AgentLock, OwnCost, Sensors, Sources, StatusFile};
+use crate::uplink::channel::pace::Pace;
 use crate::uplink::{Uplink, UplinkState};
 
+pub mod reload;
 mod reporter;
 mod service_manager;
 mod signals;
@@ -98,11 +106,12 @@ pub enum AppError {
     Failure(#[from] Failure),
 }
 
-/// Runs the agent until SIGTERM or SIGINT, or until a part of it fails.
+/// Runs the agent until SIGTERM or SIGINT, or until a part of it fails. SIGHUP reads the configuration again, from
+/// `source`.
 ///
 /// # Errors
 /// [`AppError`]; the agent has been stopped in stages in any case.
-pub fn run(config: Config, invocation: Invocation) -> Result<(), AppError> {
+pub fn run(config: Config, source: ReloadSource, invocation: Invocation) -> Result<(), AppError> {
     // Before anything starts a thread.
     let start = Start::restricted(&config, invocation)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -118,10 +127,11 @@ pub fn run(config: Config, invocation: Invocation) -> Result<(), AppError> {
         let manager = ServiceManager::from_environment();
         let mut app = App::start(config, start, manager.clone())?;
         manager.ready();
-        let result = app.watch(signals.next()).await;
+        let mut reloader = app.reloader(source);
+        let result = app.watch(signals.until_stop(|| reloader.reload())).await;
         tokio::select! {
             () = app.stop() => {}
-            _ = signals.next() => {
+            () = signals.until_stop(|| {}) => {
                 // Whoever sent it does not want to wait. What is not durable now is counted by the next life.
                 tracing::warn!("stopping at once: a second signal came");
                 std::process::exit(EXIT_AT_ONCE);
@@ -151,7 +161,32 @@ struct App {
     supervisor: Supervisor,
     reporter: Reporter,
     manager: ServiceManager,
+    live: LiveParts,
     _lock: AgentLock,
+}
+
+/// What follows a new configuration.
+#[derive(Clone)]
+struct LiveParts {
+    budget: Arc<BudgetControl>,
+    detector: Arc<Live<DetectorConfig>>,
+    redactor: SharedRedactor,
+    changes: Arc<Changes>,
+    report: Arc<Mutex<ConfigReport>>,
+}
+
+impl LiveParts {
+    fn new(config: &Config) -> Self {
+        let changes = Arc::new(Changes::default());
+        let report = ConfigReport { loaded_unix_ns: now().0, ..ConfigReport::default() };
+        Self {
+            budget: Arc::new(BudgetControl::new(config.budget, Arc::clone(&changes))),
+            detector: Arc::new(Live::new(config.detector.clone())),
+            redactor: Arc::default(),
+            changes,
+            report: Arc::new(Mutex::new(report)),
+        }
+    }
 }
 
 /// The parts up to the sensors.
@@ -171,10 +206,12 @@ impl App {
         let OpenedSpool { spool, ledger, epoch, .. } = opened;
         let spool = Arc::new(spool);
         let state_dir = &config.agent.state_dir;
+        let live = LiveParts::new(&config);
+        let budget = Arc::clone(&live.budget);
         let alerts = AlertMark::default();
         let detector_counters = Arc::new(DetectorCounters::default());
         let (to_detector, detector) = detector::spawn(Detector {
-            config: config.detector.clone(),
+            config: Arc::clone(&live.detector),
             host: Arc::clone(&host),
             alert_path: state_dir.join("alerts.jsonl"),
             models: Arc::clone(&models),
@@ -189,6 +226,7 @@ impl App {
         let hardening = start.hardening();
         let sensors = start.sensors(&config, sender.clone(), own_remotes)?;
         let modes = sensors.modes.clone();
+        let live = LiveParts { redactor: sensors.redactor(), ..live };
         let sensors = Arc::new(Mutex::new(Sensors::Running(sensors)));
         let stop_pipeline = CancellationToken::new();
         let pipeline_counters = Arc::new(PipelineCounters::default());
@@ -200,6 +238,8 @@ impl App {
             detector: move |event| to_detector.offer(event),
             alerts,
             counters: Arc::clone(&pipeline_counters),
+            shaper: Shaper::new(Arc::clone(&budget)),
+            changes: Arc::clone(&live.changes),
             stop: stop_pipeline.clone(),
         };
         let pipeline = spawn_pipeline(parts, queue, &modes)?;
@@ -218,6 +258,8 @@ impl App {
             detector_queue: QueueGauge::clone(&detector_queue),
             uplink: Arc::clone(&uplink_state),
             cost: OwnCost::new(),
+            governor: Governor::new(Arc::clone(&budget)),
+            config: Arc::clone(&live.report),
             hardening,
         };
         let status_file =
@@ -234,6 +276,7 @@ impl App {
             models: model_store,
             status,
             state: uplink_state,
+            pace: Pace::new(budget),
             host,
             finish: finish_uplink.clone(),
             stop: stop_uplink.clone(),
@@ -254,8 +297,15 @@ impl App {
             supervisor,
             reporter,
             manager,
+            live,
             _lock: lock,
         })
+    }
+
+    /// What reads the configuration again.
+    fn reloader(&self, source: ReloadSource) -> Reloader {
+        let LiveParts { budget, detector, redactor, changes, report } = self.live.clone();
+        Reloader { source, running: self.config.clone(), budget, detector, redactor, changes, report }
     }
 
     /// Waits until `stop` completes, or until a part ends on its own.

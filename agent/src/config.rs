@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 
 use picket_common::settings::{Document, Layers, SettingsError};
 use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
+use crate::budget::BudgetConfig;
 use crate::detector::DetectorConfig;
 use crate::hardening::HardeningConfig;
 use crate::pipeline::PipelineConfig;
@@ -16,6 +19,8 @@ use crate::sensor::SensorConfig;
 use crate::sensor::config::{ReplayConfig, ReplayTime, SensorConfigError};
 use crate::uplink::UplinkConfig;
 
+pub mod live;
+pub mod reload;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +36,8 @@ pub struct Config {
     pub agent: AgentConfig,
     /// Events on disk.
     pub buffer: BufferSection,
+    /// What the agent may cost.
+    pub budget: BudgetConfig,
     /// From the sensors to the buffer.
     pub pipeline: PipelineConfig,
     /// The way to the server.
@@ -108,6 +115,14 @@ pub enum ConfigError {
         /// The most.
         max: u64,
     },
+    /// `log.filter` cannot be used.
+    #[error("log.filter is {filter:?}: {reason}; expected a level, or target=level with commas between")]
+    LogFilter {
+        /// What it is.
+        filter: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A value of `[sensor]` is out of range.
     #[error(transparent)]
     Sensor(#[from] SensorConfigError),
@@ -151,6 +166,9 @@ impl Config {
         const MIB: u64 = 1024 * 1024;
         let batch_events = self.pipeline.batch_events_max as u64;
         let reasons = self.detector.alert_reasons_max as u64;
+        let budget = &self.budget;
+        // 0 is no ceiling.
+        let none_or = |min: u64, value: u64| if value == 0 { 0 } else { min };
         for (key, value, min, max) in [
             ("agent.stop_drain_ms", self.agent.stop_drain_ms, 0, 600_000),
             ("buffer.bytes_max", self.buffer.bytes_max, MIB, 1024 * 1024 * MIB),
@@ -162,6 +180,29 @@ impl Config {
             ("uplink.silence_max_ms", self.uplink.silence_max_ms, 3_000, 600_000),
             ("detector.alert_file_bytes_max", self.detector.alert_file_bytes_max, MIB / 16, 1024 * MIB),
             ("detector.alert_reasons_max", reasons, 1, 20),
+            ("budget.cpu_percent_max", budget.cpu_percent_max.into(), 0, 100_000),
+            (
+                "budget.resident_bytes_max",
+                budget.resident_bytes_max,
+                none_or(16 * MIB, budget.resident_bytes_max),
+                u64::MAX,
+            ),
+            (
+                "budget.disk_write_bytes_per_second_max",
+                budget.disk_write_bytes_per_second_max,
+                none_or(MIB / 64, budget.disk_write_bytes_per_second_max),
+                u64::MAX,
+            ),
+            // Slower, and the largest batch would not be through before its acknowledgement is given up.
+            (
+                "budget.uplink_bytes_per_second_max",
+                budget.uplink_bytes_per_second_max,
+                none_or(MIB / 16, budget.uplink_bytes_per_second_max),
+                u64::MAX,
+            ),
+            ("budget.window_ms", budget.window_ms, 1_000, 600_000),
+            ("budget.recovery_ms", budget.recovery_ms, 1_000, 3_600_000),
+            ("budget.exec_sample_one_in", budget.exec_sample_one_in.into(), 2, 1_000_000),
         ] {
             if !(min..=max).contains(&value) {
                 return Err(ConfigError::Range { key, value, min, max });
@@ -171,6 +212,7 @@ impl Config {
             self.sensor.replay = None;
         }
         self.sensor.check()?;
+        log_filter(&self.log.filter)?;
         Ok(self)
     }
 }
@@ -189,6 +231,7 @@ impl Default for Config {
         Self {
             agent: AgentConfig::default(),
             buffer: BufferSection::default(),
+            budget: BudgetConfig::default(),
             pipeline: PipelineConfig::default(),
             uplink: UplinkConfig::default(),
             detector: DetectorConfig::default(),
@@ -215,6 +258,17 @@ impl Default for LogConfig {
     fn default() -> Self {
         Self { format: LogFormat::Auto, filter: "info".to_owned() }
     }
+}
+
+/// What is logged.
+///
+/// # Errors
+/// [`ConfigError::LogFilter`].
+pub(crate) fn log_filter(filter: &str) -> Result<EnvFilter, ConfigError> {
+    EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .parse(filter)
+        .map_err(|error| ConfigError::LogFilter { filter: filter.to_owned(), reason: error.to_string() })
 }
 
 fn read(path: &Path) -> Result<Document, ConfigError> {

@@ -20,6 +20,7 @@ use picket_common::id::HostId;
 use picket_common::model::{Contribution, Model};
 use serde::{Deserialize, Serialize};
 
+use crate::config::live::Live;
 use crate::detector::alert::Alert;
 use crate::detector::alert_file::AlertFile;
 pub use crate::detector::latency::{Latency, LatencySummary};
@@ -125,8 +126,8 @@ impl Weigh for Event {
 
 /// What the detector works with.
 pub struct Detector {
-    /// See there.
-    pub config: DetectorConfig,
+    /// See there; taken up between two events when it changes.
+    pub config: Arc<Live<DetectorConfig>>,
     /// Whose alerts these are, once that is known.
     pub host: Arc<OnceLock<HostId>>,
     /// Where alerts go.
@@ -142,6 +143,8 @@ pub struct Detector {
 /// A detector at work.
 struct Worker {
     parts: Detector,
+    config: DetectorConfig,
+    config_revision: u64,
     features: FeaturePipeline,
     in_force: InForce,
     alerts: AlertFile,
@@ -193,12 +196,15 @@ impl InForce {
 
 impl Worker {
     fn new(parts: Detector) -> Self {
-        let alerts = AlertFile::new(&parts.alert_path, parts.config.alert_file_bytes_max);
-        let repeats = Repeats::new(parts.config.alert_repeats_max);
-        let trace =
-            (!parts.config.trace_vectors.as_os_str().is_empty()).then(|| Trace::new(&parts.config.trace_vectors));
+        let mut config_revision = 0;
+        let config = parts.config.newer_than(&mut config_revision).unwrap_or_else(|| parts.config.get());
+        let alerts = AlertFile::new(&parts.alert_path, config.alert_file_bytes_max);
+        let repeats = Repeats::new(config.alert_repeats_max);
+        let trace = (!config.trace_vectors.as_os_str().is_empty()).then(|| Trace::new(&config.trace_vectors));
         Self {
             parts,
+            config,
+            config_revision,
             features: FeaturePipeline::new(ContextLimits::default()),
             in_force: InForce::none(),
             alerts,
@@ -226,6 +232,7 @@ impl Worker {
     }
 
     fn judge(&mut self, event: &Event) {
+        self.refresh_config();
         let counters = &self.parts.counters;
         self.in_force.refresh(&self.parts.models);
         let Some(vector) = self.features.observe(event) else { return };
@@ -242,8 +249,18 @@ impl Worker {
             counters.write_failures.fetch_add(1, Ordering::Relaxed);
         }
         if model.is_alert(score) {
-            let alert = alert_of(&self.parts, event, &vector, model, score, &mut self.contributions);
+            let reasons_max = self.config.alert_reasons_max;
+            let alert = alert_of(&self.parts, event, &vector, model, score, &mut self.contributions, reasons_max);
             self.raise(&alert, event);
+        }
+    }
+
+    /// Takes up other limits.
+    fn refresh_config(&mut self) {
+        if let Some(config) = self.parts.config.newer_than(&mut self.config_revision) {
+            self.alerts.set_bytes_max(config.alert_file_bytes_max);
+            self.repeats.set_written_max(config.alert_repeats_max);
+            self.config = config;
         }
     }
 
@@ -292,7 +309,8 @@ fn alert_of<'a>(
     model: &Model,
     score: f64,
     contributions: &mut Vec<Contribution>,
+    reasons_max: usize,
 ) -> Alert<'a> {
     model.explain(vector.values, contributions);
-    Alert::new(parts.host.get().copied(), event, vector, model, score, contributions, parts.config.alert_reasons_max)
+    Alert::new(parts.host.get().copied(), event, vector, model, score, contributions, reasons_max)
 }

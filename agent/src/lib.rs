@@ -11,6 +11,7 @@
 //! acknowledgement of the server deletes from the buffer.
 
 pub mod app;
+pub mod budget;
 pub mod buffer;
 pub mod cli;
 pub mod config;
@@ -22,6 +23,7 @@ pub mod hardening;
 pub mod identity;
 #[cfg(target_os = "linux")]
 pub mod install;
+mod log_reader;
 pub mod model_store;
 pub mod own_program;
 pub mod pipeline;

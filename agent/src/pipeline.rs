@@ -38,7 +38,9 @@ use picket_common::event::{AgentStart, Event, EventBody, Origin, SensorLoss, Tim
 use picket_common::id::{BatchSequence, Epoch, EventKey, Sequence};
 use tokio_util::sync::CancellationToken;
 
+use crate::budget::shaper::{Shaped, Shaper};
 use crate::buffer::Priority;
+use crate::pipeline::changes::Changes;
 use crate::pipeline::intake::Intake;
 use crate::pipeline::queue::QueueReceiver;
 use crate::pipeline::spool::{PreparedBatch, Spool};
@@ -48,6 +50,7 @@ use crate::sensor::Observation;
 
 pub mod account;
 pub mod accounts;
+pub mod changes;
 pub mod history;
 pub mod intake;
 pub mod ledger;
@@ -125,6 +128,10 @@ pub(crate) struct Pipeline<D> {
     pub(crate) alerts: AlertMark,
     /// For the status.
     pub(crate) counters: Arc<PipelineCounters>,
+    /// Leaves out what the budget does not permit.
+    pub(crate) shaper: Shaper,
+    /// What the agent has to say of itself.
+    pub(crate) changes: Arc<Changes>,
     /// Ends the thread once the queue is empty.
     pub(crate) stop: CancellationToken,
 }
@@ -149,6 +156,7 @@ struct Worker<D> {
     queue: QueueReceiver<Observation>,
     builder: BatchBuilder,
     open: OpenBatch,
+    shaped: Shaped,
     next_sequence: u64,
     next_batch: u64,
     next_losses: Instant,
@@ -180,6 +188,7 @@ impl<D: FnMut(Event)> Worker<D> {
             queue,
             builder: BatchBuilder::new(),
             open: OpenBatch::default(),
+            shaped: Shaped::default(),
             next_sequence: 0,
             next_batch: 0,
             next_losses: Instant::now(),
@@ -194,18 +203,20 @@ impl<D: FnMut(Event)> Worker<D> {
         self.own_event(EventBody::AgentStart(Box::new(start)));
         loop {
             match self.queue.recv_timeout(self.patience()) {
-                Ok(observation) => self.observe(observation),
+                Ok(observation) => self.shape(observation),
                 Err(RecvTimeoutError::Timeout) if self.parts.stop.is_cancelled() => break,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.with_shaper(|shaper, out| shaper.tick(Instant::now(), out));
             if self.is_due() || self.are_losses_due() {
                 self.close();
             }
         }
         while let Ok(observation) = self.queue.try_recv() {
-            self.observe(observation);
+            self.shape(observation);
         }
+        self.with_shaper(Shaper::finish);
         // What is not written yet may have to be announced as lost.
         self.output.settle();
         self.next_losses = Instant::now();
@@ -232,6 +243,21 @@ impl<D: FnMut(Event)> Worker<D> {
     /// Whether it is time to announce losses. Those in a batch that is not written yet would be announced again.
     fn are_losses_due(&self) -> bool {
         Instant::now() >= self.next_losses && self.output.has_written(self.announced_in)
+    }
+
+    /// Leaves out what the budget does not permit, and stores the rest.
+    fn shape(&mut self, observation: Observation) {
+        self.with_shaper(|shaper, out| shaper.take(observation, Instant::now(), out));
+    }
+
+    fn with_shaper(&mut self, run: impl FnOnce(&mut Shaper, &mut Shaped)) {
+        run(&mut self.parts.shaper, &mut self.shaped);
+        if self.shaped.kept.is_empty() {
+            return;
+        }
+        let mut kept = std::mem::take(&mut self.shaped.kept);
+        kept.drain(..).for_each(|observation| self.observe(observation));
+        self.shaped.kept = kept;
     }
 
     fn observe(&mut self, observation: Observation) {
@@ -279,6 +305,10 @@ impl<D: FnMut(Event)> Worker<D> {
     fn close(&mut self) {
         if self.are_losses_due() {
             self.next_losses = Instant::now() + LOSS_INTERVAL;
+            for change in self.parts.changes.take() {
+                self.own_event(EventBody::AgentChange(Box::new(change)));
+            }
+            self.book_left_out();
             for loss in self.parts.spool.pending_losses(&self.parts.intake.counters()) {
                 // Noted first: should the batch be full, `push` stores it without this loss.
                 if self.own_event(EventBody::SensorLoss(loss)) {
@@ -287,6 +317,15 @@ impl<D: FnMut(Event)> Worker<D> {
             }
         }
         self.store_open();
+    }
+
+    /// What was left out is booked with the losses, about once a second: the spool may be busy with the disk. Until then
+    /// it counts as in flight.
+    fn book_left_out(&mut self) {
+        match std::mem::take(&mut self.shaped.left_out) {
+            0 => {}
+            count => self.parts.spool.left_out(count),
+        }
     }
 
     fn store_open(&mut self) {
@@ -337,6 +376,7 @@ fn priority_of(body: &EventBody) -> Priority {
         EventBody::ProcessExit(_)
         | EventBody::ConnectionOpen(_)
         | EventBody::ConnectionClose(_)
+        | EventBody::ConnectionSummary(_)
         | EventBody::DnsActivity(_) => Priority::Low,
         EventBody::ProcessStart(_) | EventBody::ConnectionListen(_) | EventBody::FileActivity(_) => Priority::Normal,
         EventBody::Authentication(_)

@@ -16,6 +16,7 @@ use picket_common::event::limits::AGENT_TEXT_BYTES_MAX;
 use picket_common::event::{ByteString, EventBody, LossReason, LossStage, Origin, SensorMode, Timestamp};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::live::Live;
 use crate::enrich::SharedProcessTable;
 #[cfg(target_os = "linux")]
 use crate::enrich::boot_clock::BootClock;
@@ -152,6 +153,7 @@ pub struct SensorSet {
     stop: CancellationToken,
     sensors: Vec<RunningSensor>,
     processes: SharedProcessTable,
+    redactor: SharedRedactor,
 }
 
 #[derive(Debug)]
@@ -176,7 +178,7 @@ struct SensorEnvironment<S> {
     /// What a sensor's thread gives up.
     hardening: Hardening,
     /// Takes secrets out of command lines.
-    redactor: Option<Arc<Redactor>>,
+    redactor: SharedRedactor,
     /// One for all, so that all give a process the same start time.
     #[cfg(target_os = "linux")]
     boot_clock: BootClock,
@@ -222,7 +224,7 @@ fn start_seeing<S: ObservationSink>(
         state_dir: context.state_dir,
         trace: config.trace,
         hardening: context.hardening,
-        redactor: redactor(&config.process)?,
+        redactor: Arc::new(Live::new(redactor(&config.process)?)),
         #[cfg(target_os = "linux")]
         boot_clock: BootClock::measure(),
         #[cfg(target_os = "linux")]
@@ -233,6 +235,7 @@ fn start_seeing<S: ObservationSink>(
         stop: environment.stop.clone(),
         sensors: Vec::new(),
         processes: Arc::clone(&environment.processes),
+        redactor: Arc::clone(&environment.redactor),
     };
     let started = [
         process::start(&config.process, &environment),
@@ -271,7 +274,10 @@ fn load_ebpf(config: &SensorConfig, own_program: Option<&OwnProgram>) -> EbpfSou
     EbpfSources::load(&objects.into_iter().flatten().collect::<Vec<_>>(), own_program)
 }
 
-fn redactor(config: &config::ProcessSensorConfig) -> Result<Option<Arc<Redactor>>, PatternError> {
+/// What takes secrets out of command lines, as the configuration says; it can be replaced while sensors run.
+pub(crate) type SharedRedactor = Arc<Live<Option<Arc<Redactor>>>>;
+
+pub(crate) fn redactor(config: &config::ProcessSensorConfig) -> Result<Option<Arc<Redactor>>, PatternError> {
     config.redact_arguments.then(|| Redactor::new(&config.redact_patterns).map(Arc::new)).transpose()
 }
 
@@ -320,6 +326,11 @@ impl SensorSet {
             running: !sensor.thread.is_finished(),
         };
         self.sensors.iter().map(status).collect()
+    }
+
+    /// What takes secrets out of command lines, to be replaced.
+    pub(crate) fn redactor(&self) -> SharedRedactor {
+        Arc::clone(&self.redactor)
     }
 
     /// The processes known, for other parts that name a process.

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::app::reload::ConfigReport;
+use crate::budget::governor::BudgetReport;
 use crate::detector::LatencySummary;
 use crate::hardening::HardeningReport;
 use crate::pipeline::account::EpochAccount;
@@ -61,6 +63,10 @@ pub struct Snapshot {
     pub buffer: BufferReport,
     /// The way to the server.
     pub uplink: UplinkStatus,
+    /// What the agent may cost, and what it does without.
+    pub budget: BudgetReport,
+    /// The configuration in force.
+    pub config: ConfigReport,
     /// The sensors.
     pub sensors: Vec<SensorReport>,
     /// The model in force for each subject.
@@ -226,5 +232,10 @@ impl Snapshot {
     /// Whether the models in force, or what is said about them, are others than in `earlier`.
     pub(crate) fn models_differ(&self, earlier: &Self) -> bool {
         self.active_models != earlier.active_models
+    }
+
+    /// Whether the agent stands on another rung of its budget than in `earlier`.
+    pub(crate) fn rung_differs(&self, earlier: &Self) -> bool {
+        self.budget.rung != earlier.budget.rung
     }
 }

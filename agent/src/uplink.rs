@@ -31,6 +31,7 @@ use crate::model_store::{DesiredState, ModelStore};
 use crate::pipeline::spool::Spool;
 use crate::status::Snapshot;
 use crate::uplink::backoff::Backoff;
+use crate::uplink::channel::pace::Pace;
 pub use crate::uplink::error::UplinkError;
 pub use crate::uplink::state::{UplinkCounters, UplinkPhase, UplinkState, UplinkStatus};
 use crate::uplink::trust::TrustKeeper;
@@ -97,6 +98,8 @@ pub(crate) struct Uplink {
     pub(crate) models: Option<Arc<Mutex<ModelStore>>>,
     pub(crate) status: watch::Receiver<Arc<Snapshot>>,
     pub(crate) state: Arc<UplinkState>,
+    /// How fast it may send.
+    pub(crate) pace: Pace,
     /// Set as soon as the host has an identity.
     pub(crate) host: Arc<OnceLock<HostId>>,
     /// Deliver what there is, then end.
@@ -181,8 +184,9 @@ impl Uplink {
             return Err(UplinkError::Expired);
         }
         let silence_max = Duration::from_millis(self.config.silence_max_ms);
+        let terms = channel::Terms { pace: self.pace.clone(), silence_max };
         let channel::Connection { channel, witness } =
-            channel::connect(&identity.server, identity::tls::mutual(identity)?, silence_max).await?;
+            channel::connect(&identity.server, identity::tls::mutual(identity)?, terms).await?;
         // What waited until now is the backlog, what comes from now on is new.
         let spool = Arc::clone(&self.spool);
         blocking(move || spool.rollback()).await?;

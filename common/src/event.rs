@@ -80,6 +80,12 @@ pub enum Origin {
     AgentFanotify,
     /// Linux `inotify`: pushed by the kernel, without the acting process.
     AgentInotify,
+    /// A log of Zeek.
+    Zeek,
+    /// A log of Suricata.
+    Suricata,
+    /// A log of Linux audit.
+    Auditd,
 }
 
 /// The body of an event, by class.
@@ -95,6 +101,8 @@ pub enum EventBody {
     ConnectionClose(Box<ConnectionClose>),
     /// OCSF 4001 Network Activity, activity Listen: a socket began to wait for connections.
     ConnectionListen(Box<Connection>),
+    /// OCSF 4001 Network Activity, activity Traffic: short connections alike, counted.
+    ConnectionSummary(Box<ConnectionSummary>),
     /// OCSF 3002 Authentication.
     Authentication(Box<Authentication>),
     /// OCSF 1001 File System Activity.
@@ -328,6 +336,17 @@ pub struct ConnectionClose {
     pub outcome: ConnectionOutcome,
 }
 
+/// Several short connections alike (same ends but for the ephemeral port, same program, same outcome), which an agent
+/// on a tight budget reports as one. It stands for them; none of them has events of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConnectionSummary {
+    /// The last of them, with the sums of bytes, segments and durations of all. Its process is unknown when they had
+    /// several.
+    pub close: ConnectionClose,
+    /// How many they are.
+    pub count: u64,
+}
+
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConnectionOutcome {
@@ -397,6 +416,8 @@ pub enum LossReason {
     Throttled,
     /// A log was rotated, truncated or removed before it was read to its end.
     LogRotated,
+    /// Left out by the agent to stay within its budget.
+    Degraded,
 }
 
 /// An agent began an epoch.

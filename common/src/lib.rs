@@ -8,6 +8,7 @@
 //! * [`chain`]: the hash chain over batches
 //! * [`feature`]: from events to vectors
 //! * [`model`]: the compact model format, its reader, writer and scorer
+//! * `import` (feature of the same name): logs of other programs as events
 //! * `settings` (feature of the same name): configuration in layers, texts in, one typed value out
 
 pub mod batch;
@@ -15,6 +16,8 @@ pub mod chain;
 pub mod event;
 pub mod feature;
 pub mod id;
+#[cfg(feature = "import")]
+pub mod import;
 pub mod model;
 #[cfg(feature = "settings")]
 pub mod settings;

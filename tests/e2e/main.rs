@@ -4,11 +4,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod budget;
 mod clock;
 mod clone;
 mod connection;
-mod corruption;
 mod containers;
+mod corruption;
 mod crash;
 mod doctor;
 mod ebpf;
@@ -22,6 +23,7 @@ mod model;
 mod offline;
 mod range;
 mod relay;
+mod reload;
 mod rotation;
 mod sensors;
 mod stop;

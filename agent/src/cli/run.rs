@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::app::reload::ReloadSource;
 use crate::app::{self, Invocation};
 use crate::cli::{complain, exit, log};
 use crate::config::{Config, Overrides};
@@ -41,8 +42,9 @@ pub(super) fn run(arguments: RunArguments, own_program: OwnProgram) -> ExitCode 
             return exit::config(&error);
         }
     };
-    log::begin(&config.log);
-    match app::run(config, Invocation { own_program, config_path }) {
+    let set_log_filter = log::begin(&config.log);
+    let source = ReloadSource { load: Box::new(move || Config::load(&overrides, variables())), set_log_filter };
+    match app::run(config, source, Invocation { own_program, config_path }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = crate::error_text::chain(&error), "picket-agent ends");

@@ -1,4 +1,4 @@
-//! `picket-agent score`: the agent's own features and model over recorded events, offline.
+//! `picket-agent score`: the agent's own features and model over recorded events and logs of other programs, offline.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -8,8 +8,9 @@ use std::process::ExitCode;
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 use ed25519_dalek::VerifyingKey;
-use picket_common::event::{Event, EventBody, json};
+use picket_common::event::{Event, EventBody};
 use picket_common::feature::{ContextLimits, FeaturePipeline, FeatureSpec};
+use picket_common::import::{ImportedEvent, LogFormat};
 use picket_common::model::limits::MODEL_BYTES_MAX;
 use picket_common::model::{Model, ModelError};
 use serde_json::{Value, json};
@@ -17,11 +18,10 @@ use serde_json::{Value, json};
 use crate::cli::{complain, exit};
 use crate::detector::alert::{Reason, reasons, rfc3339};
 use crate::identity::{IdentityStore, IdentityStoreError};
+use crate::log_reader::LogReader;
 use crate::state_file;
 
-/// Longest line that is read.
-const LINE_BYTES_MAX: u64 = 1024 * 1024;
-/// Most hosts and epochs in one input.
+/// Most hosts and epochs in one input that are told apart.
 const STREAMS_MAX: usize = 256;
 
 #[derive(Debug, clap::Args)]
@@ -29,9 +29,12 @@ pub(super) struct ScoreArguments {
     /// The model file.
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
-    /// Events, one JSON object a line, in their order; `-` for standard input.
+    /// Events or a log, in their order; `-` for standard input.
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
+    /// What the input is; without this, what its first line looks like.
+    #[arg(long, value_enum)]
+    format: Option<InputFormat>,
     /// Ed25519 public key that must have signed the model, hex.
     #[arg(long, value_name = "HEX", conflicts_with = "state_dir")]
     trusted_key: Option<String>,
@@ -48,6 +51,30 @@ pub(super) struct ScoreArguments {
     /// Reasons shown of each.
     #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u8).range(0..=50))]
     reasons: u8,
+}
+
+/// A log that can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum InputFormat {
+    /// Picket's own JSON lines.
+    Events,
+    /// Zeek's conn.log and dns.log, tab-separated or JSON.
+    Zeek,
+    /// Suricata's eve.json: flow, alert and dns records.
+    Suricata,
+    /// Linux audit, raw: program starts and logins.
+    Auditd,
+}
+
+impl InputFormat {
+    pub(super) fn to_log_format(self) -> LogFormat {
+        match self {
+            Self::Events => LogFormat::Events,
+            Self::Zeek => LogFormat::Zeek,
+            Self::Suricata => LogFormat::Suricata,
+            Self::Auditd => LogFormat::Auditd,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -73,8 +100,8 @@ enum ScoreError {
     Identity(#[from] IdentityStoreError),
     #[error("{}", path.display())]
     Model { path: PathBuf, source: ModelError },
-    #[error("{}, line {line}: {reason}", path.display())]
-    Line { path: PathBuf, line: u64, reason: String },
+    #[error("{} holds no event: none of {lines} lines could be read; --format says what it is", path.display())]
+    NoEvent { path: PathBuf, lines: u64 },
     #[error("cannot write the verdicts")]
     Write(#[source] io::Error),
 }
@@ -107,35 +134,55 @@ fn try_score(arguments: &ScoreArguments, out: impl Write) -> Result<u64, ScoreEr
     } else {
         Box::new(BufReader::new(File::open(path).map_err(read_error)?))
     };
+    let mut log = LogReader::new(input, arguments.format.map(InputFormat::to_log_format));
     let mut verdicts = Verdicts::new(arguments.output, out);
-    let mut streams: BTreeMap<(String, u64), FeaturePipeline> = BTreeMap::new();
+    let mut streams = Streams::default();
     let mut contributions = Vec::new();
-    for_each_line(input, path, |line, text| {
-        let error = |reason: String| ScoreError::Line { path: path.clone(), line, reason };
-        let value: Value = serde_json::from_str(text).map_err(|reason| error(reason.to_string()))?;
-        let event = json::from_json(&value).map_err(|reason| error(reason.to_string()))?;
-        let host = value.get("host_id").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let stream = (host, event.key.epoch.0);
-        if streams.len() == STREAMS_MAX && !streams.contains_key(&stream) {
-            return Err(error(format!("more than {STREAMS_MAX} hosts and epochs")));
-        }
-        let features = streams.entry(stream).or_insert_with(|| FeaturePipeline::new(ContextLimits::default()));
-        let Some(vector) = features.observe(&event) else { return Ok(()) };
+    while let Some(ImportedEvent { host, event }) = log.next_event().map_err(read_error)? {
+        let Some(vector) = streams.get(&host, event.key.epoch.0).observe(&event) else { continue };
         if vector.subject != model.metadata().subject {
-            return Ok(());
+            continue;
         }
         let score = model.score(vector.values);
         let is_finding = model.is_alert(score);
         if is_finding || !arguments.findings_only {
             model.explain(vector.values, &mut contributions);
             let reasons = reasons(vector.subject, &contributions, usize::from(arguments.reasons));
-            let verdict = Verdict { host: &value["host_id"], event: &event, model: &model, score, is_finding, reasons };
+            let verdict = Verdict { host: &host, event: &event, model: &model, score, is_finding, reasons };
             verdicts.write(&verdict).map_err(ScoreError::Write)?;
         }
         verdicts.count(is_finding);
-        Ok(())
-    })?;
-    verdicts.finish().map_err(ScoreError::Write)
+    }
+    let findings = verdicts.finish().map_err(ScoreError::Write)?;
+    report(&log, path);
+    if log.events() == 0 && log.bad().count > 0 {
+        return Err(ScoreError::NoEvent { path: path.clone(), lines: log.bad().count });
+    }
+    Ok(findings)
+}
+
+/// Says on standard error what was not scored.
+fn report<R: BufRead>(log: &LogReader<R>, path: &Path) {
+    if log.bad().count > 0 {
+        eprint!("picket-agent: {} lines of {} could not be read:\n{}", log.bad().count, path.display(), log.bad());
+    }
+    if log.skipped() > 0 {
+        eprintln!("picket-agent: {} lines of {} are about something else", log.skipped(), path.display());
+    }
+}
+
+/// The context of each host and epoch. Beyond [`STREAMS_MAX`], further ones share one.
+#[derive(Default)]
+struct Streams(BTreeMap<(String, u64), FeaturePipeline>);
+
+impl Streams {
+    fn get(&mut self, host: &str, epoch: u64) -> &mut FeaturePipeline {
+        let mut key = (host.to_owned(), epoch);
+        if self.0.len() >= STREAMS_MAX && !self.0.contains_key(&key) {
+            key = (String::new(), 0);
+        }
+        self.0.entry(key).or_insert_with(|| FeaturePipeline::new(ContextLimits::default()))
+    }
 }
 
 fn load_model(arguments: &ScoreArguments) -> Result<Model, ScoreError> {
@@ -168,38 +215,8 @@ fn trusted_keys(arguments: &ScoreArguments) -> Result<Option<Vec<VerifyingKey>>,
     Ok(Some(identity.model_verifying_keys))
 }
 
-/// Calls `take` with each line that is not empty, and its number.
-fn for_each_line(
-    mut input: Box<dyn BufRead>,
-    path: &Path,
-    mut take: impl FnMut(u64, &str) -> Result<(), ScoreError>,
-) -> Result<(), ScoreError> {
-    use std::io::Read as _;
-    let mut buffer = Vec::new();
-    for line in 1.. {
-        buffer.clear();
-        let read = input
-            .by_ref()
-            .take(LINE_BYTES_MAX)
-            .read_until(b'\n', &mut buffer)
-            .map_err(|source| ScoreError::Read { path: path.to_owned(), source })?;
-        if read == 0 {
-            break;
-        }
-        let error = |reason: &str| ScoreError::Line { path: path.to_owned(), line, reason: reason.to_owned() };
-        if read as u64 == LINE_BYTES_MAX {
-            return Err(error("longer than 1 MiB"));
-        }
-        let text = str::from_utf8(&buffer).map_err(|_| error("not UTF-8 text"))?.trim();
-        if !text.is_empty() {
-            take(line, text)?;
-        }
-    }
-    Ok(())
-}
-
 struct Verdict<'a> {
-    host: &'a Value,
+    host: &'a str,
     event: &'a Event,
     model: &'a Model,
     score: f64,
@@ -214,7 +231,7 @@ impl Verdict<'_> {
 
     fn to_json(&self) -> Value {
         json!({
-            "host_id": self.host,
+            "host_id": (!self.host.is_empty()).then_some(self.host),
             "epoch": self.event.key.epoch.0,
             "sequence": self.event.key.sequence.0,
             "time": rfc3339(self.event.time),

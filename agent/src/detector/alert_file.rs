@@ -18,6 +18,11 @@ impl AlertFile {
         Self { path: path.to_owned(), bytes_max, open: None }
     }
 
+    /// Another ceiling from the next line on.
+    pub(crate) fn set_bytes_max(&mut self, bytes_max: u64) {
+        self.bytes_max = bytes_max;
+    }
+
     /// Appends a line in one write, so that readers see whole lines. After an error the file is opened again.
     pub(crate) fn append(&mut self, value: &Value) -> io::Result<()> {
         let mut line = serde_json::to_vec(value)?;

@@ -65,6 +65,11 @@ impl Repeats {
         Self { written_max, looks: BTreeMap::new(), over: Vec::new(), swept: Timestamp(0) }
     }
 
+    /// Another limit from the next alert on.
+    pub(crate) fn set_written_max(&mut self, written_max: u32) {
+        self.written_max = written_max;
+    }
+
     pub(crate) fn decide(&mut self, subject: Subject, event: &Event, time: Timestamp) -> Decision {
         if self.written_max == 0 {
             return Decision::Write;

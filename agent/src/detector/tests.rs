@@ -88,7 +88,7 @@ impl Fixture {
         let host = OnceLock::new();
         host.set("0190b5c0-7c1d-4a5e-9c39-8a8f2d0f6a11".parse().unwrap()).unwrap();
         Detector {
-            config,
+            config: Arc::new(Live::new(config)),
             host: Arc::new(host),
             alert_path: self.dir.path().join("alerts.jsonl"),
             models: Arc::clone(&self.models),

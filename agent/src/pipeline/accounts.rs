@@ -163,9 +163,9 @@ impl Draft<'_> {
         account.book(LossStage::Buffer, reason, sensor_events);
     }
 
-    /// An observation that no batch may hold.
-    pub(crate) fn reject_over_limit(&mut self, epoch: Epoch, count: u64) {
-        self.account(epoch).book(LossStage::Pipeline, LossReason::Rejected, count);
+    /// Accepted observations that go into no batch: none may hold them, or the budget does not permit it.
+    pub(crate) fn drop_before_batch(&mut self, epoch: Epoch, reason: LossReason, count: u64) {
+        self.account(epoch).book(LossStage::Pipeline, reason, count);
     }
 
     /// A durable batch is gone, and the server does not have it: its events are lost, its announcements must be

@@ -105,6 +105,7 @@ pub(crate) fn body_bytes(body: &EventBody) -> usize {
         EventBody::ConnectionOpen(connection) | EventBody::ConnectionListen(connection) => {
             size_of_val(&**connection) + connection.executable.len()
         }
+        EventBody::ConnectionSummary(summary) => size_of_val(&**summary) + summary.close.connection.executable.len(),
         EventBody::ConnectionClose(close) => size_of_val(&**close) + close.connection.executable.len(),
         EventBody::Authentication(authentication) => {
             let texts = [&authentication.user_name, &authentication.service, &authentication.command];

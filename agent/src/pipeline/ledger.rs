@@ -21,7 +21,7 @@ use picket_common::id::Epoch;
 use crate::pipeline::loss::{LOSS_TABLE_BYTES, LossTable};
 
 const MAGIC: &[u8; 4] = b"PKTL";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const USED_BYTES: usize = 32 + LOSS_TABLE_BYTES + 4;
 const BLOCK_BYTES: usize = 512;
 

@@ -3,7 +3,7 @@
 use picket_common::event::{LossReason, LossStage};
 
 /// Room for reasons in the stored form, so that one more does not change the layout.
-const REASONS_MAX: usize = 8;
+const REASONS_MAX: usize = 10;
 /// Bytes of the stored form.
 pub(crate) const LOSS_TABLE_BYTES: usize = LossStage::ALL.len() * REASONS_MAX * 8;
 
@@ -96,5 +96,6 @@ pub(crate) fn reason_index(reason: LossReason) -> usize {
         LossReason::Rejected => 5,
         LossReason::Throttled => 6,
         LossReason::LogRotated => 7,
+        LossReason::Degraded => 8,
     }
 }

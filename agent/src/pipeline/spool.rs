@@ -274,6 +274,11 @@ impl Spool {
         self.inner.lock().unbooked.over_limit += 1;
     }
 
+    /// Counts observations that the budget did not permit to be stored.
+    pub(crate) fn left_out(&self, count: u64) {
+        self.inner.lock().unbooked.left_out += count;
+    }
+
     /// Hands out the next batches, at most `batches_max`, and no further one once `bytes_max` is reached.
     ///
     /// # Errors

@@ -8,6 +8,8 @@ use picket_common::id::Digest;
 use proptest::prelude::*;
 
 use super::*;
+use crate::budget::BudgetConfig;
+use crate::budget::control::BudgetControl;
 use crate::buffer::BufferConfig;
 use crate::pipeline::account::EpochAccount;
 use crate::pipeline::intake::SensorSender;
@@ -32,6 +34,7 @@ impl Agent {
         let paths = SpoolPaths::in_state_dir(state);
         let OpenedSpool { spool, ledger, epoch, damage } = Spool::open(&paths, config, 1_000).unwrap();
         let (sender, queue) = intake::intake(ledger);
+        let changes = Arc::new(Changes::default());
         let parts = Pipeline {
             config: PipelineConfig::default(),
             epoch,
@@ -40,6 +43,8 @@ impl Agent {
             detector: Box::new(drop::<Event>) as Tap,
             alerts: AlertMark::default(),
             counters: Arc::default(),
+            shaper: Shaper::new(Arc::new(BudgetControl::new(BudgetConfig::default(), Arc::clone(&changes)))),
+            changes,
             stop: CancellationToken::new(),
         };
         let mut worker = Worker::new(parts, queue);

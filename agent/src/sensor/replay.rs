@@ -205,6 +205,9 @@ fn number(body: &mut EventBody, pid: u32, time: Timestamp) {
         EventBody::ConnectionOpen(connection) | EventBody::ConnectionListen(connection) => {
             connection.process = numbered(connection.process);
         }
+        EventBody::ConnectionSummary(summary) => {
+            summary.close.connection.process = numbered(summary.close.connection.process);
+        }
         EventBody::ConnectionClose(close) => close.connection.process = numbered(close.connection.process),
         EventBody::Authentication(authentication) => authentication.process = numbered(authentication.process),
         EventBody::FileActivity(file) => file.process = numbered(file.process),

@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use picket_common::event::{EventBody, LossReason, LossStage, Origin, Timestamp};
 
-use crate::enrich::redaction::Redactor;
-use crate::sensor::{Observation, ObservationSink};
+use crate::sensor::{Observation, ObservationSink, SharedRedactor};
 
 /// What one sensor has done so far.
 #[derive(Debug, Default)]
@@ -32,22 +31,19 @@ pub(super) struct Reporter<S> {
     counters: Arc<SensorCounters>,
     origin: Origin,
     /// Takes secrets out of command lines, unless the configuration says not to.
-    redactor: Option<Arc<Redactor>>,
+    redactor: SharedRedactor,
 }
 
 impl<S: ObservationSink> Reporter<S> {
-    pub(super) fn new(
-        sender: S,
-        counters: Arc<SensorCounters>,
-        origin: Origin,
-        redactor: Option<Arc<Redactor>>,
-    ) -> Self {
+    pub(super) fn new(sender: S, counters: Arc<SensorCounters>, origin: Origin, redactor: SharedRedactor) -> Self {
         Self { sender, counters, origin, redactor }
     }
 
     /// Sends an observation, without the secrets in it.
     pub(super) fn send(&self, time: Timestamp, mut body: EventBody) {
-        if let (Some(redactor), EventBody::ProcessStart(start)) = (&self.redactor, &mut body) {
+        if let EventBody::ProcessStart(start) = &mut body
+            && let Some(redactor) = self.redactor.get()
+        {
             redactor.redact(&mut start.arguments);
         }
         self.counters.events.fetch_add(1, Ordering::Relaxed);

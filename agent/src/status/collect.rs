@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use picket_common::event::{Origin, SensorMode};
 
+use crate::app::reload::ConfigReport;
+use crate::budget::governor::{Governor, Usage};
 use crate::detector::DetectorCounters;
 use crate::hardening::Hardening;
 use crate::model_store::{ActiveModels, ModelStore};
@@ -36,6 +38,8 @@ pub(crate) struct Sources {
     pub(crate) detector_queue: QueueGauge,
     pub(crate) uplink: Arc<UplinkState>,
     pub(crate) cost: OwnCost,
+    pub(crate) governor: Governor,
+    pub(crate) config: Arc<Mutex<ConfigReport>>,
     pub(crate) hardening: Hardening,
 }
 
@@ -68,9 +72,16 @@ impl Sensors {
 impl Sources {
     /// The agent now.
     pub(crate) fn snapshot(&mut self) -> Snapshot {
+        // First of all: a slow disk must not hold it up.
+        let cost = self.cost.read();
+        let usage = Usage {
+            cpu_seconds: cost.cpu_seconds,
+            resident_bytes: cost.resident_bytes,
+            disk_written_bytes: cost.disk_written_bytes,
+        };
+        let budget = self.governor.tick(&usage, now().0);
         let counters = self.intake.counters();
         let spool = self.spool.status(&counters);
-        let cost = self.cost.read();
         let epochs: Vec<EpochReport> = spool.accounts.iter().map(EpochReport::from).collect();
         let current = epochs.iter().find(|report| report.epoch == self.epoch).cloned().unwrap_or_default();
         let generation = self.model_store.as_ref().and_then(|store| store.try_lock().map(|store| store.generation()));
@@ -105,6 +116,8 @@ impl Sources {
                 last_error: spool.last_error,
             },
             uplink: self.uplink.status(),
+            budget,
+            config: self.config.lock().clone(),
             sensors: self.sensors(),
             active_models: self.models(),
             model_generation: generation.unwrap_or(0),
@@ -177,7 +190,7 @@ fn mode_name(origin: Origin) -> &'static str {
         Origin::AgentInotify => "inotify",
         Origin::AgentNetlink => "netlink",
         Origin::AgentPolling => "polling",
-        Origin::Replay => "replay",
+        Origin::Replay | Origin::Zeek | Origin::Suricata | Origin::Auditd => "replay",
     }
 }
 
@@ -195,6 +208,13 @@ pub(crate) fn degraded(snapshot: &Snapshot, now: SystemTime) -> Vec<String> {
     if !snapshot.events_lost.is_empty() {
         let total: u64 = snapshot.events_lost.values().sum();
         reasons.push(format!("{total} events of this epoch were lost"));
+    }
+    if snapshot.budget.is_degraded() {
+        let (rung, cause) = (&snapshot.budget.rung, &snapshot.budget.cause);
+        reasons.push(format!("over its budget ({cause}): on the rung {rung} of what it does without"));
+    }
+    if !snapshot.config.last_error.is_empty() {
+        reasons.push(format!("the new configuration was refused: {}", snapshot.config.last_error));
     }
     if snapshot.buffer.stores_set_aside > 0 {
         reasons.push("a damaged buffer was set aside".to_owned());

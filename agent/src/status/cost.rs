@@ -2,19 +2,20 @@
 
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, RefreshKind, System};
 
-/// Reads the agent's own use of processor and memory.
+/// Reads the agent's own use of processor, memory and disk.
 pub(crate) struct OwnCost {
     system: Option<System>,
     pid: Pid,
     peak_bytes: u64,
 }
 
-/// Processor time and memory.
+/// Processor time, memory, and bytes written to disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Cost {
     pub(crate) cpu_seconds: f64,
     pub(crate) resident_bytes: u64,
     pub(crate) resident_bytes_peak: u64,
+    pub(crate) disk_written_bytes: u64,
 }
 
 impl OwnCost {
@@ -28,7 +29,7 @@ impl OwnCost {
 
     pub(crate) fn read(&mut self) -> Cost {
         let Some(system) = &mut self.system else { return Cost::default() };
-        let kind = ProcessRefreshKind::nothing().with_cpu().with_memory().without_tasks();
+        let kind = ProcessRefreshKind::nothing().with_cpu().with_memory().with_disk_usage().without_tasks();
         system.refresh_processes_specifics(ProcessesToUpdate::Some(&[self.pid]), false, kind);
         let Some(process) = system.process(self.pid) else { return Cost::default() };
         let resident_bytes = process.memory();
@@ -38,6 +39,7 @@ impl OwnCost {
             cpu_seconds: process.accumulated_cpu_time() as f64 / 1_000.0,
             resident_bytes,
             resident_bytes_peak: self.peak_bytes,
+            disk_written_bytes: process.disk_usage().total_written_bytes,
         }
     }
 }

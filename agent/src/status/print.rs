@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::app::reload::ConfigReport;
+use crate::budget::governor::BudgetReport;
 use crate::status::file::Reading;
 use crate::status::{EpochReport, Snapshot};
 
@@ -47,6 +49,8 @@ pub(crate) fn table(reading: &Reading) -> String {
             uplink.batches_unacknowledged
         ),
     );
+    budget(&mut lines, &snapshot.budget);
+    config(&mut lines, &snapshot.config);
     for sensor in &snapshot.sensors {
         let reason = if sensor.reason.is_empty() { String::new() } else { format!(" ({})", escaped(&sensor.reason)) };
         lines.add("sensor", format_args!("{} {}, {} events{reason}", sensor.name, sensor.mode, sensor.events_total));
@@ -76,6 +80,45 @@ pub(crate) fn table(reading: &Reading) -> String {
     let mut text = lines.0;
     epochs(&mut text, &snapshot.epochs);
     text
+}
+
+fn budget(lines: &mut Lines, budget: &BudgetReport) {
+    let at_most =
+        |max: u64, show: &dyn Fn(u64) -> String| if max == 0 { String::new() } else { format!(" of {}", show(max)) };
+    let percent = |milliseconds: u64| format!("{:.1} %", milliseconds as f64 / 10.0);
+    let per_second = |count: u64| format!("{}/s", bytes(count));
+    lines.add(
+        "budget",
+        format_args!(
+            "{}; processor {}{}, memory {}{}, disk {}{}",
+            if budget.rung.is_empty() { "-" } else { &budget.rung },
+            percent(budget.cpu_milliseconds_per_second),
+            at_most(budget.cpu_milliseconds_per_second_max, &percent),
+            bytes(budget.resident_bytes),
+            at_most(budget.resident_bytes_max, &bytes),
+            per_second(budget.disk_write_bytes_per_second),
+            at_most(budget.disk_write_bytes_per_second_max, &per_second),
+        ),
+    );
+    if budget.steps_total > 0 {
+        lines.add(
+            "",
+            format_args!(
+                "{} steps, the last because: {}; {} events left out",
+                budget.steps_total, budget.cause, budget.left_out_total
+            ),
+        );
+    }
+}
+
+fn config(lines: &mut Lines, config: &ConfigReport) {
+    if !config.last_error.is_empty() {
+        lines
+            .add("configuration", format_args!("refused, the one before is in force: {}", escaped(&config.last_error)));
+    }
+    if !config.needs_restart.is_empty() {
+        lines.add("configuration", format_args!("needs a restart: {}", escaped(&config.needs_restart.join(", "))));
+    }
 }
 
 fn detector(lines: &mut Lines, snapshot: &Snapshot) {

@@ -18,14 +18,16 @@ use tonic::transport::{Channel, Endpoint};
 use tower::Service;
 
 use crate::identity::SERVER_NAME;
+use crate::uplink::channel::pace::{Pace, Paced};
 use crate::uplink::channel::witness::{Witness, Witnessed};
 
+pub(crate) mod pace;
 mod witness;
 
 /// TCP, TLS and HTTP/2 together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may be silent before it counts as dead, where nobody says otherwise.
-pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(30);
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// What the server may have in flight towards the agent: acknowledgements, desired states, chunks of a model.
 const WINDOW_BYTES: u32 = 256 * 1024;
 /// Largest header list the agent reads.
@@ -45,6 +47,22 @@ pub enum ConnectError {
     Transport(String),
 }
 
+/// How a connection behaves.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    /// How fast it sends.
+    pub(crate) pace: Pace,
+    /// How long nothing may come until it ends: its peer may have gone without a word. After two thirds of that the peer is
+    /// asked for a sign of life.
+    pub(crate) silence_max: Duration,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self { pace: Pace::default(), silence_max: SILENCE_MAX }
+    }
+}
+
 /// A connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
@@ -55,12 +73,11 @@ pub(crate) struct Connection {
 }
 
 /// Connects to `address` (`host:port`). Whether the server takes this host's certificate shows only later:
-/// [`Witness::refusal`]. A connection from which nothing comes for two thirds of `silence_max` is asked for a sign of life,
-/// and ends when none comes in the last third: its peer may have gone without a word.
+/// [`Witness::refusal`].
 pub(crate) async fn connect(
     address: &str,
     config: Arc<ClientConfig>,
-    silence_max: Duration,
+    terms: Terms,
 ) -> Result<Connection, ConnectError> {
     let is_address =
         address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
@@ -68,8 +85,10 @@ pub(crate) async fn connect(
     if !is_address {
         return Err(bad_address());
     }
+    let Terms { pace, silence_max } = terms;
     let witness = Witness::default();
-    let connector = Connector { address: address.into(), tls: TlsConnector::from(config), witness: witness.clone() };
+    let tls = TlsConnector::from(config);
+    let connector = Connector { address: address.into(), tls, witness: witness.clone(), pace };
     // The authority that requests carry is the name in the certificate; where to connect is the connector's business.
     let endpoint = Endpoint::from_shared(format!("http://{SERVER_NAME}"))
         .map_err(|_| bad_address())?
@@ -102,10 +121,11 @@ struct Connector {
     address: Arc<str>,
     tls: TlsConnector,
     witness: Witness,
+    pace: Pace,
 }
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<Witnessed<TlsStream<TcpStream>>>;
+    type Response = TokioIo<Witnessed<TlsStream<Paced<TcpStream>>>>;
     type Error = std::io::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
@@ -114,10 +134,11 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let Self { address, tls, witness } = self.clone();
+        let Self { address, tls, witness, pace } = self.clone();
         Box::pin(async move {
             let stream = TcpStream::connect(&*address).await?;
             stream.set_nodelay(true)?;
+            let stream = Paced::new(stream, pace);
             let name = ServerName::try_from(SERVER_NAME).map_err(std::io::Error::other)?;
             Ok(TokioIo::new(Witnessed::new(tls.connect(name, stream).await?, witness)))
         })

@@ -93,7 +93,10 @@ impl CheckIn {
                     false
                 }
                 _ = due.tick() => true,
-                _ = changes.tick() => std::mem::take(&mut is_trust_new) || self.status.borrow().models_differ(&last),
+                _ = changes.tick() => {
+                    let now = self.status.borrow();
+                    std::mem::take(&mut is_trust_new) || now.models_differ(&last) || now.rung_differs(&last)
+                }
             };
             if is_due {
                 last = Arc::clone(&self.status.borrow());
@@ -129,6 +132,8 @@ fn report(snapshot: &Snapshot) -> v1::AgentStatus {
         cpu_seconds: snapshot.cpu_seconds,
         resident_bytes: snapshot.resident_bytes,
         resident_bytes_peak: snapshot.resident_bytes_peak,
+        budget_rung: snapshot.budget.rung.clone(),
+        budget_cause: snapshot.budget.cause.clone(),
         sensors: snapshot
             .sensors
             .iter()

@@ -111,6 +111,7 @@ impl Fixture {
             models: Some(Arc::clone(&self.models)),
             status: self.status.subscribe(),
             state: Arc::clone(&self.state),
+            pace: Pace::default(),
             host: Arc::default(),
             finish: self.finish.clone(),
             stop: self.stop.clone(),

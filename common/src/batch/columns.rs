@@ -136,6 +136,7 @@ columns! {
     ChangesBefore "changes_before",
     ChangesAfter "changes_after",
     ChangeReasons "change_reasons",
+    SummaryCounts "summary_counts",
 }
 
 /// The columns that version 1 of the frame had.

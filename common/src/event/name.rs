@@ -57,6 +57,9 @@ named!(Origin {
     AgentLog = 5 "agent_log",
     AgentFanotify = 6 "agent_fanotify",
     AgentInotify = 7 "agent_inotify",
+    Zeek = 8 "zeek",
+    Suricata = 9 "suricata",
+    Auditd = 10 "auditd",
 });
 
 named!(StreamKind {
@@ -136,6 +139,7 @@ named!(LossReason {
     Rejected = 5 "rejected",
     Throttled = 6 "throttled",
     LogRotated = 7 "log_rotated",
+    Degraded = 8 "degraded",
 });
 
 /// Which body an event has, without the body.
@@ -157,6 +161,8 @@ pub enum EventKind {
     AgentStart,
     /// [`EventBody::ConnectionListen`]
     ConnectionListen,
+    /// [`EventBody::ConnectionSummary`]
+    ConnectionSummary,
     /// [`EventBody::FileActivity`]
     FileActivity,
     /// [`EventBody::DnsActivity`]
@@ -180,6 +186,7 @@ named!(EventKind {
     DnsActivity = 9 "dns_activity",
     KernelActivity = 10 "kernel_activity",
     AgentChange = 11 "agent_change",
+    ConnectionSummary = 12 "connection_summary",
 });
 
 impl EventKind {
@@ -187,7 +194,9 @@ impl EventKind {
     pub fn class(self) -> EventClass {
         match self {
             Self::ProcessStart | Self::ProcessExit => EventClass::ProcessActivity,
-            Self::ConnectionOpen | Self::ConnectionClose | Self::ConnectionListen => EventClass::NetworkActivity,
+            Self::ConnectionOpen | Self::ConnectionClose | Self::ConnectionListen | Self::ConnectionSummary => {
+                EventClass::NetworkActivity
+            }
             Self::Authentication => EventClass::Authentication,
             Self::FileActivity => EventClass::FileActivity,
             Self::DnsActivity => EventClass::DnsActivity,
@@ -205,6 +214,7 @@ impl EventKind {
             Self::ConnectionOpen => activity == "open",
             Self::ConnectionClose => activity == "close",
             Self::ConnectionListen => activity == "listen",
+            Self::ConnectionSummary => activity == "traffic",
             Self::Authentication => AuthenticationAction::from_name(activity).is_some(),
             Self::FileActivity => FileAction::from_name(activity).is_some(),
             Self::DnsActivity => DnsAction::from_name(activity).is_some(),
@@ -229,6 +239,7 @@ impl EventBody {
             Self::ConnectionOpen(_) => EventKind::ConnectionOpen,
             Self::ConnectionClose(_) => EventKind::ConnectionClose,
             Self::ConnectionListen(_) => EventKind::ConnectionListen,
+            Self::ConnectionSummary(_) => EventKind::ConnectionSummary,
             Self::Authentication(_) => EventKind::Authentication,
             Self::FileActivity(_) => EventKind::FileActivity,
             Self::DnsActivity(_) => EventKind::DnsActivity,
@@ -247,6 +258,7 @@ impl EventBody {
             Self::ConnectionOpen(_) => "open",
             Self::ConnectionClose(_) => "close",
             Self::ConnectionListen(_) => "listen",
+            Self::ConnectionSummary(_) => "traffic",
             Self::Authentication(authentication) => authentication.action.name(),
             Self::FileActivity(file) => file.action.name(),
             Self::DnsActivity(dns) => dns.action.name(),

@@ -48,6 +48,7 @@ impl Event {
                 size.add(&connection.executable);
             }
             EventBody::ConnectionClose(close) => size.add(&close.connection.executable),
+            EventBody::ConnectionSummary(summary) => size.add(&summary.close.connection.executable),
             EventBody::Authentication(authentication) => {
                 size.add(&authentication.user_name);
                 size.add(&authentication.service);

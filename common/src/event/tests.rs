@@ -113,6 +113,7 @@ fn kinds_are_told_by_class_and_activity() {
         ("network_activity", "open", EventKind::ConnectionOpen),
         ("network_activity", "close", EventKind::ConnectionClose),
         ("network_activity", "listen", EventKind::ConnectionListen),
+        ("network_activity", "traffic", EventKind::ConnectionSummary),
         ("authentication", "logon", EventKind::Authentication),
         ("authentication", "logoff", EventKind::Authentication),
         ("file_activity", "set_attributes", EventKind::FileActivity),

@@ -62,7 +62,9 @@ impl FeaturePipeline {
                 }
                 return None;
             }
-            EventBody::ConnectionListen(_)
+            // A summary stands for connections like one that was seen by itself: it is no subject, and tells nothing new.
+            EventBody::ConnectionSummary(_)
+            | EventBody::ConnectionListen(_)
             | EventBody::FileActivity(_)
             | EventBody::DnsActivity(_)
             | EventBody::KernelActivity(_)

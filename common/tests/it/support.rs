@@ -6,9 +6,9 @@ use std::num::NonZeroU64;
 use picket_common::event::json::from_json;
 use picket_common::event::{
     AgentChange, AgentStart, Authentication, AuthenticationAction, ByteString, Connection, ConnectionClose,
-    ConnectionOutcome, Direction, DnsAction, DnsActivity, Event, EventBody, FileAction, FileActivity, FileId,
-    KernelAction, KernelActivity, LossReason, LossStage, Origin, ProcessExit, ProcessId, ProcessStart, Protocol,
-    SensorLoss, SensorMode, StreamKind, Timestamp,
+    ConnectionOutcome, ConnectionSummary, Direction, DnsAction, DnsActivity, Event, EventBody, FileAction,
+    FileActivity, FileId, KernelAction, KernelActivity, LossReason, LossStage, Origin, ProcessExit, ProcessId,
+    ProcessStart, Protocol, SensorLoss, SensorMode, StreamKind, Timestamp,
 };
 use picket_common::id::{Epoch, EventKey, Sequence};
 use proptest::collection::vec;
@@ -52,6 +52,8 @@ fn any_body() -> impl Strategy<Value = EventBody> {
         dns_activity().prop_map(|dns| EventBody::DnsActivity(Box::new(dns))),
         kernel_activity().prop_map(|kernel| EventBody::KernelActivity(Box::new(kernel))),
         agent_change().prop_map(|change| EventBody::AgentChange(Box::new(change))),
+        (connection_close(), any::<u64>())
+            .prop_map(|(close, count)| EventBody::ConnectionSummary(Box::new(ConnectionSummary { close, count }))),
     ]
 }
 

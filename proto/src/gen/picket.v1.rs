@@ -501,6 +501,12 @@ pub struct AgentStatus {
     /// the latest.
     #[prost(message, repeated, tag = "12")]
     pub epochs: ::prost::alloc::vec::Vec<EpochAccount>,
+    /// What the agent does without to stay within its budget: `normal` (nothing), `drop_file_events`, `aggregate_connections`,
+    /// `sample_execs`, `heartbeats_only`; and why it came there: `cpu`, `memory`, `disk`, `recovered`. Empty: not known.
+    #[prost(string, tag = "13")]
+    pub budget_rung: ::prost::alloc::string::String,
+    #[prost(string, tag = "14")]
+    pub budget_cause: ::prost::alloc::string::String,
 }
 /// Where the events of one epoch went, as the agent counts them. Its own events (agent starts, losses) are not in these
 /// numbers. accepted + sensor_lost = delivered + waiting + in_flight + lost.
@@ -3519,6 +3525,9 @@ pub struct BatchColumns {
     pub changes_after: ::prost::alloc::vec::Vec<u32>,
     #[prost(uint32, repeated, tag = "104")]
     pub change_reasons: ::prost::alloc::vec::Vec<u32>,
+    /// Summaries of connections: the columns of a close, and how many connections each stands for.
+    #[prost(uint64, repeated, tag = "105")]
+    pub summary_counts: ::prost::alloc::vec::Vec<u64>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DeliverRequest {

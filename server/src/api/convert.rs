@@ -52,6 +52,8 @@ impl From<v1::AgentStatus> for AgentStatus {
             cpu_seconds: if wire.cpu_seconds.is_finite() { wire.cpu_seconds } else { 0.0 },
             resident_bytes: wire.resident_bytes,
             resident_bytes_peak: wire.resident_bytes_peak,
+            budget_rung: wire.budget_rung,
+            budget_cause: wire.budget_cause,
             sensors: wire.sensors.into_iter().map(SensorStatus::from).collect(),
             trust_anchors: Vec::new(),
             certificate_authority: String::new(),
@@ -87,6 +89,8 @@ impl From<AgentStatus> for v1::AgentStatus {
             cpu_seconds: status.cpu_seconds,
             resident_bytes: status.resident_bytes,
             resident_bytes_peak: status.resident_bytes_peak,
+            budget_rung: status.budget_rung,
+            budget_cause: status.budget_cause,
             sensors: status.sensors.into_iter().map(v1::SensorStatus::from).collect(),
             // Asked for with ListLosses.
             epochs: Vec::new(),

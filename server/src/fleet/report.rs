@@ -50,6 +50,10 @@ pub struct AgentStatus {
     pub resident_bytes: u64,
     /// The most it ever held.
     pub resident_bytes_peak: u64,
+    /// What it does without to stay within its budget: `normal` is nothing. Empty: not known.
+    pub budget_rung: String,
+    /// Why it came there.
+    pub budget_cause: String,
     /// Its sensors.
     pub sensors: Vec<SensorStatus>,
     /// SHA-256 (hex) of the authorities it trusts.

@@ -7,9 +7,9 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{Int16Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use picket_common::event::{
-    AgentStart, ByteString, Connection, ConnectionClose, ConnectionOutcome, Direction, Event, EventBody, EventClass,
-    EventKind, FileId, LossReason, LossStage, Origin, ProcessExit, ProcessId, ProcessStart, Protocol, SensorLoss,
-    SensorMode, StreamKind, Timestamp,
+    AgentStart, ByteString, Connection, ConnectionClose, ConnectionOutcome, ConnectionSummary, Direction, Event,
+    EventBody, EventClass, EventKind, FileId, LossReason, LossStage, Origin, ProcessExit, ProcessId, ProcessStart,
+    Protocol, SensorLoss, SensorMode, StreamKind, Timestamp,
 };
 use picket_common::id::{Epoch, EventKey, HostId, Sequence};
 
@@ -85,6 +85,10 @@ impl<'a> RowView<'a> {
             EventKind::ProcessExit => EventBody::ProcessExit(self.process_exit()?),
             EventKind::ConnectionOpen => EventBody::ConnectionOpen(Box::new(self.connection()?)),
             EventKind::ConnectionClose => EventBody::ConnectionClose(Box::new(self.connection_close()?)),
+            EventKind::ConnectionSummary => {
+                let count = self.required_long("count")?.cast_unsigned();
+                EventBody::ConnectionSummary(Box::new(ConnectionSummary { close: self.connection_close()?, count }))
+            }
             EventKind::ConnectionListen => EventBody::ConnectionListen(Box::new(self.connection()?)),
             EventKind::FileActivity => EventBody::FileActivity(Box::new(self.file_activity()?)),
             EventKind::DnsActivity => EventBody::DnsActivity(Box::new(self.dns_activity()?)),

@@ -331,9 +331,16 @@ const NETWORK_ACTIVITY: &[Column] = &[
         connection(row).map_or(Cell::Null, |connection| cgroup_id(connection.cgroup_id))
     }),
     column("community_id", Text, "Community ID, version 1 (seed 0): the flow's name in Zeek, Suricata …", |row| {
-        let id = connection(row).filter(|_| !matches!(row.event.body, EventBody::ConnectionListen(_)));
+        let is_one = !matches!(row.event.body, EventBody::ConnectionListen(_) | EventBody::ConnectionSummary(_));
+        let id = connection(row).filter(|_| is_one);
         let id = id.and_then(|flow| community_id(flow.protocol, flow.local, flow.remote));
         id.map_or(Cell::Null, Cell::OwnedName)
+    }),
+    column("count", Long, "Connections that a row of activity traffic stands for; its sums are over all", |row| {
+        match &row.event.body {
+            EventBody::ConnectionSummary(summary) => Cell::Long(summary.count.cast_signed()),
+            _ => Cell::Null,
+        }
     }),
 ];
 
@@ -423,6 +430,7 @@ fn connection<'a>(row: &Row<'a>) -> Option<&'a Connection> {
     match &row.event.body {
         EventBody::ConnectionOpen(connection) | EventBody::ConnectionListen(connection) => Some(connection),
         EventBody::ConnectionClose(close) => Some(&close.connection),
+        EventBody::ConnectionSummary(summary) => Some(&summary.close.connection),
         _ => None,
     }
 }
@@ -430,6 +438,7 @@ fn connection<'a>(row: &Row<'a>) -> Option<&'a Connection> {
 fn close<'a>(row: &Row<'a>) -> Option<&'a ConnectionClose> {
     match &row.event.body {
         EventBody::ConnectionClose(close) => Some(close),
+        EventBody::ConnectionSummary(summary) => Some(&summary.close),
         _ => None,
     }
 }

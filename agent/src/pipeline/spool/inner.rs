@@ -42,6 +42,7 @@ pub(super) struct Unbooked {
     pub(super) write_failed: u64,
     pub(super) buffer_full: u64,
     pub(super) over_limit: u64,
+    pub(super) left_out: u64,
 }
 
 /// The store failed while it took a batch. Should the batch turn out to be there once the store is open again, then
@@ -58,7 +59,8 @@ impl Inner {
         draft.take_intake(intake);
         draft.refuse(self.epoch, LossReason::WriteFailed, self.unbooked.write_failed);
         draft.refuse(self.epoch, LossReason::BufferFull, self.unbooked.buffer_full);
-        draft.reject_over_limit(self.epoch, self.unbooked.over_limit);
+        draft.drop_before_batch(self.epoch, LossReason::Rejected, self.unbooked.over_limit);
+        draft.drop_before_batch(self.epoch, LossReason::Degraded, self.unbooked.left_out);
     }
 
     pub(super) fn append(&mut self, batch: &PreparedBatch, intake: &IntakeCounters) -> Result<(), BufferError> {
@@ -208,6 +210,7 @@ impl Inner {
             self.unbooked.write_failed -= doubt.booked.write_failed.min(self.unbooked.write_failed);
             self.unbooked.buffer_full -= doubt.booked.buffer_full.min(self.unbooked.buffer_full);
             self.unbooked.over_limit -= doubt.booked.over_limit.min(self.unbooked.over_limit);
+            self.unbooked.left_out -= doubt.booked.left_out.min(self.unbooked.left_out);
         }
     }
 

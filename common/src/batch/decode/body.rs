@@ -7,9 +7,9 @@ use crate::batch::error::BatchError;
 use crate::batch::version::Version;
 use crate::event::limits::SENSORS_MAX;
 use crate::event::{
-    AgentChange, AgentStart, Authentication, AuthenticationAction, ConnectionClose, ConnectionOutcome, DnsAction,
-    DnsActivity, EventBody, EventKind, FileAction, FileActivity, KernelAction, KernelActivity, LossReason, LossStage,
-    Origin, ProcessExit, ProcessStart, Protocol, SensorLoss, SensorMode,
+    AgentChange, AgentStart, Authentication, AuthenticationAction, ConnectionClose, ConnectionOutcome,
+    ConnectionSummary, DnsAction, DnsActivity, EventBody, EventKind, FileAction, FileActivity, KernelAction,
+    KernelActivity, LossReason, LossStage, Origin, ProcessExit, ProcessStart, Protocol, SensorLoss, SensorMode,
 };
 use crate::id::Epoch;
 
@@ -32,6 +32,11 @@ pub(super) fn take<'a>(
         }
         EventKind::ConnectionClose => {
             EventBody::ConnectionClose(Box::new(take_connection_close(columns, tables, time)?))
+        }
+        EventKind::ConnectionSummary => {
+            let close = take_connection_close(columns, tables, time)?;
+            let count = columns.take(Column::SummaryCounts)?;
+            EventBody::ConnectionSummary(Box::new(ConnectionSummary { close, count }))
         }
         EventKind::ConnectionListen => {
             let (connection, _) = tables.take_connection(columns, Column::ListenConnections, time)?;

@@ -19,6 +19,10 @@ pub(super) fn put(columns: &mut ColumnWriter, tables: &mut Tables, event: &Event
             tables.put_connection(columns, Column::OpenConnections, connection, time);
         }
         EventBody::ConnectionClose(close) => put_connection_close(columns, tables, close, time),
+        EventBody::ConnectionSummary(summary) => {
+            put_connection_close(columns, tables, &summary.close, time);
+            columns.put(Column::SummaryCounts, summary.count);
+        }
         EventBody::ConnectionListen(connection) => {
             tables.put_connection(columns, Column::ListenConnections, connection, time);
         }

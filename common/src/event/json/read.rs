@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 use super::JsonError;
 use crate::event::{
     AgentChange, AgentStart, Authentication, AuthenticationAction, ByteString, Connection, ConnectionClose,
-    ConnectionOutcome, Direction, DnsAction, DnsActivity, Event, EventBody, EventKind, FileAction, FileActivity,
-    FileId, KernelAction, KernelActivity, LossReason, LossStage, Origin, ProcessExit, ProcessId, ProcessStart,
-    Protocol, SensorLoss, SensorMode, StreamKind, Timestamp,
+    ConnectionOutcome, ConnectionSummary, Direction, DnsAction, DnsActivity, Event, EventBody, EventKind, FileAction,
+    FileActivity, FileId, KernelAction, KernelActivity, LossReason, LossStage, Origin, ProcessExit, ProcessId,
+    ProcessStart, Protocol, SensorLoss, SensorMode, StreamKind, Timestamp,
 };
 use crate::id::{Epoch, EventKey, Sequence};
 
@@ -180,6 +180,10 @@ pub(super) fn event(value: &Value) -> Result<Event, JsonError> {
             EventKind::ConnectionOpen => EventBody::ConnectionOpen(Box::new(connection(&object)?)),
             EventKind::ConnectionClose => EventBody::ConnectionClose(Box::new(connection_close(&object)?)),
             EventKind::ConnectionListen => EventBody::ConnectionListen(Box::new(connection(&object)?)),
+            EventKind::ConnectionSummary => EventBody::ConnectionSummary(Box::new(ConnectionSummary {
+                close: connection_close(&object)?,
+                count: object.required("count")?.unsigned_64()?,
+            })),
             EventKind::Authentication => EventBody::Authentication(Box::new(authentication(&object)?)),
             EventKind::FileActivity => EventBody::FileActivity(Box::new(file_activity(&object)?)),
             EventKind::DnsActivity => EventBody::DnsActivity(Box::new(dns_activity(&object)?)),

@@ -55,6 +55,10 @@ pub(super) fn event(event: &Event) -> Value {
         EventBody::ConnectionOpen(connection) => put_connection(&mut object, connection),
         EventBody::ConnectionClose(close) => put_connection_close(&mut object, close),
         EventBody::ConnectionListen(connection) => put_connection(&mut object, connection),
+        EventBody::ConnectionSummary(summary) => {
+            put_connection_close(&mut object, &summary.close);
+            object.put("count", summary.count);
+        }
         EventBody::FileActivity(file) => put_file_activity(&mut object, file),
         EventBody::DnsActivity(dns) => put_dns_activity(&mut object, dns),
         EventBody::KernelActivity(kernel) => put_kernel_activity(&mut object, kernel),

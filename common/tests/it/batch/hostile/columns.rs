@@ -115,7 +115,7 @@ fn columns_are_checked() {
             |m| m.authentication_sources[0] = 0,
             "authentication_sources refers to an address that is not 4 or 16 bytes long",
         ),
-        (|m| m.loss_kinds[0] = 64, "loss_kinds has an unknown stage or reason"),
+        (|m| m.loss_kinds[0] = 72, "loss_kinds has an unknown stage or reason"),
         (|m| m.agent_sensor_counts[0] = 33, "agent_sensor_counts has too many sensors"),
     ];
     for (edit, problem) in cases {
@@ -133,7 +133,7 @@ fn columns_of_version_2_are_checked() {
     type Edit = fn(&mut BatchColumns);
     let golden = BatchColumns::decode(columns(GOLDEN_FRAME_V2).as_slice()).unwrap();
     let cases: [(Edit, &str); 22] = [
-        (|m| m.event_kinds[3] = 12, "event_kinds has an unknown event kind"),
+        (|m| m.event_kinds[3] = 13, "event_kinds has an unknown event kind"),
         (|m| m.context_cgroups[0] = 999, "context_cgroups refers beyond its table"),
         (|m| m.start_executable_files[3] = 3, "start_executable_files refers to a file that is not 16 bytes long"),
         (|m| m.start_scripts[0] = 999, "start_scripts refers beyond its table"),
