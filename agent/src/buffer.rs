@@ -1,14 +1,15 @@
 //! The buffer on disk: what the agent has accepted and the server has not acknowledged.
 //!
 //! It knows only bytes. A *record* is an opaque payload with a [`Priority`], the number of items it stands for and a
-//! small opaque tag that comes back with it. Records get growing numbers and are leased in that order. Beside them
+//! small opaque tag that comes back with it. Records get growing numbers and are leased in that order, but those appended since the
+//! last rollback have half of each lease while older ones wait (see [`lane`]). Beside them
 //! lie small *metadata* values, written in the same atomic step as an append or a removal.
 //!
 //! Invariants
 //! * A record is leased only after it is durable ([`Buffer::append`] flushes before it returns).
 //! * Only [`Buffer::commit`] (acknowledged), eviction (the byte ceiling) and an unreadable record remove anything.
 //! * A record that was leased once may be at the server already: it is never evicted, even after a restart
-//!   (the highest number ever leased is in the file `sent`). So no item is both delivered and counted as evicted.
+//!   (the numbers ever leased are in the file `sent`). So no item is both delivered and counted as evicted.
 //! * The byte ceiling holds at all times. Eviction takes the lowest priority first and the oldest of it first, and
 //!   never a higher priority than the one of the record that needs the room.
 //! * Memory does not depend on the number of records: totals are kept by addition and stored with each change.
@@ -23,10 +24,11 @@ use std::path::{Path, PathBuf};
 
 pub use crate::buffer::error::BufferError;
 pub use crate::buffer::folder::{Damage, SET_ASIDE_MAX};
+use crate::buffer::lane::{Lane, Lanes};
 use crate::buffer::record::{Header, RecordKey};
 pub use crate::buffer::record::{PAYLOAD_BYTES_MAX, Priority, RecordNumber, TAG_BYTES_MAX};
 use crate::buffer::reserve::Reserve;
-use crate::buffer::sent::SentMark;
+use crate::buffer::sent::SentMarks;
 pub use crate::buffer::store::KeyValue;
 use crate::buffer::store::Store;
 use crate::buffer::totals::Totals;
@@ -34,6 +36,7 @@ pub use crate::buffer::types::{BufferConfig, BufferStats, Lease, LeasedRecord, M
 
 mod error;
 mod folder;
+mod lane;
 mod record;
 mod reserve;
 mod sent;
@@ -55,13 +58,13 @@ pub struct Buffer {
     config: BufferConfig,
     folder: PathBuf,
     store: Store,
-    sent: SentMark,
+    sent: SentMarks,
     reserve: Reserve,
     totals: Totals,
     /// Handed out since the last rollback: at most the caller's window.
     leased: BTreeMap<RecordNumber, RecordKey>,
     /// Where the next lease starts to look.
-    cursor: RecordNumber,
+    lanes: Lanes,
 }
 
 impl Buffer {
@@ -77,23 +80,16 @@ impl Buffer {
     }
 
     fn with_store(folder: &Path, config: BufferConfig, store: Store) -> Result<Self, BufferError> {
-        let sent = SentMark::open(&folder.join("sent"))?;
+        let sent = SentMarks::open(&folder.join("sent"))?;
         let reserve = Reserve::open(&folder.join("reserve"));
         let mut totals = Totals::load(&store)?;
         // After damage the store can be older than the mark; numbers are never used twice.
-        totals.next = totals.next.max(sent.through().next());
+        totals.next = totals.next.max(sent.last().next());
         let leased = BTreeMap::new();
-        let mut buffer = Self {
-            config,
-            folder: folder.to_owned(),
-            store,
-            sent,
-            reserve,
-            totals,
-            leased,
-            cursor: RecordNumber::FIRST,
-        };
+        let lanes = Lanes::split_at(totals.next, true);
+        let mut buffer = Self { config, folder: folder.to_owned(), store, sent, reserve, totals, leased, lanes };
         buffer.forget_missing()?;
+        buffer.rollback();
         Ok(buffer)
     }
 
@@ -175,34 +171,26 @@ impl Buffer {
         Ok(number)
     }
 
-    /// Hands out the next records in order: at most `records_max`, and no further one once `bytes_max` payload bytes
-    /// are reached.
+    /// Hands out the next records: at most `records_max`, and no further one once `bytes_max` payload bytes are reached.
+    /// Up to half of them were appended since the last rollback, while there are older ones.
     ///
     /// # Errors
     /// [`BufferError::Io`], [`BufferError::Damaged`], [`BufferError::Closed`].
     pub fn lease(&mut self, records_max: usize, bytes_max: usize) -> Result<Lease, BufferError> {
         let mut lease = Lease::default();
-        let mut bytes = 0;
-        let mut is_end = false;
-        while lease.records.len() < records_max && bytes < bytes_max {
-            let Some(key) = self.next_key(self.cursor)? else {
-                is_end = true;
-                break;
-            };
-            let stored = self.read(key)?;
-            match stored.decode(key) {
-                Some(record) => {
-                    bytes += record.payload.len();
-                    self.leased.insert(key.number, key);
-                    lease.records.push(record);
-                }
-                None => {
-                    self.remove(key, &stored, &[])?;
-                    lease.unreadable += 1;
-                }
-            }
-            self.cursor = key.number.next();
+        if let Some(mut new) = self.lanes.new {
+            let share = self.lanes.share_of_new(records_max);
+            self.take(&mut new, &mut lease, share, bytes_max / 2)?;
+            self.lanes.new = Some(new);
         }
+        let is_end = loop {
+            let mut old = self.lanes.old;
+            let is_end = self.take(&mut old, &mut lease, records_max, bytes_max)?;
+            self.lanes.old = old;
+            if !is_end || !self.lanes.join() {
+                break is_end;
+            }
+        };
         if is_end && lease.records.is_empty() && self.leased.is_empty() {
             self.forget_missing()?;
             if self.totals.records() > 0 {
@@ -211,10 +199,45 @@ impl Buffer {
                 return Err(BufferError::Damaged { detail });
             }
         }
-        if let Some(last) = lease.records.last() {
-            self.sent.raise(last.info.number)?;
-        }
         Ok(lease)
+    }
+
+    /// Leases records of one lane until there are `records_max` or `bytes_max` payload bytes in all. `true`: there is no
+    /// further one.
+    fn take(
+        &mut self,
+        lane: &mut Lane,
+        lease: &mut Lease,
+        records_max: usize,
+        bytes_max: usize,
+    ) -> Result<bool, BufferError> {
+        let mut bytes: usize = lease.records.iter().map(|record| record.payload.len()).sum();
+        let mut last = None;
+        let mut is_end = false;
+        while lease.records.len() < records_max && bytes < bytes_max {
+            let Some(key) = self.next_key(lane.cursor)?.filter(|key| lane.holds(key.number)) else {
+                is_end = true;
+                break;
+            };
+            let stored = self.read(key)?;
+            match stored.decode(key) {
+                Some(record) => {
+                    bytes += record.payload.len();
+                    last = Some(key.number);
+                    self.leased.insert(key.number, key);
+                    lease.records.push(record);
+                }
+                None => {
+                    self.remove(key, &stored, &[])?;
+                    lease.unreadable += 1;
+                }
+            }
+            lane.cursor = key.number.next();
+        }
+        if let Some(last) = last {
+            self.sent.cover(lane.first, last)?;
+        }
+        Ok(is_end)
     }
 
     /// Removes a leased record and writes `metadata` in the same step. Not flushed: after a crash the record may be
@@ -230,10 +253,10 @@ impl Buffer {
         Ok(())
     }
 
-    /// Ends all leases: the records will be handed out again, oldest first.
+    /// Ends all leases: the records will be handed out again, oldest first, and what is appended from now on is new.
     pub fn rollback(&mut self) {
         self.leased.clear();
-        self.cursor = RecordNumber::FIRST;
+        self.lanes = Lanes::split_at(self.totals.next, self.totals.records() == 0);
     }
 
     /// Reads a metadata value.
@@ -318,9 +341,13 @@ impl Buffer {
         let ceiling = self.config.bytes_max;
         let mut excess = (self.totals.bytes() + needed).saturating_sub(ceiling);
         for class in Priority::ALL.into_iter().take_while(|class| *class <= priority) {
-            let mut from = self.sent.through().next();
+            let mut from = self.sent.next_unsent(RecordNumber::FIRST);
             while excess > 0 && self.totals.records_of(class) > 0 {
                 let Some(key) = self.store.first_record(class, from)? else { break };
+                from = self.sent.next_unsent(key.number);
+                if from != key.number {
+                    continue;
+                }
                 let stored = self.read(key)?;
                 let bytes = stored.bytes();
                 excess = excess.saturating_sub(bytes);

@@ -177,6 +177,7 @@ impl Config {
             ("uplink.backoff_max_ms", self.uplink.backoff_max_ms, 100, 3_600_000),
             ("uplink.check_in_interval_ms", self.uplink.check_in_interval_ms, 2_000, 3_600_000),
             ("uplink.acknowledgement_timeout_ms", self.uplink.acknowledgement_timeout_ms, 1_000, 600_000),
+            ("uplink.silence_max_ms", self.uplink.silence_max_ms, 3_000, 600_000),
             ("detector.alert_file_bytes_max", self.detector.alert_file_bytes_max, MIB / 16, 1024 * MIB),
             ("detector.alert_reasons_max", reasons, 1, 20),
             ("budget.cpu_percent_max", budget.cpu_percent_max.into(), 0, 100_000),

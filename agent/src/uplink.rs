@@ -7,7 +7,12 @@
 //! * renewing the certificate at 2/3 of its life.
 //!
 //! When one of them fails, all end, what was in flight is leased again later, and after a pause (exponential with full
-//! jitter) the next connection is made. Nothing here holds more than the window in memory, however large the backlog.
+//! jitter) the next connection is made.
+//!
+//! What is seen while a connection stands does not wait behind a long backlog: the two share the window, half each, so that
+//! batches reach the server in two runs, which meet when the backlog is done. The server takes them in any order: it knows
+//! batches by host, epoch and sequence, as ranges, and the chain's links by sequence, as runs that join; a batch is missing
+//! only if it is below the oldest one that waits. Nothing here holds more than the window in memory, however large the backlog.
 //! The server can name models to fetch, and nothing else.
 
 use std::future::Future;
@@ -49,6 +54,8 @@ mod trust;
 const ENROLMENT_POLL: Duration = Duration::from_secs(2);
 /// A connection that lasted this long was a good one: the next pause starts small again.
 const GOOD_SESSION: Duration = Duration::from_secs(60);
+/// How often the clock is asked whether the certificate is to be renewed.
+const RENEWAL_CHECK: Duration = Duration::from_secs(5);
 /// Pause after a certificate could not be renewed; grows to [`RENEWAL_PAUSE_MAX`].
 const RENEWAL_PAUSE: Duration = Duration::from_secs(60);
 const RENEWAL_PAUSE_MAX: Duration = Duration::from_secs(3_600);
@@ -65,6 +72,9 @@ pub struct UplinkConfig {
     pub check_in_interval_ms: u64,
     /// How long a batch may wait for its acknowledgement before the connection is given up, milliseconds.
     pub acknowledgement_timeout_ms: u64,
+    /// How long a connection may be silent before it is given up, milliseconds. After two thirds of it the server is
+    /// asked for a sign of life.
+    pub silence_max_ms: u64,
 }
 
 impl Default for UplinkConfig {
@@ -74,6 +84,7 @@ impl Default for UplinkConfig {
             backoff_max_ms: 30_000,
             check_in_interval_ms: 30_000,
             acknowledgement_timeout_ms: 30_000,
+            silence_max_ms: 30_000,
         }
     }
 }
@@ -172,8 +183,13 @@ impl Uplink {
         if identity.is_expired(SystemTime::now()) {
             return Err(UplinkError::Expired);
         }
+        let silence_max = Duration::from_millis(self.config.silence_max_ms);
+        let terms = channel::Terms { pace: self.pace.clone(), silence_max };
         let channel::Connection { channel, witness } =
-            channel::connect(&identity.server, identity::tls::mutual(identity)?, self.pace.clone()).await?;
+            channel::connect(&identity.server, identity::tls::mutual(identity)?, terms).await?;
+        // What waited until now is the backlog, what comes from now on is new.
+        let spool = Arc::clone(&self.spool);
+        blocking(move || spool.rollback()).await?;
         let (desired_sender, desired) = watch::channel::<Option<DesiredState>>(None);
         let delivery = delivery::Delivery {
             spool: &self.spool,
@@ -208,7 +224,7 @@ impl Uplink {
     /// Renews the certificate when 2/3 of its life are over, or the server wants it.
     async fn renew_in_time(&self, identity: &Identity, trust: &TrustKeeper, channel: Channel) -> Identity {
         tokio::select! {
-            () = tokio::time::sleep(identity.renewal_due_in(SystemTime::now())) => {}
+            () = renewal_due(identity) => {}
             () = trust.renewal_wanted() => {}
         }
         let mut backoff = Backoff::with_first(RENEWAL_PAUSE, RENEWAL_PAUSE_MAX);
@@ -224,6 +240,17 @@ impl Uplink {
             self.state.note_error(&error);
             tokio::time::sleep(backoff.next_pause(rand::random())).await;
         }
+    }
+}
+
+/// Ends when 2/3 of the certificate's life are over, also when the clock was set or the machine slept meanwhile.
+async fn renewal_due(identity: &Identity) {
+    loop {
+        let rest = identity.renewal_due_in(SystemTime::now());
+        if rest.is_zero() {
+            return;
+        }
+        tokio::time::sleep(rest.min(RENEWAL_CHECK)).await;
     }
 }
 

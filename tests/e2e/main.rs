@@ -5,8 +5,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod budget;
+mod clock;
 mod clone;
+mod connection;
 mod containers;
+mod corruption;
 mod crash;
 mod doctor;
 mod ebpf;
@@ -19,6 +22,7 @@ mod losses;
 mod model;
 mod offline;
 mod range;
+mod relay;
 mod reload;
 mod rotation;
 mod sensors;

@@ -107,3 +107,28 @@ pub(crate) fn check_chains(server: &RunningServer) {
     }
     assert_eq!(exit, Some(0), "{epochs}");
 }
+
+/// Lets a last, quiet life of the agent deliver what waits, and compares its whole account with what is stored: each
+/// event of each epoch is stored once or counted as lost for one of these `stage/reason`s.
+pub(crate) fn check_accounts(quiet: &Agent, admin: &mut AdminClient, host: &str, causes: &[&str]) -> Stored {
+    let mut running = quiet.start().unwrap();
+    let status = running
+        .wait_for("everything to be delivered", DELIVERY_DEADLINE, |status| {
+            status["uplink"]["phase"] == "connected" && status["buffer"]["records"] == 0
+        })
+        .unwrap();
+    let report = AgentReport::from_status(&status);
+    let found = |stored: &Stored, epoch: u64| stored.events_of(epoch) + stored.lost_of(epoch);
+    let stored = wait_until_stored(admin, host, "the whole account", |stored| {
+        report.epochs.iter().all(|epoch| found(stored, epoch.epoch) >= epoch.generated)
+    });
+    for epoch in &report.epochs {
+        assert_eq!(found(&stored, epoch.epoch), epoch.generated, "{epoch:?}: {stored:?}");
+    }
+    assert_eq!(stored.duplicates, 0, "{stored:?}");
+    let strange: Vec<String> =
+        stored.lost_total().into_keys().filter(|cause| !causes.contains(&cause.as_str())).collect();
+    assert!(strange.is_empty(), "lost for {strange:?}: {stored:?}");
+    running.stop().unwrap();
+    stored
+}

@@ -1,5 +1,6 @@
 //! A server and agents as real processes in a temporary folder.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -118,6 +119,7 @@ pub struct Server {
     state_dir: PathBuf,
     config: String,
     addresses: Option<Endpoints>,
+    environment: Vec<(String, OsString)>,
 }
 
 /// Where a server listens.
@@ -137,7 +139,15 @@ impl Server {
             state_dir: state_dir.to_owned(),
             config: String::new(),
             addresses: None,
+            environment: Vec::new(),
         }
+    }
+
+    /// A variable in its environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
     }
 
     /// Its configuration file's text (TOML).
@@ -168,6 +178,7 @@ impl Server {
         let config = self.state_dir.with_extension("toml");
         fs::write(&config, &self.config)?;
         let mut command = Role::Server.command(&self.executable);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.arg("serve").arg("--state-dir").arg(&self.state_dir).arg("--config").arg(config);
         let addresses = match self.addresses {
             Some(addresses) => addresses,

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use proptest::prelude::*;
@@ -123,7 +123,7 @@ fn what_was_sent_is_never_evicted_even_after_a_restart() {
     }
     assert_eq!(gone, [3, 4], "never 1 and 2, although they are the oldest");
     let left: Vec<u64> = lease_all(&mut buffer).iter().map(|record| record.info.number.0).collect();
-    assert_eq!(left, [1, 2, 5]);
+    assert_eq!(left, [5, 1, 2], "what is new first");
 }
 
 #[test]
@@ -174,6 +174,64 @@ fn a_lease_is_bounded_by_count_and_bytes() {
 }
 
 #[test]
+fn what_is_new_has_half_of_each_lease_while_old_records_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("buffer");
+    let numbers = |lease: &Lease| lease.records.iter().map(|record| record.info.number.0).collect::<Vec<_>>();
+    {
+        let mut buffer = open(&folder, ROOMY);
+        for _ in 0..10 {
+            append(&mut buffer, Priority::Low, b"old");
+        }
+        assert_eq!(numbers(&buffer.lease(3, usize::MAX).unwrap()), [1, 2, 3], "all of it is equally new");
+    }
+    let mut buffer = open(&folder, ROOMY);
+    for _ in 0..4 {
+        append(&mut buffer, Priority::Low, b"new");
+    }
+    assert_eq!(numbers(&buffer.lease(4, usize::MAX).unwrap()), [11, 12, 1, 2]);
+    // One at a time they take turns.
+    let single: Vec<u64> = (0..4).flat_map(|_| numbers(&buffer.lease(1, usize::MAX).unwrap())).collect();
+    assert_eq!(single, [13, 3, 14, 4]);
+    // A connection that ends begins anew with what it has not settled; where there is nothing new, all is old.
+    for number in [1, 12] {
+        buffer.commit(RecordNumber(number), &[]).unwrap();
+    }
+    buffer.rollback();
+    append(&mut buffer, Priority::Low, b"newer");
+    assert_eq!(numbers(&buffer.lease(20, usize::MAX).unwrap()), [15, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14]);
+    append(&mut buffer, Priority::Low, b"newest");
+    assert_eq!(numbers(&buffer.lease(20, usize::MAX).unwrap()), [16]);
+}
+
+#[test]
+fn what_no_connection_has_sent_is_evicted_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("buffer");
+    let config = BufferConfig { bytes_max: 6_500 };
+    let kilobyte = [7; 1_000];
+    let mut buffer = open(&folder, config);
+    for _ in 0..4 {
+        append(&mut buffer, Priority::Low, &kilobyte);
+    }
+    buffer.rollback();
+    append(&mut buffer, Priority::Low, &kilobyte);
+    // The new one and the oldest have been sent, what lies between them has not.
+    assert_eq!(buffer.lease(2, usize::MAX).unwrap().records.len(), 2);
+    drop(buffer);
+    let mut buffer = open(&folder, config);
+    let mut gone = Vec::new();
+    for _ in 0..4 {
+        let noted = |infos: &[RecordInfo]| {
+            gone.extend(infos.iter().map(|info| info.number.0));
+            Vec::new()
+        };
+        buffer.append(record(Priority::High, 1, &kilobyte), noted).unwrap();
+    }
+    assert_eq!(gone, [2, 3, 4]);
+}
+
+#[test]
 fn set_aside_starts_afresh_and_keeps_two() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("buffer");
@@ -211,7 +269,7 @@ fn records_that_come_back_after_they_were_removed_are_damage() {
     append(&mut buffer, Priority::Normal, b"first");
     // Who asks for nothing learns nothing.
     assert_eq!(buffer.lease(0, usize::MAX).unwrap(), Lease::default());
-    buffer.cursor = RecordNumber(7);
+    buffer.lanes.old.cursor = RecordNumber(7);
     let error = buffer.lease(8, usize::MAX).unwrap_err();
     assert!(error.needs_reopen() && error.to_string().contains("neither be read nor removed"), "{error}");
 }
@@ -382,13 +440,17 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What the buffer should be: a map, a mark, a ceiling.
+/// What the buffer should be: a map, two lanes, marks, a ceiling.
 #[derive(Default)]
 struct Reference {
     records: BTreeMap<u64, (Priority, u32, Vec<u8>)>,
-    sent_through: u64,
+    sent: BTreeSet<u64>,
     leased: Vec<u64>,
     next: u64,
+    old_cursor: u64,
+    /// Where the new lane begins, and its cursor.
+    new: Option<(u64, u64)>,
+    is_turn_of_new: bool,
 }
 
 impl Reference {
@@ -406,7 +468,7 @@ impl Reference {
         let mut candidates: Vec<(Priority, u64)> = self
             .records
             .iter()
-            .filter(|(number, (class, ..))| **number > self.sent_through && *class <= priority)
+            .filter(|(number, (class, ..))| !self.sent.contains(number) && *class <= priority)
             .map(|(number, (class, ..))| (*class, *number))
             .collect();
         candidates.sort();
@@ -422,6 +484,41 @@ impl Reference {
         }
         (excess == 0).then_some(gone)
     }
+
+    fn rollback(&mut self) {
+        self.leased.clear();
+        self.old_cursor = 1;
+        self.new = (!self.records.is_empty()).then_some((self.next, self.next));
+        self.is_turn_of_new = true;
+    }
+
+    /// The numbers of the next lease of so many records.
+    fn lease(&mut self, records: usize) -> Vec<u64> {
+        let mut got = Vec::new();
+        if let Some((first, cursor)) = self.new {
+            let share = (records + usize::from(self.is_turn_of_new)) / 2;
+            self.is_turn_of_new ^= records % 2 == 1;
+            got.extend(self.records.range(cursor..).map(|(number, _)| *number).take(share));
+            if let Some(last) = got.last().copied() {
+                self.sent.extend(first..=last);
+                self.new = Some((first, last + 1));
+            }
+        }
+        while got.len() < records {
+            let end = self.new.map_or(u64::MAX, |(first, _)| first);
+            if let Some((number, _)) = self.records.range(self.old_cursor..end).next() {
+                got.push(*number);
+                self.old_cursor = number + 1;
+                self.sent.extend(1..=*number);
+            } else if let Some((_, cursor)) = self.new.take() {
+                self.old_cursor = cursor;
+            } else {
+                break;
+            }
+        }
+        self.leased.extend(&got);
+        got
+    }
 }
 
 proptest! {
@@ -434,7 +531,7 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("buffer");
         let mut buffer = open(&folder, config);
-        let mut reference = Reference { next: 1, ..Reference::default() };
+        let mut reference = Reference { next: 1, is_turn_of_new: true, old_cursor: 1, ..Reference::default() };
         for (index, step) in steps.into_iter().enumerate() {
             match step {
                 Step::Append { priority, items, bytes } => {
@@ -462,16 +559,9 @@ proptest! {
                     let got: Vec<(u64, Vec<u8>)> = buffer
                         .lease(records, usize::MAX).unwrap().records.into_iter()
                         .map(|record| (record.info.number.0, record.payload)).collect();
-                    let from = reference.leased.iter().max().map_or(0, |last| last + 1);
-                    // Leases only go forward between rollbacks, also past records that were committed.
-                    let expected: Vec<(u64, Vec<u8>)> = reference.records.iter()
-                        .filter(|(number, _)| **number >= from && !reference.leased.contains(number))
-                        .take(records).map(|(number, (_, _, payload))| (*number, payload.clone())).collect();
+                    let expected: Vec<(u64, Vec<u8>)> = reference.lease(records).into_iter()
+                        .map(|number| (number, reference.records[&number].2.clone())).collect();
                     prop_assert_eq!(&got, &expected);
-                    for (number, _) in got {
-                        reference.leased.push(number);
-                        reference.sent_through = reference.sent_through.max(number);
-                    }
                 }
                 Step::Commit { pick } => {
                     if let Some(number) = reference.leased.get(pick).copied()
@@ -481,13 +571,13 @@ proptest! {
                 }
                 Step::Rollback => {
                     buffer.rollback();
-                    reference.leased.clear();
+                    reference.rollback();
                 }
                 Step::Reopen => {
                     buffer.flush().unwrap();
                     drop(buffer);
                     buffer = open(&folder, config);
-                    reference.leased.clear();
+                    reference.rollback();
                 }
             }
             let stats = buffer.stats();

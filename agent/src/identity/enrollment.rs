@@ -10,8 +10,7 @@ use tonic::transport::Channel;
 use zeroize::Zeroizing;
 
 use crate::identity::{Identity, IdentityError, IdentityParts, JoinToken, key, tls};
-use crate::uplink::channel::pace::Pace;
-use crate::uplink::channel::{self, ConnectError};
+use crate::uplink::channel::{self, ConnectError, Terms};
 use crate::uplink::inventory;
 
 /// How long a call may take.
@@ -66,7 +65,7 @@ pub enum EnrollError {
 /// [`EnrollError`].
 pub async fn enroll(address: &str, token: &JoinToken) -> Result<Identity, EnrollError> {
     let (config, mismatch) = tls::pinned(token.authority())?;
-    let channel = match channel::connect(address, config, Pace::default()).await {
+    let channel = match channel::connect(address, config, Terms::default()).await {
         Ok(connection) => connection.channel,
         Err(_) if *mismatch.lock() => return Err(EnrollError::OtherServer { address: address.to_owned() }),
         Err(error) => return Err(unreachable(address, &error)),

@@ -26,10 +26,8 @@ mod witness;
 
 /// TCP, TLS and HTTP/2 together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A silent connection is asked for a sign of life this often …
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
-/// … and is dead when none comes in this time.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may be silent before it counts as dead, where nobody says otherwise.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// What the server may have in flight towards the agent: acknowledgements, desired states, chunks of a model.
 const WINDOW_BYTES: u32 = 256 * 1024;
 /// Largest header list the agent reads.
@@ -49,6 +47,22 @@ pub enum ConnectError {
     Transport(String),
 }
 
+/// How a connection behaves.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    /// How fast it sends.
+    pub(crate) pace: Pace,
+    /// How long nothing may come until it ends: its peer may have gone without a word. After two thirds of that the peer is
+    /// asked for a sign of life.
+    pub(crate) silence_max: Duration,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self { pace: Pace::default(), silence_max: SILENCE_MAX }
+    }
+}
+
 /// A connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
@@ -59,22 +73,27 @@ pub(crate) struct Connection {
 }
 
 /// Connects to `address` (`host:port`). Whether the server takes this host's certificate shows only later:
-/// [`Witness::refusal`]. What is sent keeps to `pace`.
-pub(crate) async fn connect(address: &str, config: Arc<ClientConfig>, pace: Pace) -> Result<Connection, ConnectError> {
+/// [`Witness::refusal`].
+pub(crate) async fn connect(
+    address: &str,
+    config: Arc<ClientConfig>,
+    terms: Terms,
+) -> Result<Connection, ConnectError> {
     let is_address =
         address.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
     let bad_address = || ConnectError::Address { address: address.to_owned() };
     if !is_address {
         return Err(bad_address());
     }
+    let Terms { pace, silence_max } = terms;
     let witness = Witness::default();
     let tls = TlsConnector::from(config);
     let connector = Connector { address: address.into(), tls, witness: witness.clone(), pace };
     // The authority that requests carry is the name in the certificate; where to connect is the connector's business.
     let endpoint = Endpoint::from_shared(format!("http://{SERVER_NAME}"))
         .map_err(|_| bad_address())?
-        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+        .http2_keep_alive_interval(silence_max * 2 / 3)
+        .keep_alive_timeout(silence_max / 3)
         .keep_alive_while_idle(true)
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)

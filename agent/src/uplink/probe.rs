@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tonic::{Code, Status};
 
 use crate::identity::{self, Identity};
-use crate::uplink::channel::{self, pace::Pace};
+use crate::uplink::channel::{self, Terms};
 
 /// How long one step may take.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,7 +34,7 @@ pub(crate) async fn reach(address: &str, identity: &Identity) -> Reached {
         Err(_) => return Reached::Nothing(format!("no answer within {} s", STEP_TIMEOUT.as_secs())),
     }
     let connected = match identity::tls::mutual(identity) {
-        Ok(config) => channel::connect(address, config, Pace::default()).await.map_err(|error| error.to_string()),
+        Ok(config) => channel::connect(address, config, Terms::default()).await.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
     let connection = match connected {

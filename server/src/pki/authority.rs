@@ -23,8 +23,11 @@ use crate::secret::{self, SecretError};
 
 /// How long the authority's certificate is valid: ten years.
 const AUTHORITY_LIFE: Duration = Duration::from_secs(3_653 * 86_400);
-/// How far back a certificate's validity begins, for hosts whose clock is behind.
-const CLOCK_SKEW: Duration = Duration::from_secs(3_600);
+/// How far back the validity of a host's certificate begins, which servers check.
+const SERVER_CLOCK_BEHIND_MAX: Duration = Duration::from_secs(3_600);
+/// How far back the validity of what hosts check begins: the clock of one may be wrong by a day, and it delivers all the
+/// same.
+const HOST_CLOCK_BEHIND_MAX: Duration = Duration::from_secs(2 * 86_400);
 /// Random bytes of a serial number.
 const SERIAL_BYTES: usize = 16;
 
@@ -111,7 +114,8 @@ impl CertificateAuthority {
         life: Duration,
     ) -> Result<IssuedCertificate, PkiError> {
         let serial = serial()?;
-        let mut parameters = parameters(&host.to_string(), &serial, now, life)?;
+        let mut parameters =
+            parameters(&host.to_string(), &serial, now.before(SERVER_CLOCK_BEHIND_MAX), now.after(life))?;
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let certificate = parameters.signed_by(key.public_key(), &self.issuer)?;
@@ -127,7 +131,7 @@ impl CertificateAuthority {
         life: Duration,
     ) -> Result<Arc<CertifiedKey>, PkiError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-        let mut parameters = parameters(SERVER_NAME, &serial()?, now, life)?;
+        let mut parameters = parameters(SERVER_NAME, &serial()?, now.before(HOST_CLOCK_BEHIND_MAX), now.after(life))?;
         let fixed = [SERVER_NAME, "localhost", "127.0.0.1", "::1"];
         for name in fixed.into_iter().chain(names.iter().map(String::as_str)) {
             // Both read an address as one; only pki-types refuses what is no name.
@@ -157,7 +161,7 @@ fn create(path: &Path, now: UnixSeconds) -> Result<(), PkiError> {
     let serial = serial()?;
     // Part of the serial in the name: authorities of different servers must not be taken for each other.
     let name = format!("Picket CA {}", data_encoding::HEXLOWER.encode(&serial[..4]));
-    let mut parameters = parameters(&name, &serial, now, AUTHORITY_LIFE)?;
+    let mut parameters = parameters(&name, &serial, now.before(HOST_CLOCK_BEHIND_MAX), now.after(AUTHORITY_LIFE))?;
     parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let certificate = parameters.self_signed(&key)?;
@@ -172,8 +176,8 @@ fn create(path: &Path, now: UnixSeconds) -> Result<(), PkiError> {
 fn parameters(
     common_name: &str,
     serial: &[u8; SERIAL_BYTES],
-    now: UnixSeconds,
-    life: Duration,
+    not_before: UnixSeconds,
+    not_after: UnixSeconds,
 ) -> Result<CertificateParams, PkiError> {
     let date = |seconds: UnixSeconds| {
         OffsetDateTime::from_unix_timestamp(seconds.0).map_err(|error| PkiError::Issue(error.to_string()))
@@ -182,8 +186,8 @@ fn parameters(
     parameters.distinguished_name = DistinguishedName::new();
     parameters.distinguished_name.push(DnType::CommonName, common_name);
     parameters.serial_number = Some(SerialNumber::from_slice(serial));
-    parameters.not_before = date(now.before(CLOCK_SKEW))?;
-    parameters.not_after = date(now.after(life))?;
+    parameters.not_before = date(not_before)?;
+    parameters.not_after = date(not_after)?;
     parameters.use_authority_key_identifier_extension = true;
     Ok(parameters)
 }

@@ -1,5 +1,6 @@
 //! Agents of a sandbox.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,12 +20,21 @@ pub struct Agent {
     executable: PathBuf,
     state_dir: PathBuf,
     config: String,
+    environment: Vec<(String, OsString)>,
 }
 
 impl Agent {
     /// An agent with its state in `state_dir`.
     pub fn in_folder(executable: &Path, state_dir: &Path) -> Self {
-        Self { executable: executable.to_owned(), state_dir: state_dir.to_owned(), config: String::new() }
+        let (executable, state_dir) = (executable.to_owned(), state_dir.to_owned());
+        Self { executable, state_dir, config: String::new(), environment: Vec::new() }
+    }
+
+    /// A variable in the environment of all its processes.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
     }
 
     /// Its configuration file's text (TOML).
@@ -42,6 +52,7 @@ impl Agent {
     /// `picket-agent <verb> --state-dir …`.
     pub fn command(&self, verb: &str) -> Command {
         let mut command = Role::Agent.command(&self.executable);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.arg(verb).arg("--state-dir").arg(&self.state_dir);
         command
     }
