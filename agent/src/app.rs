@@ -39,7 +39,7 @@ use crate::pipeline::changes::Changes;
 use crate::pipeline::intake::{self, Intake, SensorSender};
 use crate::pipeline::queue::{QueueGauge, QueueReceiver};
 use crate::pipeline::spool::{OpenedSpool, Spool, SpoolError, SpoolPaths};
-use crate::pipeline::{AlertMark, Pipeline, PipelineCounters, now};
+use crate::pipeline::{AlertMark, Pipeline, PipelineCounters, PipelineError, now};
 use crate::sensor::{Observation, SensorError, SharedRedactor};
 use crate::state_file;
 use crate::status::{AgentLock, OwnCost, Sensors, Sources, StatusFile};
@@ -101,6 +101,9 @@ pub enum AppError {
     /// Threads or the asynchronous runtime.
     #[error("cannot start the threads of the agent: {0}")]
     Threads(io::Error),
+    /// The pipeline could not go on.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
     /// A part ended on its own.
     #[error(transparent)]
     Failure(#[from] Failure),
@@ -130,7 +133,7 @@ pub fn run(config: Config, source: ReloadSource, invocation: Invocation) -> Resu
         let mut reloader = app.reloader(source);
         let result = app.watch(signals.until_stop(|| reloader.reload())).await;
         tokio::select! {
-            () = app.stop() => {}
+            stopped = app.stop() => stopped?,
             () = signals.until_stop(|| {}) => {
                 // Whoever sent it does not want to wait. What is not durable now is counted by the next life.
                 tracing::warn!("stopping at once: a second signal came");
@@ -153,7 +156,7 @@ struct App {
     /// delivers, fetches models and reports.
     sender: SensorSender,
     sensors: Arc<Mutex<Sensors>>,
-    pipeline: JoinHandle<()>,
+    pipeline: JoinHandle<Result<(), PipelineError>>,
     detector: JoinHandle<()>,
     stop_pipeline: CancellationToken,
     finish_uplink: CancellationToken,
@@ -310,9 +313,11 @@ impl App {
 
     /// Waits until `stop` completes, or until a part ends on its own.
     async fn watch<T>(&mut self, stop: impl Future<Output = T>) -> Result<(), Failure> {
+        let threads: [(_, &(dyn Fn() -> bool + Sync)); 2] =
+            [("pipeline", &|| self.pipeline.is_finished()), ("detector", &|| self.detector.is_finished())];
         let result = tokio::select! {
             _ = stop => Ok(()),
-            failure = watch_threads([("pipeline", &self.pipeline), ("detector", &self.detector)], &self.manager) => Err(failure),
+            failure = watch_threads(threads, &self.manager) => Err(failure),
             failure = self.supervisor.failure() => Err(failure),
         };
         if let Err(failure) = &result {
@@ -322,7 +327,10 @@ impl App {
     }
 
     /// See the module documentation.
-    async fn stop(self) {
+    ///
+    /// # Errors
+    /// What the pipeline ended with; all the rest is stopped in any case.
+    async fn stop(self) -> Result<(), PipelineError> {
         let Self {
             config, spool, intake, sender, sensors, pipeline, detector, mut supervisor, reporter, manager, ..
         } = self;
@@ -338,7 +346,7 @@ impl App {
         .await;
         drop(sender);
         self.stop_pipeline.cancel();
-        in_background(move || join("pipeline", pipeline)).await;
+        let piped = in_background(move || join("pipeline", pipeline)).await.flatten();
 
         // Everything is in the buffer now.
         self.finish_uplink.cancel();
@@ -356,6 +364,7 @@ impl App {
         })
         .await;
         tracing::info!(milliseconds = begun.elapsed().as_millis(), "the agent has stopped");
+        piped.unwrap_or(Ok(()))
     }
 }
 
@@ -414,7 +423,7 @@ fn spawn_pipeline<D: FnMut(picket_common::event::Event) + Send + 'static>(
     parts: Pipeline<D>,
     queue: QueueReceiver<Observation>,
     modes: &[SensorMode],
-) -> Result<JoinHandle<()>, AppError> {
+) -> Result<JoinHandle<Result<(), PipelineError>>, AppError> {
     let boot_id = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let start = AgentStart {
         agent_version: env!("CARGO_PKG_VERSION").into(),
@@ -424,13 +433,13 @@ fn spawn_pipeline<D: FnMut(picket_common::event::Event) + Send + 'static>(
     crate::pipeline::spawn(parts, queue, start).map_err(AppError::Threads)
 }
 
-/// Waits until one of the threads has ended, which none should.
+/// Waits until one of the threads has ended (it is asked), which none should.
 async fn watch_threads<const N: usize>(
-    threads: [(&'static str, &JoinHandle<()>); N],
+    threads: [(&'static str, &(dyn Fn() -> bool + Sync)); N],
     manager: &ServiceManager,
 ) -> Failure {
     loop {
-        if let Some((part, _)) = threads.iter().find(|(_, thread)| thread.is_finished()) {
+        if let Some((part, _)) = threads.iter().find(|(_, has_ended)| has_ended()) {
             return Failure { part };
         }
         manager.beat();
@@ -438,14 +447,20 @@ async fn watch_threads<const N: usize>(
     }
 }
 
-fn join(part: &'static str, thread: JoinHandle<()>) {
-    if thread.join().is_err() {
+/// What the thread ended with; `None` when it panicked.
+fn join<T>(part: &'static str, thread: JoinHandle<T>) -> Option<T> {
+    let ended = thread.join().ok();
+    if ended.is_none() {
         tracing::error!(part, "a thread panicked");
     }
+    ended
 }
 
-async fn in_background(run: impl FnOnce() + Send + 'static) {
-    if tokio::task::spawn_blocking(run).await.is_err() {
+/// `None`: it panicked.
+async fn in_background<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let ended = tokio::task::spawn_blocking(run).await.ok();
+    if ended.is_none() {
         tracing::error!("a stage of stopping failed");
     }
+    ended
 }

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! One thread numbers the events (sequence), gives each to the detector and into the open batch, and closes the batch
-//! when it is full or [`PipelineConfig::batch_age_ms`] old.
+//! when it is full or old enough (see [`linger`]).
 //!
 //! # No event vanishes
 //! *accepted + lost before the sensors = stored + counted losses*, for every epoch, whatever happens in between:
@@ -42,6 +42,7 @@ use crate::budget::shaper::{Shaped, Shaper};
 use crate::buffer::Priority;
 use crate::pipeline::changes::Changes;
 use crate::pipeline::intake::Intake;
+use crate::pipeline::linger::Linger;
 use crate::pipeline::queue::QueueReceiver;
 use crate::pipeline::spool::{PreparedBatch, Spool};
 use crate::pipeline::tag::BatchTag;
@@ -54,6 +55,7 @@ pub mod changes;
 pub mod history;
 pub mod intake;
 pub mod ledger;
+mod linger;
 pub mod loss;
 pub mod lost_batches;
 pub(crate) mod queue;
@@ -72,7 +74,7 @@ const IDLE: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PipelineConfig {
-    /// How long an event waits at most for others to share its batch, milliseconds.
+    /// How long an event waits at most for others to share its batch, milliseconds; after a quiet while a tenth of it.
     pub batch_age_ms: u64,
     /// Most events in a batch.
     pub batch_events_max: usize,
@@ -112,6 +114,17 @@ pub struct PipelineCounters {
     pub batches_given_up: AtomicU64,
 }
 
+/// Why the pipeline ended although nobody asked it to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PipelineError {
+    /// The thread that writes batches panicked. What was on its way is booked as lost by the next life of the agent.
+    #[error("the thread that writes batches ended unexpectedly, with {events} events on their way: please report this")]
+    WriterEnded {
+        /// Events that were accepted and are neither in a durable batch nor counted as lost.
+        events: u64,
+    },
+}
+
 /// What the pipeline thread works with.
 pub(crate) struct Pipeline<D> {
     /// Limits of a batch.
@@ -140,12 +153,12 @@ pub(crate) struct Pipeline<D> {
 /// event.
 ///
 /// # Errors
-/// When the system refuses a thread.
+/// When the system refuses a thread. The thread itself ends with a [`PipelineError`] when it cannot go on.
 pub(crate) fn spawn<D: FnMut(Event) + Send + 'static>(
     parts: Pipeline<D>,
     queue: QueueReceiver<Observation>,
     start: AgentStart,
-) -> std::io::Result<std::thread::JoinHandle<()>> {
+) -> std::io::Result<std::thread::JoinHandle<Result<(), PipelineError>>> {
     let worker = Worker::new(parts, queue);
     std::thread::Builder::new().name("pipeline".to_owned()).spawn(move || worker.run(start))
 }
@@ -156,6 +169,7 @@ struct Worker<D> {
     queue: QueueReceiver<Observation>,
     builder: BatchBuilder,
     open: OpenBatch,
+    linger: Linger,
     shaped: Shaped,
     next_sequence: u64,
     next_batch: u64,
@@ -183,11 +197,13 @@ impl<D: FnMut(Event)> Worker<D> {
             counters: Arc::clone(&parts.counters),
             is_failing: false,
         };
+        let linger = Linger::new(Duration::from_millis(parts.config.batch_age_ms));
         Self {
             parts,
             queue,
             builder: BatchBuilder::new(),
             open: OpenBatch::default(),
+            linger,
             shaped: Shaped::default(),
             next_sequence: 0,
             next_batch: 0,
@@ -198,10 +214,10 @@ impl<D: FnMut(Event)> Worker<D> {
     }
 
     /// Works until it is stopped (or every sensor is gone) and the queue is empty; then stores what is left.
-    fn run(mut self, start: AgentStart) {
+    fn run(mut self, start: AgentStart) -> Result<(), PipelineError> {
         self.output = self.output.onto_thread();
         self.own_event(EventBody::AgentStart(Box::new(start)));
-        loop {
+        while !self.output.has_ended() {
             match self.queue.recv_timeout(self.patience()) {
                 Ok(observation) => self.shape(observation),
                 Err(RecvTimeoutError::Timeout) if self.parts.stop.is_cancelled() => break,
@@ -213,7 +229,9 @@ impl<D: FnMut(Event)> Worker<D> {
                 self.close();
             }
         }
-        while let Ok(observation) = self.queue.try_recv() {
+        while !self.output.has_ended()
+            && let Ok(observation) = self.queue.try_recv()
+        {
             self.shape(observation);
         }
         self.with_shaper(Shaper::finish);
@@ -221,21 +239,26 @@ impl<D: FnMut(Event)> Worker<D> {
         self.output.settle();
         self.next_losses = Instant::now();
         self.close();
-        self.output.finish();
-        if let Err(error) = self.parts.spool.flush(&self.parts.intake.counters()) {
+        let is_written = self.output.finish();
+        let counters = self.parts.intake.counters();
+        if let Err(error) = self.parts.spool.flush(&counters) {
             tracing::error!(%error, "the last losses could not be written down");
+        }
+        if is_written {
+            Ok(())
+        } else {
+            Err(PipelineError::WriterEnded { events: self.parts.spool.in_flight(&counters) })
         }
     }
 
     fn patience(&self) -> Duration {
-        let age = Duration::from_millis(self.parts.config.batch_age_ms);
-        let rest = self.open.since.map_or(IDLE, |since| age.saturating_sub(since.elapsed()));
+        let due = self.open.since.map(|opened| self.linger.due(opened));
+        let rest = due.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()));
         if self.parts.stop.is_cancelled() { Duration::ZERO } else { rest.min(IDLE) }
     }
 
     fn is_due(&self) -> bool {
-        let age = Duration::from_millis(self.parts.config.batch_age_ms);
-        let is_old = || self.open.since.is_some_and(|since| since.elapsed() >= age);
+        let is_old = || self.open.since.is_some_and(|opened| Instant::now() >= self.linger.due(opened));
         // While the disk is behind, a batch that waits in line may as well be filled.
         self.builder.len() >= self.parts.config.batch_events_max || !self.output.is_behind() && is_old()
     }
@@ -333,6 +356,7 @@ impl<D: FnMut(Event)> Worker<D> {
         if self.builder.is_empty() {
             return;
         }
+        self.linger.close(Instant::now());
         let event_count = u32::try_from(self.builder.len()).unwrap_or(u32::MAX);
         let sequence = self.next_batch;
         self.next_batch += 1;

@@ -41,7 +41,7 @@ fn status_of(dir: &Path) -> Option<status::Snapshot> {
 async fn run_until(config: Config, stop: CancellationToken) -> Result<(), AppError> {
     let mut app = App::start(config, Start::default(), ServiceManager::default())?;
     let result = app.watch(stop.cancelled_owned()).await;
-    app.stop().await;
+    app.stop().await.unwrap();
     Ok(result?)
 }
 

@@ -30,7 +30,7 @@ pub(super) fn app(error: &AppError) -> ExitCode {
             CONFIGURATION
         }
         AppError::Identity(_) => IDENTITY,
-        AppError::Spool(_) | AppError::Threads(_) | AppError::Failure(_) => INTERNAL,
+        AppError::Spool(_) | AppError::Threads(_) | AppError::Pipeline(_) | AppError::Failure(_) => INTERNAL,
     })
 }
 

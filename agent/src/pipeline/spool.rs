@@ -359,6 +359,14 @@ impl Spool {
         Ok(())
     }
 
+    /// Events of the running epoch that were accepted and are neither in a durable batch nor counted as lost.
+    pub(crate) fn in_flight(&self, intake: &IntakeCounters) -> u64 {
+        let inner = self.inner.lock();
+        let mut draft = inner.accounts.draft();
+        inner.update(&mut draft, intake);
+        draft.into_changes().get(&inner.epoch).map_or(0, EpochAccount::in_flight)
+    }
+
     /// Closes the store, as after an error.
     #[cfg(test)]
     pub(crate) fn fail_for_test(&self) {

@@ -507,7 +507,7 @@ fn batches_written_by_a_thread_are_all_there_in_order_with_each_loss_announced_o
         sender.lost(LossStage::Sensor, LossReason::QueueFull, 3);
     }
     stop.cancel();
-    thread.join().unwrap();
+    thread.join().unwrap().unwrap();
     let account = {
         let status = spool.status(&sender.intake().counters());
         status.accounts.into_iter().find(|account| account.epoch == epoch).unwrap()
@@ -521,4 +521,35 @@ fn batches_written_by_a_thread_are_all_there_in_order_with_each_loss_announced_o
     assert_eq!(server.rows[&epoch], 2_000);
     assert_eq!(server.losses[&(epoch, LossStage::Sensor, LossReason::QueueFull)], 60);
     assert_eq!(account.in_flight(), 0);
+}
+
+#[test]
+fn a_writer_that_ends_ends_the_pipeline_and_no_event_is_forgotten() {
+    let state = tempfile::tempdir().unwrap();
+    let agent = Agent::start(state.path(), ROOMY);
+    let Agent { mut worker, epoch, sender, .. } = agent;
+    worker.parts.config.batch_events_max = 10;
+    // What is in the buffer when it happens stays there.
+    send(&sender, 30);
+    while let Ok(observation) = worker.queue.try_recv() {
+        worker.observe(observation);
+    }
+    worker.close();
+    worker.output = Output::failing();
+    // Nobody stops it.
+    let start = AgentStart { agent_version: "1".into(), boot_id: ByteString::default(), sensors: Vec::new() };
+    let thread = std::thread::spawn(move || worker.run(start));
+    send(&sender, 70);
+    let error = thread.join().unwrap().unwrap_err();
+    let PipelineError::WriterEnded { events } = error;
+    assert!(events <= 70 && error.to_string().contains("ended unexpectedly"), "{error}");
+    // Sensors still hand over; nobody takes it any more, and it is counted all the same.
+    send(&sender, 5);
+    drop(sender);
+    let mut next = Agent::start(state.path(), ROOMY);
+    let account = next.account(epoch);
+    assert_eq!((account.accepted, account.waiting(), account.in_flight()), (105, 30, 0));
+    assert_eq!(account.booked.total(), 75);
+    let mut server = Server::default();
+    server.drain_and_check(&mut next);
 }

@@ -2,7 +2,9 @@
 //!
 //! A durable write takes as long as the disk wants, many milliseconds on a busy one. Meanwhile the pipeline goes on: a
 //! finished batch is a tenth of the memory that its events take in the queue from the sensors, so much more fits between
-//! the sensors and the disk. Batches are written in their order. When too many wait, the pipeline waits too.
+//! the sensors and the disk. Batches are written in their order. When too many wait, the pipeline waits too. Should the
+//! thread end, the pipeline ends with it: what was accepted and not written is then known from the ledger, and booked as
+//! lost by the next life.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -125,7 +127,8 @@ impl Output {
         }
     }
 
-    /// Writes a batch, at once or soon. Waits when too many wait already.
+    /// Writes a batch, at once or soon. Waits when too many wait already. Does nothing when the thread that writes has
+    /// ended.
     pub(super) fn write(&mut self, batch: PreparedBatch) {
         match self {
             Self::Inline(writer) => writer.write(&batch),
@@ -133,10 +136,21 @@ impl Output {
                 thread.submitted += 1;
                 let mut next = batch;
                 while let Err(SendError::Full(refused)) = thread.queue.try_send(next) {
+                    if thread.thread.is_finished() {
+                        return;
+                    }
                     next = refused;
                     std::thread::sleep(PAUSE);
                 }
             }
+        }
+    }
+
+    /// Whether nothing more is written, because the thread that writes has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        match self {
+            Self::Inline(_) => false,
+            Self::Thread(thread) => thread.thread.is_finished(),
         }
     }
 
@@ -172,13 +186,26 @@ impl Output {
         }
     }
 
-    /// Writes what waits and ends.
-    pub(super) fn finish(self) {
-        if let Self::Thread(WriterThread { queue, thread, .. }) = self {
-            drop(queue);
-            if thread.join().is_err() {
-                tracing::error!("the thread that writes batches failed");
+    /// Writes what waits and ends. `false`: not everything was written, the thread that writes panicked.
+    pub(super) fn finish(self) -> bool {
+        match self {
+            Self::Inline(_) => true,
+            Self::Thread(WriterThread { queue, thread, .. }) => {
+                drop(queue);
+                thread.join().is_ok()
             }
         }
+    }
+
+    /// An output whose thread panics at its first batch.
+    #[cfg(test)]
+    pub(super) fn failing() -> Self {
+        let (sender, receiver) = queue::<PreparedBatch>(QueueLimits { items: BATCHES_MAX, bytes: BATCHES_BYTES_MAX });
+        let thread = std::thread::spawn(move || {
+            let batch = receiver.recv();
+            panic!("cannot write {:?}", batch.map(|batch| batch.sequence));
+        });
+        let written = Arc::default();
+        Self::Thread(WriterThread { waiting: sender.gauge(), queue: sender, submitted: 0, written, thread })
     }
 }
