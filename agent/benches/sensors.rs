@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use picket_agent::hardening::Hardening;
-use picket_agent::sensor::config::{ModeChoice, SensorConfig, SensorSwitch};
+use picket_agent::sensor::config::{EbpfChoice, FileModeChoice, ModeChoice, SensorConfig, SensorSwitch};
 use picket_agent::sensor::{Observation, ObservationSink, SensorContext, SensorSet, start};
 use picket_common::event::{EventBody, LossReason, LossStage};
 use tokio_util::sync::CancellationToken;
@@ -49,7 +49,7 @@ fn main() {
     ] {
         let mut config = SensorConfig { trace, ..SensorConfig::default() };
         config.authentication.mode = SensorSwitch::Off;
-        config.file.mode = SensorSwitch::Off;
+        (config.file.mode, config.kernel.mode) = (FileModeChoice::Off, EbpfChoice::Off);
         (config.process.mode, config.connection.mode) = (mode, mode);
         measure(&format!("full rate, {what}"), &config, || {
             let this = std::env::current_exe().unwrap();

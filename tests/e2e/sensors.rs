@@ -27,7 +27,7 @@ fn logins_and_changes_of_files_are_stored_across_a_restart() {
     fs::create_dir(&folder).unwrap();
     let agent = sandbox.agent("agent").config(&format!(
         "[sensor.process]\nmode = \"off\"\n[sensor.connection]\nmode = \"off\"\n[sensor.datagram]\nmode = \"off\"\n[sensor.kernel]\nmode = \"off\"\n\
-         [sensor.authentication]\nlog_paths = [{log:?}]\n[sensor.file]\npaths = [{folder:?}]\nprogram_folders = []\n"
+         [sensor.authentication]\nlog_paths = [{log:?}]\njournal_folders = []\nwtmp_path = \"/nonexistent\"\nbtmp_path = \"/nonexistent\"\n[sensor.file]\npaths = [{folder:?}]\nprogram_folders = []\n"
     ));
     agent.enroll(&server).unwrap();
     let mut admin = server.admin().unwrap();

@@ -198,6 +198,12 @@ pub struct AuthenticationSensorConfig {
     pub mode: SensorSwitch,
     /// The logs that syslog daemons write logins to. Those that are not there are waited for.
     pub log_paths: Vec<PathBuf>,
+    /// Where journald writes, for hosts without these logs.
+    pub journal_folders: Vec<PathBuf>,
+    /// Records of sessions, for hosts without journal.
+    pub wtmp_path: PathBuf,
+    /// Records of failed logins, for hosts without journal.
+    pub btmp_path: PathBuf,
     /// Time between two looks at the logs, milliseconds.
     pub poll_interval_ms: u64,
 }
@@ -207,6 +213,9 @@ impl Default for AuthenticationSensorConfig {
         Self {
             mode: SensorSwitch::Auto,
             log_paths: ["/var/log/auth.log", "/var/log/secure"].map(PathBuf::from).to_vec(),
+            journal_folders: ["/var/log/journal", "/run/log/journal"].map(PathBuf::from).to_vec(),
+            wtmp_path: PathBuf::from("/var/log/wtmp"),
+            btmp_path: PathBuf::from("/var/log/btmp"),
             poll_interval_ms: 250,
         }
     }
@@ -219,12 +228,27 @@ impl AuthenticationSensorConfig {
     }
 }
 
+/// How changes of files are to be seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileModeChoice {
+    /// The best way that works here; what it is and why no better is in the sensor's mode.
+    #[default]
+    Auto,
+    /// `fanotify` or nothing: the agent refuses to start where it is not permitted.
+    Fanotify,
+    /// `inotify`, which does not tell who made a change.
+    Inotify,
+    /// Not at all.
+    Off,
+}
+
 /// The file sensor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FileSensorConfig {
-    /// Whether.
-    pub mode: SensorSwitch,
+    /// How.
+    pub mode: FileModeChoice,
     /// Files, and folders with what is in them, that are watched; `~` is the home of every user.
     pub paths: Vec<PathBuf>,
     /// Folders in which programs are watched, and nothing else.
@@ -234,7 +258,7 @@ pub struct FileSensorConfig {
 impl Default for FileSensorConfig {
     fn default() -> Self {
         Self {
-            mode: SensorSwitch::Auto,
+            mode: FileModeChoice::Auto,
             paths: WATCHED_PATHS.map(PathBuf::from).to_vec(),
             program_folders: ["/tmp", "/var/tmp", "/dev/shm"].map(PathBuf::from).to_vec(),
         }
@@ -326,7 +350,7 @@ impl SensorConfig {
         let mut config = Self::default();
         (config.process.mode, config.connection.mode) = (ModeChoice::Off, ModeChoice::Off);
         (config.datagram.mode, config.kernel.mode) = (EbpfChoice::Off, EbpfChoice::Off);
-        (config.authentication.mode, config.file.mode) = (SensorSwitch::Off, SensorSwitch::Off);
+        (config.authentication.mode, config.file.mode) = (SensorSwitch::Off, FileModeChoice::Off);
         config
     }
 

@@ -1,7 +1,7 @@
 //! The file sensor: changes in places where attackers stay (cron, units, profiles, keys, `sudoers`, the preload list)
 //! and programs in folders that everybody may write to.
 //!
-//! By `fanotify`, which tells who did it. It names folders by file handles; a folder's handle is learned by opening the
+//! By `fanotify`, which tells who did it, or where that is not permitted by `inotify`, which does not. The former names folders by file handles; a folder's handle is learned by opening the
 //! folder once while the group waits for just that, so that no handle is ever opened. Only folders are marked:
 //! what is watched is their entries.
 
@@ -20,16 +20,22 @@ use tokio_util::sync::CancellationToken;
 use crate::enrich::SharedProcessTable;
 use crate::enrich::boot_clock::{BootClock, now};
 use crate::enrich::procfs::ProcReader;
-use crate::sensor::config::{FileSensorConfig, SensorSwitch};
+use crate::sensor::config::{FileModeChoice, FileSensorConfig};
 use crate::sensor::file::actor::Actors;
 use crate::sensor::file::group::Group;
+use crate::sensor::file::inotify::InotifyGroup;
+use crate::sensor::file::notifier::Notifier;
 use crate::sensor::file::plan::{Folder, Plan};
 use crate::sensor::file::record::{Entry, Handle, Record};
 use crate::sensor::reporter::Reporter;
-use crate::sensor::{ObservationSink, STOP_CHECK_INTERVAL, SensorEnvironment, SensorError, StartedSensor, sensor_mode};
+use crate::sensor::{
+    ObservationSink, STOP_CHECK_INTERVAL, SensorEnvironment, SensorError, StartedSensor, join_reasons, sensor_mode,
+};
 
 mod actor;
 mod group;
+mod inotify;
+mod notifier;
 mod plan;
 mod record;
 #[cfg(test)]
@@ -52,18 +58,19 @@ pub(super) fn start<S: ObservationSink>(
     config: &FileSensorConfig,
     environment: &SensorEnvironment<S>,
 ) -> Result<Option<StartedSensor>, SensorError> {
-    if config.mode == SensorSwitch::Off {
+    if config.mode == FileModeChoice::Off {
         return Ok(None);
     }
-    let group = match Group::open() {
-        Ok(group) => group,
-        Err(error) => {
-            let reason = format!("fanotify: {error}; it takes CAP_SYS_ADMIN and Linux 5.17");
+    let (notifier, worse) = match notifier(config.mode) {
+        Ok(notifier) => notifier,
+        Err(reason) if config.mode == FileModeChoice::Auto => {
             return Ok(Some(StartedSensor { mode: sensor_mode(NAME, Origin::Agent, &reason), running: None }));
         }
+        Err(reason) => return Err(SensorError::ModeUnavailable { sensor: NAME, reason }),
     };
+    let origin = notifier.origin();
     let mut watcher = Watcher {
-        group,
+        notifier,
         config: config.clone(),
         folders: HashMap::new(),
         marked: HashMap::new(),
@@ -72,11 +79,29 @@ pub(super) fn start<S: ObservationSink>(
     };
     // Marked before this returns: what happens from now on is seen.
     watcher.look(|_| ());
-    let reason = watcher.shortfall();
+    let reason = join_reasons(&worse, &watcher.shortfall());
     let processes = SharedProcessTable::clone(&environment.processes);
     let (clock, stop) = (environment.boot_clock, environment.stop.clone());
     let run = move |reporter| Follower { watcher, reporter, actors: actors(processes, clock) }.follow(&stop);
-    environment.spawn(sensor_mode(NAME, Origin::AgentFanotify, &reason), NAME, run).map(Some)
+    environment.spawn(sensor_mode(NAME, origin, &reason), NAME, run).map(Some)
+}
+
+/// The best way to be told of changes, and why it is no better one; or why there is none.
+fn notifier(mode: FileModeChoice) -> Result<(Notifier, String), String> {
+    let mut worse = "asked for by sensor.file.mode".to_owned();
+    if mode != FileModeChoice::Inotify {
+        match Group::open() {
+            Ok(group) => return Ok((Notifier::Fanotify(group), String::new())),
+            Err(error) => worse = format!("fanotify: {error}; it takes CAP_SYS_ADMIN and Linux 5.17"),
+        }
+    }
+    if mode == FileModeChoice::Fanotify {
+        return Err(worse);
+    }
+    match InotifyGroup::open() {
+        Ok(group) => Ok((Notifier::Inotify(group), format!("{worse}; who makes a change is not known"))),
+        Err(error) => Err(format!("{worse}; inotify: {error}")),
+    }
 }
 
 fn actors(processes: SharedProcessTable, clock: BootClock) -> Actors {
@@ -85,7 +110,7 @@ fn actors(processes: SharedProcessTable, clock: BootClock) -> Actors {
 
 /// The marked folders.
 struct Watcher {
-    group: Group,
+    notifier: Notifier,
     config: FileSensorConfig,
     folders: HashMap<Handle, Folder>,
     /// Device and inode of the folder that is marked under a path.
@@ -109,7 +134,7 @@ impl Watcher {
                 }
                 continue;
             }
-            match self.group.watch(&folder.path, &mut self.early) {
+            match self.notifier.watch(&folder.path, &mut self.early) {
                 Ok(handle) => {
                     self.marked.insert(folder.path.clone(), identity);
                     self.folders.retain(|_, known| known.path != folder.path);
@@ -142,7 +167,7 @@ impl Watcher {
     }
 }
 
-/// Reads the group and reports what it says.
+/// Reads the notifier and reports what it says.
 struct Follower<S> {
     watcher: Watcher,
     reporter: Reporter<S>,
@@ -153,11 +178,11 @@ impl<S: ObservationSink> Follower<S> {
     fn follow(mut self, stop: &CancellationToken) -> io::Result<()> {
         let mut last_look = Instant::now();
         while !stop.is_cancelled() {
-            if self.watcher.group.wait(STOP_CHECK_INTERVAL)? {
+            if self.watcher.notifier.wait(STOP_CHECK_INTERVAL)? {
                 std::thread::sleep(SETTLE);
             }
             let mut records = std::mem::take(&mut self.watcher.early);
-            self.watcher.group.read(&mut records)?;
+            self.watcher.notifier.read(&mut records)?;
             let mut is_stale = last_look.elapsed() >= PLAN_INTERVAL;
             for record in records {
                 is_stale |= self.take(&record);

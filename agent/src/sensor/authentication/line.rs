@@ -50,7 +50,8 @@ fn split_time(text: &str) -> Option<(Option<Timestamp>, &str)> {
     is_traditional.then(|| (None, &text[TRADITIONAL_BYTES..]))
 }
 
-fn read_message(program: &str, message: &str) -> Option<Authentication> {
+/// Reads what a program wrote; `None` when it says nothing about a login.
+pub(super) fn read_message(program: &str, message: &str) -> Option<Authentication> {
     if let Some(pam) = message.strip_prefix("pam_unix(") {
         return read_pam(pam);
     }
@@ -63,7 +64,8 @@ fn read_message(program: &str, message: &str) -> Option<Authentication> {
     }
 }
 
-fn logon(service: &str, user_name: &str, success: bool) -> Authentication {
+/// A login of which no more is known.
+pub(super) fn logon(service: &str, user_name: &str, success: bool) -> Authentication {
     Authentication {
         action: AuthenticationAction::Logon,
         user_name: user_name.into(),

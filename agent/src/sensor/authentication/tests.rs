@@ -29,6 +29,9 @@ impl Host {
         let mut config = SensorConfig::all_off();
         config.authentication.mode = SensorSwitch::Auto;
         config.authentication.log_paths = vec![self.path("auth.log")];
+        config.authentication.journal_folders = Vec::new();
+        config.authentication.wtmp_path = self.path("wtmp");
+        config.authentication.btmp_path = self.path("btmp");
         config.authentication.poll_interval_ms = 10;
         self.sink.start_in(&config, self.folder.path())
     }
@@ -176,4 +179,35 @@ fn endless_lines_are_passed_over() {
     host.wait_for("ada");
     stop(set);
     assert_eq!(host.users(), ["ada"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_journal_is_followed_until_there_is_a_log() {
+    let Some(journald) = journal::tests::Journald::start() else { return };
+    let host = Host::new();
+    let mut config = SensorConfig::all_off();
+    config.authentication.mode = SensorSwitch::Auto;
+    config.authentication.log_paths = vec![host.path("auth.log")];
+    config.authentication.journal_folders = journald.folders();
+    config.authentication.poll_interval_ms = 10;
+    let set = host.sink.start_in(&config, host.folder.path());
+    journald.fail("ada");
+    let told = host.wait_for("ada");
+    assert_eq!(told.origin, Origin::AgentLog);
+    host.append(
+        "auth.log",
+        "Nov 23 04:21:03 web1 sshd[640]: Failed password for eve from 198.51.100.23 port 22 ssh2\n",
+    );
+    host.wait_for("eve");
+    // What both have is told once.
+    journald.fail("not told");
+    host.append(
+        "auth.log",
+        "Nov 23 04:21:03 web1 sshd[640]: Failed password for last from 198.51.100.23 port 22 ssh2\n",
+    );
+    host.wait_for("last");
+    assert_eq!(host.users(), ["ada", "eve", "last"]);
+    assert_eq!(set.stop_and_join(Duration::from_secs(10)), Vec::<&str>::new());
+    assert_eq!(host.sink.lost(), 0);
 }

@@ -2,13 +2,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::time::Duration;
 
 use nix::fcntl::AT_FDCWD;
 use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags, MaskFlags};
-use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::record::{self, Handle, Record};
 
@@ -72,14 +70,9 @@ impl Group {
         found.map(|entry| entry.folder).ok_or_else(|| io::Error::other("the kernel does not name the folder"))
     }
 
-    /// Waits until there is something to read, at most `timeout` (less than a second); says whether there is.
-    pub(super) fn wait(&self, timeout: Duration) -> io::Result<bool> {
-        let timeout = Timespec { tv_sec: 0, tv_nsec: timeout.subsec_nanos().into() };
-        match rustix::event::poll(&mut [PollFd::new(&self.fanotify, PollFlags::IN)], Some(&timeout)) {
-            Ok(ready) => Ok(ready > 0),
-            Err(rustix::io::Errno::INTR) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+    /// What becomes readable.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.fanotify.as_fd()
     }
 
     /// Reads what there is, within limits.

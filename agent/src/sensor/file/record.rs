@@ -48,7 +48,25 @@ pub(super) struct Record {
     pub(super) new: Option<Entry>,
 }
 
+impl Handle {
+    /// A folder, as an `inotify` group numbers it.
+    pub(super) fn of_watch(watch: i32) -> Self {
+        Self(watch.to_ne_bytes().to_vec())
+    }
+}
+
 impl Record {
+    /// A record of what these bits say; they are the same in `inotify`.
+    pub(super) fn of_mask(mask: u64) -> Self {
+        Self {
+            mask,
+            is_overflow: mask & QUEUE_OVERFLOW != 0,
+            is_open: mask & OPEN != 0,
+            is_directory: mask & ON_DIRECTORY != 0,
+            ..Self::default()
+        }
+    }
+
     /// What was done to the entry, in the order in which it can have been.
     pub(super) fn actions(&self) -> impl Iterator<Item = FileAction> + use<> {
         let mask = self.mask;
@@ -83,14 +101,7 @@ fn parse_record(bytes: &[u8]) -> Option<Record> {
     let metadata_bytes = usize::from(u16::from_ne_bytes(array(bytes, 6)?));
     let mask = u64::from_ne_bytes(array(bytes, 8)?);
     let pid = i32::from_ne_bytes(array(bytes, 20)?);
-    let mut record = Record {
-        mask,
-        pid: u32::try_from(pid).ok().filter(|pid| *pid != 0),
-        is_overflow: mask & QUEUE_OVERFLOW != 0,
-        is_open: mask & OPEN != 0,
-        is_directory: mask & ON_DIRECTORY != 0,
-        ..Record::default()
-    };
+    let mut record = Record { pid: u32::try_from(pid).ok().filter(|pid| *pid != 0), ..Record::of_mask(mask) };
     let mut rest = bytes.get(metadata_bytes..)?;
     while let Some(length) = array(rest, 2).map(|bytes| usize::from(u16::from_ne_bytes(bytes))) {
         if length < INFORMATION_BYTES {

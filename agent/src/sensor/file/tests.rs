@@ -8,17 +8,22 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::sensor::SensorSet;
-use crate::sensor::config::{ModeChoice, SensorConfig};
+use crate::sensor::config::{FileModeChoice, ModeChoice, SensorConfig};
 use crate::sensor::test_sink::TestSink;
 
 struct Host {
     folder: TempDir,
     sink: TestSink,
+    mode: FileModeChoice,
 }
 
 impl Host {
     fn new() -> Self {
-        Self { folder: TempDir::new().unwrap(), sink: TestSink::default() }
+        Self::with(FileModeChoice::Auto)
+    }
+
+    fn with(mode: FileModeChoice) -> Self {
+        Self { folder: TempDir::new().unwrap(), sink: TestSink::default(), mode }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -28,7 +33,7 @@ impl Host {
     /// Starts the sensor, with processes or without; `None` where it is not permitted.
     fn start(&self, paths: &[&str], program_folders: &[&str], processes: bool) -> Option<SensorSet> {
         let mut config = SensorConfig::all_off();
-        config.file.mode = SensorSwitch::Auto;
+        config.file.mode = self.mode;
         config.process.mode = if processes { ModeChoice::Auto } else { ModeChoice::Off };
         config.file.paths = paths.iter().map(|path| self.path(path)).collect();
         config.file.program_folders = program_folders.iter().map(|path| self.path(path)).collect();
@@ -38,7 +43,16 @@ impl Host {
             eprintln!("skipped: {}", mode.reason);
             return None;
         }
-        assert_eq!((mode.origin, mode.reason.to_string()), (Origin::AgentFanotify, String::new()));
+        let reason = mode.reason.to_string();
+        if self.mode == FileModeChoice::Inotify {
+            assert_eq!(mode.origin, Origin::AgentInotify);
+            assert!(reason.ends_with("who makes a change is not known"), "{reason}");
+        } else if mode.origin == Origin::AgentInotify {
+            eprintln!("skipped: {reason}");
+            return None;
+        } else {
+            assert_eq!((mode.origin, reason), (Origin::AgentFanotify, String::new()));
+        }
         Some(set)
     }
 
@@ -115,6 +129,33 @@ fn every_kind_of_change_is_seen_with_who_did_it() {
     host.shell("rm cron.d/z");
     let deleted = host.wait_for(FileAction::Delete, "cron.d/z");
     assert_eq!(deleted.mode, None);
+    stop(set);
+    assert_eq!(host.sink.lost(), 0);
+}
+
+#[test]
+fn without_fanotify_every_kind_of_change_is_seen_but_not_who_did_it() {
+    let host = Host::with(FileModeChoice::Inotify);
+    fs::create_dir(host.path("cron.d")).unwrap();
+    let Some(set) = host.start(&["cron.d", "ld.so.preload"], &[], true) else { return };
+    host.shell("echo '* * * * * root /tmp/x' > cron.d/x; chmod 4755 cron.d/x");
+    host.wait_for(FileAction::Create, "cron.d/x");
+    host.wait_for(FileAction::Update, "cron.d/x");
+    let changed = host.wait_for(FileAction::SetAttributes, "cron.d/x");
+    assert_eq!(changed.mode, Some(0o104_755));
+    assert_eq!((changed.process, changed.executable.len(), changed.user_id), (None, 0, None));
+    host.shell("mv cron.d/x cron.d/y; mkdir aside; mv cron.d/y aside/y; mv aside/y cron.d/z; rm cron.d/z");
+    let renamed = host.wait_for(FileAction::Rename, "cron.d/x");
+    assert_eq!(renamed.new_path, ByteString::from(host.path("cron.d/y").as_os_str().as_bytes()));
+    host.wait_for(FileAction::Delete, "cron.d/y");
+    host.wait_for(FileAction::Create, "cron.d/z");
+    host.wait_for(FileAction::Delete, "cron.d/z");
+    // One name, and a folder that comes later.
+    host.shell("echo /tmp/evil.so > ld.so.preload; mkdir cron.d/later");
+    host.wait_for(FileAction::Create, "ld.so.preload");
+    host.wait_for(FileAction::Create, "cron.d/later");
+    host.shell("echo x > cron.d/later/job");
+    host.wait_for(FileAction::Create, "cron.d/later/job");
     stop(set);
     assert_eq!(host.sink.lost(), 0);
 }
