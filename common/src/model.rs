@@ -93,13 +93,16 @@ pub enum Algorithm {
     RandomForest,
     /// The mean of many trees with random thresholds.
     ExtraTrees,
+    /// The mean of a random forest's trees and as many extra trees (soft voting).
+    VotingForest,
     /// A weighted sum through the logistic function.
     LogisticRegression,
 }
 
 impl Algorithm {
     /// Every algorithm.
-    pub const ALL: [Self; 4] = [Self::DecisionTree, Self::RandomForest, Self::ExtraTrees, Self::LogisticRegression];
+    pub const ALL: [Self; 5] =
+        [Self::DecisionTree, Self::RandomForest, Self::ExtraTrees, Self::VotingForest, Self::LogisticRegression];
 
     /// Its name in commands, reports and the registry.
     pub fn name(self) -> &'static str {
@@ -107,6 +110,7 @@ impl Algorithm {
             Self::DecisionTree => "decision_tree",
             Self::RandomForest => "random_forest",
             Self::ExtraTrees => "extra_trees",
+            Self::VotingForest => "voting_forest",
             Self::LogisticRegression => "logistic_regression",
         }
     }
@@ -128,7 +132,7 @@ impl std::str::FromStr for Algorithm {
 
 /// A name that is no [`Algorithm`]'s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown algorithm: expected decision_tree, random_forest, extra_trees or logistic_regression")]
+#[error("unknown algorithm: expected decision_tree, random_forest, extra_trees, voting_forest or logistic_regression")]
 pub struct UnknownAlgorithm;
 
 /// What a model is and where it comes from.

@@ -33,7 +33,7 @@ use crate::metastore::{Metastore, MetastoreError};
 use crate::pki::{Authorities, Enrollment, EnrollmentConfig, PkiError, ServerCertificate};
 use crate::registry::{Registry, RegistryError};
 use crate::secret::SecretError;
-use crate::train::Trainings;
+use crate::training::Trainings;
 use crate::wal::{Wal, WalConfig, WalError};
 
 mod endpoints;

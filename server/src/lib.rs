@@ -5,7 +5,7 @@
 //!                                                    │
 //!            label ──▶ dataset ◀─────────────────────┘
 //!                         │
-//!                       train ─▶ evaluate ─▶ registry (signed) ─▶ fleet (desired state)
+//!                      training (picket-learn) ─▶ registry (signed) ─▶ fleet (desired state)
 //! ```
 
 pub mod api;
@@ -17,7 +17,6 @@ pub mod clock;
 pub mod config;
 pub mod ctl;
 pub mod dataset;
-pub mod evaluate;
 pub mod fleet;
 pub mod ingest;
 pub mod label;
@@ -29,5 +28,5 @@ pub mod pki;
 pub mod rate;
 pub mod registry;
 pub mod secret;
-pub mod train;
+pub mod training;
 pub mod wal;

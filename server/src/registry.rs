@@ -23,11 +23,11 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::clock::UnixSeconds;
-use crate::evaluate::Report;
 use crate::fleet::{DesiredState, ModelSource, ModelSourceError};
 use crate::metastore::{Metastore, MetastoreError, ModelStore as _};
 use crate::secret::{self, SecretError};
-use crate::train::{Params, ThresholdChoice};
+use picket_learn::evaluate::Report;
+use picket_learn::train::{Params, ThresholdChoice};
 
 #[cfg(test)]
 mod tests;

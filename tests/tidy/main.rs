@@ -16,7 +16,7 @@ fn root() -> &'static Path {
 }
 
 /// The packages' folders.
-const PACKAGES: [&str; 5] = ["proto", "common", "agent", "server", "tests"];
+const PACKAGES: [&str; 6] = ["proto", "common", "agent", "server", "server/learn", "tests"];
 
 /// A Rust source file.
 struct Source {
@@ -62,6 +62,8 @@ fn sources() -> Vec<Source> {
         .filter(|source| !source.path.starts_with("proto/src/gen/"))
         .collect();
     sources.sort_by(|a, b| a.path.cmp(&b.path));
+    // A package may lie within another.
+    sources.dedup_by(|a, b| a.path == b.path);
     assert!(sources.len() > 50, "the sources were not found: {}", sources.len());
     sources
 }

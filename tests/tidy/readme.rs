@@ -63,7 +63,9 @@ fn its_cargo_commands_name_packages_and_binaries_of_the_workspace() {
         for pair in words.windows(2) {
             let known = match pair[0] {
                 "--bin" => ["picket-agent", "picket-server", "picketctl", "picket-demo"].contains(&pair[1]),
-                "-p" | "--package" => crate::PACKAGES.iter().any(|package| pair[1] == format!("picket-{package}")),
+                "-p" | "--package" => crate::PACKAGES
+                    .iter()
+                    .any(|package| pair[1] == format!("picket-{}", package.rsplit('/').next().unwrap_or(package))),
                 _ => true,
             };
             if !known {

@@ -104,7 +104,7 @@ fn read_model(reader: &mut Cursor<'_>) -> Result<Model, ModelError> {
         Vec::new()
     };
     let body = match metadata.algorithm {
-        Algorithm::DecisionTree | Algorithm::RandomForest | Algorithm::ExtraTrees => {
+        Algorithm::DecisionTree | Algorithm::RandomForest | Algorithm::ExtraTrees | Algorithm::VotingForest => {
             Body::Forest(read_forest(&mut reader.section(Tag::Trees)?, &metadata)?)
         }
         Algorithm::LogisticRegression => Body::Linear(read_linear(&mut reader.section(Tag::Linear)?, features)?),

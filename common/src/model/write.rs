@@ -57,7 +57,10 @@ impl ModelDraft {
             (ModelBody::Forest(trees), Algorithm::DecisionTree) if trees.len() != 1 => {
                 Err(draft("a decision tree is exactly one tree"))
             }
-            (ModelBody::Forest(_), Algorithm::DecisionTree | Algorithm::RandomForest | Algorithm::ExtraTrees) => Ok(()),
+            (
+                ModelBody::Forest(_),
+                Algorithm::DecisionTree | Algorithm::RandomForest | Algorithm::ExtraTrees | Algorithm::VotingForest,
+            ) => Ok(()),
             (ModelBody::Linear { weights, mean, inverse_scale, .. }, Algorithm::LogisticRegression) => {
                 if [weights, mean, inverse_scale].iter().any(|list| list.len() != features) {
                     return Err(draft("a linear model needs one weight, mean and inverse scale per feature"));
@@ -121,6 +124,7 @@ pub(super) fn algorithm_code(algorithm: Algorithm) -> u8 {
         Algorithm::RandomForest => 2,
         Algorithm::LogisticRegression => 3,
         Algorithm::ExtraTrees => 4,
+        Algorithm::VotingForest => 5,
     }
 }
 

@@ -19,7 +19,6 @@ use crate::auth::{Auth, Operator, Role};
 use crate::chain::Chains;
 use crate::clock::UnixSeconds;
 use crate::dataset::Datasets;
-use crate::evaluate;
 use crate::fleet::Fleet;
 use crate::ingest::Ingest;
 use crate::label::{Label, Labels};
@@ -27,7 +26,8 @@ use crate::lake::Lake;
 use crate::losses::Losses;
 use crate::pki::{Enrollment, JOIN_TOKEN_LIFE_DEFAULT};
 use crate::registry::Registry;
-use crate::train::Trainings;
+use crate::training::Trainings;
+use picket_learn::evaluate;
 
 mod convert;
 mod delivery;

@@ -314,6 +314,8 @@ pub enum AlgorithmArgument {
     RandomForest,
     /// The mean of many trees with random thresholds.
     ExtraTrees,
+    /// The mean of a random forest's trees and as many extra trees.
+    VotingForest,
     /// A weighted sum through the logistic function.
     LogisticRegression,
 }
@@ -325,6 +327,7 @@ impl AlgorithmArgument {
             Self::DecisionTree => "decision_tree",
             Self::RandomForest => "random_forest",
             Self::ExtraTrees => "extra_trees",
+            Self::VotingForest => "voting_forest",
             Self::LogisticRegression => "logistic_regression",
         }
     }

@@ -21,7 +21,7 @@ use crate::dataset::split::{self, Split, SplitError};
 use crate::dataset::{LABELS_MAX, Rows, TEST_FRACTION_MAX, TEST_FRACTION_MIN};
 use crate::lake::{EventFilter, Lake, LakeError, TableVersions};
 use crate::metastore::{DatasetRecord, DatasetStore as _, LabelStore as _, Metastore, MetastoreError};
-use crate::train::Observer;
+use picket_learn::train::Observer;
 
 /// Folder of the data sets, in the state folder.
 const DATASETS_FOLDER: &str = "datasets";

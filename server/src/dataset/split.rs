@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::dataset::Rows;
 
 /// Fewest training rows of each class.
-pub const TRAINING_ROWS_MIN: usize = crate::train::ROWS_PER_CLASS_MIN;
+pub const TRAINING_ROWS_MIN: usize = picket_learn::train::ROWS_PER_CLASS_MIN;
 /// Fewest test rows of each class.
 pub const TEST_ROWS_MIN: usize = 1;
 /// Boundaries, from the best on, whose duplicates are looked at before the second rule is tried.

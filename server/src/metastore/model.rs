@@ -9,10 +9,10 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, Sqlite, Transaction};
 
 use crate::clock::UnixSeconds;
-use crate::evaluate::Report;
 use crate::fleet::{DesiredModel, DesiredState};
 use crate::metastore::{Metastore, MetastoreError, digest_column};
 use crate::registry::{ModelRecord, NewModel, RunRecord, Stage, StageChange};
+use picket_learn::evaluate::Report;
 
 /// Most models one listing returns.
 const LISTED_MAX: i64 = 10_000;

@@ -10,9 +10,9 @@ use tempfile::TempDir;
 use super::*;
 use crate::dataset::manifest::{LabelCounts, Manifest, ManifestSpec, ManifestSplit};
 use crate::dataset::split::SplitRule;
-use crate::evaluate::{Options, ScoredRow, evaluate};
 use crate::metastore::{DatasetRecord, DatasetStore as _};
-use crate::train::threshold;
+use picket_learn::evaluate::{Options, ScoredRow, evaluate};
+use picket_learn::train::threshold;
 
 const DATASET: &str = "connection-0123456789ab";
 

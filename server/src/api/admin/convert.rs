@@ -14,8 +14,9 @@ use crate::fleet::{AuthorityView, HostView};
 use crate::label::{Label, LabelPage, LabelParts, LabelRecord, Verdict};
 use crate::metastore::DatasetRecord;
 use crate::registry::ModelRecord;
-use crate::train::threshold::{FALSE_POSITIVE_BUDGET, FALSE_POSITIVE_BUDGET_MAX};
-use crate::train::{Options, TrainRequest};
+use crate::training::TrainRequest;
+use picket_learn::train::Options;
+use picket_learn::train::threshold::{FALSE_POSITIVE_BUDGET, FALSE_POSITIVE_BUDGET_MAX};
 
 /// INVALID_ARGUMENT that says which field.
 pub(super) fn invalid(field: &str, reason: impl Display) -> Status {

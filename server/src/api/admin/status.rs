@@ -10,7 +10,8 @@ use crate::dataset::DatasetError;
 use crate::label::LabelsError;
 use crate::lake::LakeError;
 use crate::registry::RegistryError;
-use crate::train::{TrainError, TrainingError};
+use crate::training::TrainingError;
+use picket_learn::train::TrainError;
 
 impl From<LakeError> for Status {
     fn from(error: LakeError) -> Self {

@@ -11,7 +11,8 @@ use crate::api::admin::stream::Answers;
 use crate::api::status::internal;
 use crate::dataset::{Datasets, NewDataset};
 use crate::registry::ModelRecord;
-use crate::train::{Observer, TrainRequest, Trainings};
+use crate::training::{TrainRequest, Trainings};
+use picket_learn::train::Observer;
 
 /// Tells a caller how far the work is, and the work when the caller has gone.
 struct Reporter<T, F> {

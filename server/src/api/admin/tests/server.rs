@@ -33,7 +33,7 @@ use crate::losses::Losses;
 use crate::metastore::Metastore;
 use crate::pki::{Authorities, Enrollment, EnrollmentConfig, ServerCertificate};
 use crate::registry::Registry;
-use crate::train::Trainings;
+use crate::training::Trainings;
 use crate::wal::{Wal, WalConfig};
 
 const DAY: Duration = Duration::from_secs(86_400);

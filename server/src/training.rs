@@ -12,10 +12,10 @@ use tokio::sync::Semaphore;
 
 use crate::dataset::manifest::{ManifestError, Part};
 use crate::dataset::{DatasetError, Datasets, Rows};
-use crate::evaluate::{self, EvaluateError, Report, ScoredRow};
 use crate::metastore::DatasetRecord;
 use crate::registry::{ModelRecord, NewModel, Registry, RegistryError, RunRecord, SignedModel, TriedParams};
-use crate::train::{
+use picket_learn::evaluate::{self, EvaluateError, Report, ScoredRow};
+use picket_learn::train::{
     Candidate, Control, DraftContext, Observer, Options, TrainError, Trained, TrainingSet, train, train_with,
 };
 

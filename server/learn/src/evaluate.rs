@@ -20,7 +20,6 @@ pub use crate::evaluate::report::{
 };
 
 pub mod curve;
-pub mod random;
 pub mod report;
 #[cfg(test)]
 mod tests;

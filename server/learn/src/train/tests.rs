@@ -12,7 +12,7 @@ use smartcore::linalg::basic::matrix::DenseMatrix;
 use super::smartcore_tree::TreeInput;
 use super::*;
 use crate::evaluate::curve::Curve;
-use crate::evaluate::random::SplitMix64;
+use crate::random::SplitMix64;
 
 const FEATURES: usize = 12;
 
@@ -97,32 +97,9 @@ fn tree_scores_as_smartcore_predicts() {
         let fitted = trainer(Algorithm::DecisionTree).fit(&set, &params, 5, &control).unwrap();
         let model = compact(fitted, Algorithm::DecisionTree, FEATURES);
 
-        let input = TreeInput::new(&set, Algorithm::DecisionTree).unwrap();
+        let input = TreeInput::new(&set).unwrap();
         let engine = decision_tree::grow(&input, &weight::weights(&set), 9, 2, 5).unwrap();
         assert_parity(&model, &set, &engine.predict(&input.matrix).unwrap());
-    }
-}
-
-#[test]
-fn forests_score_as_smartcore_predicts() {
-    let set = generated(600, FEATURES, 0.1, 4);
-    let forest = ForestParams { trees: 25, depth_max: 12, leaf_rows_min: 1, features_per_split: 3 };
-    for params in [Params::RandomForest(forest), Params::ExtraTrees(forest)] {
-        let (algorithm, params) = (params.algorithm(), ValidParams::new(params).unwrap());
-        let fitted = trainer(algorithm).fit(&set, &params, 5, &Control::unobserved()).unwrap();
-        let model = compact(fitted, algorithm, FEATURES);
-
-        let input = TreeInput::new(&set, algorithm).unwrap();
-        let weights = weight::weights(&set);
-        let mut sums = vec![0.0; set.len()];
-        for (part, trees) in forest::part_sizes(&params).unwrap().into_iter().enumerate() {
-            let engine = forest::grow_part(&input, &weights, &params, 5, part, trees).unwrap();
-            for (sum, mean) in sums.iter_mut().zip(engine.predict(&input.matrix)) {
-                *sum += mean * trees as f64;
-            }
-        }
-        let expected: Vec<f64> = sums.into_iter().map(|sum| sum / 25.0).collect();
-        assert_parity(&model, &set, &expected);
     }
 }
 
@@ -159,35 +136,36 @@ fn regression_decides_as_its_coefficients_say() {
 fn missing_values_go_the_way_of_their_stand_in() {
     let set = generated(400, FEATURES, 0.15, 8);
     let control = Control::unobserved();
-    for algorithm in [Algorithm::DecisionTree, Algorithm::RandomForest, Algorithm::ExtraTrees] {
-        let trainer = trainer(algorithm);
-        let fitted = trainer.fit(&set, &trainer.candidates(FEATURES)[0], 5, &control).unwrap();
-        let model = compact(fitted, algorithm, FEATURES);
-        let stand_ins = TreeInput::new(&set, algorithm).unwrap().stand_ins;
-        let mut random = SplitMix64::new(1);
-        for row in set.rows() {
-            // Also where the training part had a value.
-            let holed: Vec<f32> = row.iter().map(|value| if random.unit() < 0.3 { MISSING } else { *value }).collect();
-            let filled: Vec<f32> = holed
-                .iter()
-                .zip(&stand_ins)
-                .map(|(value, stand_in)| if value.is_nan() { *stand_in } else { *value })
-                .collect();
-            assert_eq!(model.score(&holed).to_bits(), model.score(&filled).to_bits());
-        }
+    let trainer = trainer(Algorithm::DecisionTree);
+    let fitted = trainer.fit(&set, &trainer.candidates(FEATURES)[0], 5, &control).unwrap();
+    let model = compact(fitted, Algorithm::DecisionTree, FEATURES);
+    let stand_ins = TreeInput::new(&set).unwrap().stand_ins;
+    let mut random = SplitMix64::new(1);
+    for row in set.rows() {
+        // Also where the training part had a value.
+        let holed: Vec<f32> = row.iter().map(|value| if random.unit() < 0.3 { MISSING } else { *value }).collect();
+        let filled: Vec<f32> = holed
+            .iter()
+            .zip(&stand_ins)
+            .map(|(value, stand_in)| if value.is_nan() { *stand_in } else { *value })
+            .collect();
+        assert_eq!(model.score(&holed).to_bits(), model.score(&filled).to_bits());
     }
 }
 
 #[test]
-fn a_tree_learns_that_missing_is_a_sign() {
+fn trees_learn_that_missing_is_a_sign() {
     let rows = 400;
     let values = (0..rows).map(|row| if row % 4 == 0 { MISSING } else { (row % 3) as f32 }).collect();
     let labels = (0..rows).map(|row| row % 4 == 0).collect();
     let set = TrainingSet::new(1, values, labels, (0..rows).collect()).unwrap();
-    let trainer = trainer(Algorithm::DecisionTree);
-    let fitted = trainer.fit(&set, &trainer.candidates(1)[0], 1, &Control::unobserved()).unwrap();
-    let model = compact(fitted, Algorithm::DecisionTree, 1);
-    assert_eq!((model.score(&[MISSING]), model.score(&[0.0]), model.score(&[2.0])), (1.0, 0.0, 0.0));
+    for algorithm in [Algorithm::DecisionTree, Algorithm::RandomForest, Algorithm::ExtraTrees, Algorithm::VotingForest]
+    {
+        let trainer = trainer(algorithm);
+        let fitted = trainer.fit(&set, &trainer.candidates(1)[0], 1, &Control::unobserved()).unwrap();
+        let model = compact(fitted, algorithm, 1);
+        assert!(model.score(&[MISSING]) > 0.99 && model.score(&[0.0]) < 0.01 && model.score(&[2.0]) < 0.01);
+    }
 }
 
 #[test]
@@ -199,7 +177,7 @@ fn same_seed_gives_the_same_bytes_on_any_number_of_threads() {
             train(&set, algorithm, options(seed), &context(), &control).unwrap().draft.encode(&key()).unwrap()
         };
         assert_eq!(bytes(1, 1), bytes(1, 3), "{algorithm}");
-        if matches!(algorithm, Algorithm::RandomForest | Algorithm::ExtraTrees) {
+        if matches!(algorithm, Algorithm::RandomForest | Algorithm::ExtraTrees | Algorithm::VotingForest) {
             assert_ne!(bytes(1, 2), bytes(2, 2), "the seed is not used");
         }
     }
@@ -278,7 +256,7 @@ fn odd_columns_are_harmless() {
 #[test]
 fn engine_matrix_is_by_column() {
     let set = generated(60, 3, 0.0, 2);
-    let input = TreeInput::new(&set, Algorithm::DecisionTree).unwrap();
+    let input = TreeInput::new(&set).unwrap();
     use smartcore::linalg::basic::arrays::Array;
     let matrix: &DenseMatrix<f32> = &input.matrix;
     assert_eq!(matrix.shape(), (60, 3));

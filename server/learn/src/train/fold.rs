@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::evaluate::random::SplitMix64;
+use crate::random::SplitMix64;
 use crate::train::TrainingSet;
 
 /// Which fold each row is in.

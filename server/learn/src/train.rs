@@ -9,12 +9,13 @@
 //! * **Deterministic**: the same rows, algorithm and seed give the same model bytes, whatever the number of threads.
 //!   Work is cut into the same jobs everywhere, each with a seed of its own, and results are put together in the order
 //!   of the jobs. No decision depends on a clock.
-//! * **Missing values**: a tree learns from a stand-in below everything seen, so that "missing" is a value it can split
-//!   off, and every node records the way the stand-in goes; logistic regression leaves them out (they stand at the mean).
+//! * **Missing values**: a tree can split off "missing", and every node records the way missing values go; logistic
+//!   regression leaves them out (they stand at the mean).
 //! * **Imbalance**: rows are weighted as [`weight`] says.
 //! * **Attacks are labelled as a whole**: models learn from those of their rows that show them (`witness`).
 //!
-//! `smartcore` grows trees and fits the regression; [`Trainer`] is the seam behind which another engine may stand.
+//! Forests grow on Picket's own engine (`tree`); `smartcore` grows the single tree and fits the regression. [`Trainer`] is
+//! the seam between them.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +23,6 @@ use picket_common::model::{Algorithm, ModelBody, ModelError};
 
 pub use crate::train::params::{ForestParams, Params, ParamsError, ValidParams};
 pub use crate::train::run::{Candidate, DraftContext, Options, Recipe, Trained, Validation, train, train_with};
-pub use crate::train::service::{TRAININGS_WAITING_MAX, TrainRequest, TrainingError, Trainings};
 pub use crate::train::set::TrainingSet;
 pub use crate::train::threshold::ThresholdChoice;
 
@@ -37,10 +37,10 @@ mod forest;
 mod logistic_regression;
 mod parallel;
 mod run;
-mod service;
 mod smartcore_tree;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod witness;
 
 /// Fewest training rows of each class.
@@ -78,6 +78,7 @@ pub fn trainer(algorithm: Algorithm) -> &'static dyn Trainer {
         Algorithm::DecisionTree => &decision_tree::DecisionTree,
         Algorithm::RandomForest => &forest::RandomForest,
         Algorithm::ExtraTrees => &forest::ExtraTrees,
+        Algorithm::VotingForest => &forest::VotingForest,
         Algorithm::LogisticRegression => &logistic_regression::LogisticRegression,
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::evaluate::curve::Curve;
-use crate::evaluate::random::SplitMix64;
 use crate::evaluate::{FALSE_POSITIVE_BUDGETS, Interval, ScoredRow, ratio};
+use crate::random::SplitMix64;
 
 /// Fewest groups of each class that intervals are given for; fewer say nothing.
 const GROUPS_MIN: usize = 3;

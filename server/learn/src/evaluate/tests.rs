@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::curve::Curve;
-use super::random::SplitMix64;
 use super::*;
+use crate::random::SplitMix64;
 
 fn options(threshold: f64, known: &BTreeSet<String>) -> Options<'_> {
     Options { threshold, known_techniques: known, resamples: 0, seed: 1 }

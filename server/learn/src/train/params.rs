@@ -30,6 +30,8 @@ pub enum Params {
     RandomForest(ForestParams),
     /// Many trees with random thresholds, each on all rows.
     ExtraTrees(ForestParams),
+    /// Half of the trees as of a random forest, half as extra trees, which look at all features.
+    VotingForest(ForestParams),
     /// Logistic regression with a ridge penalty on the standardised weights.
     LogisticRegression {
         /// Strength of the penalty: half of it times the sum of the squared weights is added to the log-loss.
@@ -58,6 +60,7 @@ impl Params {
             Self::DecisionTree { .. } => Algorithm::DecisionTree,
             Self::RandomForest(_) => Algorithm::RandomForest,
             Self::ExtraTrees(_) => Algorithm::ExtraTrees,
+            Self::VotingForest(_) => Algorithm::VotingForest,
             Self::LogisticRegression { .. } => Algorithm::LogisticRegression,
         }
     }
@@ -65,7 +68,7 @@ impl Params {
     /// A forest's.
     pub fn forest(&self) -> Option<ForestParams> {
         match self {
-            Self::RandomForest(forest) | Self::ExtraTrees(forest) => Some(*forest),
+            Self::RandomForest(forest) | Self::ExtraTrees(forest) | Self::VotingForest(forest) => Some(*forest),
             Self::DecisionTree { .. } | Self::LogisticRegression { .. } => None,
         }
     }
@@ -106,7 +109,7 @@ impl ValidParams {
         };
         match params {
             Params::DecisionTree { depth_max, leaf_rows_min } => tree(depth_max, leaf_rows_min)?,
-            Params::RandomForest(forest) | Params::ExtraTrees(forest) => {
+            Params::RandomForest(forest) | Params::ExtraTrees(forest) | Params::VotingForest(forest) => {
                 tree(forest.depth_max, forest.leaf_rows_min)?;
                 check("trees", forest.trees.into(), 1.0, limits::TREES_MAX.into())?;
                 check("features_per_split", forest.features_per_split.into(), 1.0, u16::MAX.into())?;

@@ -54,7 +54,7 @@ impl Trainer for DecisionTree {
         let Params::DecisionTree { depth_max, leaf_rows_min } = *params.get() else {
             return Err(engine_error(ALGORITHM, "parameters of another algorithm"));
         };
-        let input = TreeInput::new(set, ALGORITHM)?;
+        let input = TreeInput::new(set)?;
         let tree = grow(&input, &weights(set), depth_max, leaf_rows_min, seed)?;
         let serialized = serde_json::to_value(&tree)
             .and_then(serde_json::from_value::<Serialized>)

@@ -7,8 +7,7 @@
 //!   that is not above the split value decides alike for every value there is ([`floor_to_f32`]).
 //! * smartcore knows no missing values. Each feature gets a stand-in: below everything seen where values are missing in
 //!   training (so that a tree can tell "missing" from every value), else the median (so that a value that is first
-//!   missing in the field goes with the many). A node then records the way its feature's stand-in goes. How far below
-//!   does not matter where the best threshold is looked for, but does where thresholds are drawn: see [`Gap`].
+//!   missing in the field goes with the many). A node then records the way its feature's stand-in goes.
 //! * Every node, inner ones too, carries the weighted mean label of its rows.
 
 use picket_common::model::{Algorithm, NodeDraft, TreeDraft};
@@ -24,34 +23,15 @@ pub(super) struct TreeInput {
     pub(super) stand_ins: Vec<f32>,
 }
 
-/// How far below everything seen the stand-in of a missing value lies, as a part of the range of the values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Gap {
-    /// As far as the values span: the split half-way is not at the edge of the values.
-    Span,
-    /// A twentieth of it: of the thresholds that are drawn at random, few tell only "missing" from the rest.
-    Edge,
-}
-
-impl Gap {
-    fn of(self, span: f64) -> f64 {
-        match self {
-            Self::Span => span.max(1.0),
-            Self::Edge => span / 20.0,
-        }
-    }
-}
-
 impl TreeInput {
-    pub(super) fn new(set: &TrainingSet, algorithm: Algorithm) -> Result<Self, TrainError> {
-        let gap = if algorithm == Algorithm::ExtraTrees { Gap::Edge } else { Gap::Span };
-        let stand_ins: Vec<f32> = (0..set.feature_count()).map(|feature| stand_in(set.column(feature), gap)).collect();
+    pub(super) fn new(set: &TrainingSet) -> Result<Self, TrainError> {
+        let stand_ins: Vec<f32> = (0..set.feature_count()).map(|feature| stand_in(set.column(feature))).collect();
         let mut values = Vec::with_capacity(set.len() * set.feature_count());
         for (feature, stand_in) in stand_ins.iter().enumerate() {
             values.extend(set.column(feature).map(|value| if value.is_nan() { *stand_in } else { value }));
         }
         let matrix = DenseMatrix::new(set.len(), set.feature_count(), values, true)
-            .map_err(|error| engine_error(algorithm, error))?;
+            .map_err(|error| engine_error(Algorithm::DecisionTree, error))?;
         let labels = set.malicious().iter().map(|malicious| f64::from(u8::from(*malicious))).collect();
         Ok(Self { matrix, labels, stand_ins })
     }
@@ -62,7 +42,7 @@ pub(super) fn engine_error(algorithm: Algorithm, reason: impl ToString) -> Train
 }
 
 /// What takes the place of a missing value of this feature.
-fn stand_in(column: impl Iterator<Item = f32>, gap: Gap) -> f32 {
+fn stand_in(column: impl Iterator<Item = f32>) -> f32 {
     let mut missing = false;
     let mut present: Vec<f32> = column
         .filter(|value| {
@@ -77,7 +57,8 @@ fn stand_in(column: impl Iterator<Item = f32>, gap: Gap) -> f32 {
     let (least, greatest) = (present[0], present[present.len() - 1]);
     if missing {
         let span = f64::from(greatest) - f64::from(least);
-        let below = (f64::from(least) - gap.of(span)) as f32;
+        // As far below as the values span: the split half-way is not at the edge of the values.
+        let below = (f64::from(least) - span.max(1.0)) as f32;
         below.max(f32::MIN).min(least.next_down().max(f32::MIN))
     } else {
         present[present.len() / 2]
@@ -224,17 +205,13 @@ mod tests {
 
     #[test]
     fn stand_ins_are_apart_from_values_only_where_values_are_missing() {
-        assert_eq!(stand_in([f32::NAN, 1.0, 5.0].into_iter(), Gap::Span), -3.0);
-        assert_eq!(stand_in([f32::NAN, 1.0, 5.0].into_iter(), Gap::Edge), 0.8);
-        for gap in [Gap::Span, Gap::Edge] {
-            assert_eq!(stand_in([3.0, 1.0, 2.0].into_iter(), gap), 2.0);
-            assert_eq!(stand_in([f32::NAN, f32::NAN].into_iter(), gap), 0.0);
-            let extreme = stand_in([f32::NAN, f32::MIN, f32::MAX].into_iter(), gap);
-            assert_eq!(extreme, f32::MIN);
-            for only in [1e20, 0.0, -7.5] {
-                let narrow = stand_in([f32::NAN, only].into_iter(), gap);
-                assert!(narrow < only && narrow.is_finite());
-            }
+        assert_eq!(stand_in([f32::NAN, 1.0, 5.0].into_iter()), -3.0);
+        assert_eq!(stand_in([3.0, 1.0, 2.0].into_iter()), 2.0);
+        assert_eq!(stand_in([f32::NAN, f32::NAN].into_iter()), 0.0);
+        assert_eq!(stand_in([f32::NAN, f32::MIN, f32::MAX].into_iter()), f32::MIN);
+        for only in [1e20, 0.0, -7.5] {
+            let narrow = stand_in([f32::NAN, only].into_iter());
+            assert!(narrow < only && narrow.is_finite());
         }
     }
 }

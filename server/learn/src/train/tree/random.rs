@@ -1,0 +1,84 @@
+//! Random splits: one threshold for each feature, drawn evenly over the values that the node's rows have; the best of
+//! them is taken (Geurts, Ernst, Wehenkel, 2006).
+
+use crate::random::SplitMix64;
+use crate::train::tree::BinnedMatrix;
+use crate::train::tree::bins::{MISSING_BIN, Spread};
+use crate::train::tree::choice::{Best, Cut, Side};
+use crate::train::tree::features::FeatureSampler;
+use crate::train::tree::grow::{Limits, Node, Split, SplitFinder};
+
+/// Where values are missing, how often only "missing" is told from the rest: as if missing values lay below all others,
+/// a twentieth of their span away. Of many drawn thresholds, few should be spent on it.
+const MISSING_GAP: f64 = 1.0 / 20.0;
+
+/// Draws a threshold for some features and takes the best.
+pub(in crate::train) struct RandomSplits<'a> {
+    matrix: &'a BinnedMatrix,
+    limits: Limits,
+    random: SplitMix64,
+    features: FeatureSampler,
+}
+
+impl<'a> RandomSplits<'a> {
+    pub(in crate::train) fn new(
+        matrix: &'a BinnedMatrix,
+        limits: Limits,
+        features_per_split: usize,
+        seed: u64,
+    ) -> Self {
+        let features = FeatureSampler::new(matrix.feature_count(), features_per_split);
+        Self { matrix, limits, random: SplitMix64::new(seed), features }
+    }
+}
+
+impl SplitFinder for RandomSplits<'_> {
+    fn find(&mut self, node: &Node<'_>) -> Option<Split> {
+        let Self { matrix, limits, random, features } = self;
+        let rows = u32::try_from(node.rows.len()).unwrap_or(u32::MAX);
+        let mut best = Best::of(Side { sums: node.sums, rows }, limits.leaf_rows_min);
+        let mut looked_at = features.begin();
+        while let Some(feature) = looked_at.next(random) {
+            let Some(spread) = matrix.spread(feature, node.rows) else { continue };
+            let (bin, threshold) = draw(matrix, feature, spread, random);
+            let cut = cut(matrix.column(feature), node, bin, spread.has_missing);
+            best.offer(feature, bin, &cut, || threshold);
+            looked_at.counts();
+        }
+        best.split()
+    }
+}
+
+/// A threshold between the lowest and the highest value, and the last bin that it leaves to the left.
+fn draw(matrix: &BinnedMatrix, feature: usize, spread: Spread, random: &mut SplitMix64) -> (u8, f32) {
+    let Spread { low, high, has_missing } = spread;
+    let part = random.unit() * if has_missing { 1.0 + MISSING_GAP } else { 1.0 };
+    if low == high || part >= 1.0 {
+        // Values from missing ones.
+        return (high, matrix.threshold(feature, high, 0.5));
+    }
+    let lowest = f64::from(matrix.range(feature, low).0);
+    let highest = f64::from(matrix.range(feature, high).1);
+    let value = (lowest + part * (highest - lowest)) as f32;
+    let bin = matrix.last_at_most(feature, value).clamp(low, high - 1);
+    (bin, value.clamp(matrix.threshold(feature, bin, 0.0), matrix.threshold(feature, bin, 1.0)))
+}
+
+/// What a threshold after `last` does to the rows of a node.
+fn cut(column: &[u8], node: &Node<'_>, last: u8, has_missing: bool) -> Cut {
+    let mut cut = Cut::default();
+    for (row, sums) in node.rows.iter().zip(node.weights) {
+        // Missing values have the highest number less one.
+        let is_left = column[*row as usize].wrapping_sub(1) < last;
+        cut.left.sums.add_if(is_left, *sums);
+        cut.left.rows += u32::from(is_left);
+    }
+    if has_missing {
+        for (row, sums) in node.rows.iter().zip(node.weights) {
+            let is_missing = column[*row as usize] == MISSING_BIN;
+            cut.missing.sums.add_if(is_missing, *sums);
+            cut.missing.rows += u32::from(is_missing);
+        }
+    }
+    cut
+}
