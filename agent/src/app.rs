@@ -40,7 +40,7 @@ use crate::pipeline::intake::{self, Intake, SensorSender};
 use crate::pipeline::queue::{QueueGauge, QueueReceiver};
 use crate::pipeline::spool::{OpenedSpool, Spool, SpoolError, SpoolPaths};
 use crate::pipeline::{AlertMark, Pipeline, PipelineCounters, PipelineError, now};
-use crate::sensor::{Observation, SensorError, SharedRedactor};
+use crate::sensor::{Observation, SensorError, SharedRedactor, replay};
 use crate::state_file;
 use crate::status::{AgentLock, OwnCost, Sensors, Sources, StatusFile};
 use crate::uplink::channel::pace::Pace;
@@ -109,12 +109,22 @@ pub enum AppError {
     Failure(#[from] Failure),
 }
 
-/// Runs the agent until SIGTERM or SIGINT, or until a part of it fails. SIGHUP reads the configuration again, from
-/// `source`.
+/// When the agent ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Never.
+    Asked,
+    /// When nothing more is replayed and every event is where it belongs: with the server when this host has an identity,
+    /// else in the buffer.
+    Replayed,
+}
+
+/// Runs the agent until SIGTERM or SIGINT, or until `end`, or until a part of it fails. SIGHUP reads the configuration
+/// again, from `source`.
 ///
 /// # Errors
 /// [`AppError`]; the agent has been stopped in stages in any case.
-pub fn run(config: Config, source: ReloadSource, invocation: Invocation) -> Result<(), AppError> {
+pub fn run(config: Config, source: ReloadSource, invocation: Invocation, end: End) -> Result<(), AppError> {
     // Before anything starts a thread.
     let start = Start::restricted(&config, invocation)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -131,7 +141,14 @@ pub fn run(config: Config, source: ReloadSource, invocation: Invocation) -> Resu
         let mut app = App::start(config, start, manager.clone())?;
         manager.ready();
         let mut reloader = app.reloader(source);
-        let result = app.watch(signals.until_stop(|| reloader.reload())).await;
+        let replayed = app.replayed();
+        let ended = async {
+            tokio::select! {
+                () = signals.until_stop(|| reloader.reload()) => {}
+                () = replayed, if end == End::Replayed => {}
+            }
+        };
+        let result = app.watch(ended).await;
         tokio::select! {
             stopped = app.stop() => stopped?,
             () = signals.until_stop(|| {}) => {
@@ -165,6 +182,8 @@ struct App {
     reporter: Reporter,
     manager: ServiceManager,
     live: LiveParts,
+    /// This host has an identity: what waits goes to a server.
+    delivers: bool,
     _lock: AgentLock,
 }
 
@@ -206,6 +225,7 @@ struct Foundation {
 impl App {
     fn start(config: Config, start: Start, manager: ServiceManager) -> Result<Self, AppError> {
         let Foundation { lock, identities, own_remotes, host, model_store, models, opened } = lay_foundation(&config)?;
+        let delivers = host.get().is_some();
         let OpenedSpool { spool, ledger, epoch, .. } = opened;
         let spool = Arc::new(spool);
         let state_dir = &config.agent.state_dir;
@@ -301,6 +321,7 @@ impl App {
             reporter,
             manager,
             live,
+            delivers,
             _lock: lock,
         })
     }
@@ -309,6 +330,28 @@ impl App {
     fn reloader(&self, source: ReloadSource) -> Reloader {
         let LiveParts { budget, detector, redactor, changes, report } = self.live.clone();
         Reloader { source, running: self.config.clone(), budget, detector, redactor, changes, report }
+    }
+
+    /// Waits for [`End::Replayed`].
+    fn replayed(&self) -> impl Future<Output = ()> + use<> {
+        let (sensors, spool, intake) = (Arc::clone(&self.sensors), Arc::clone(&self.spool), self.intake.clone());
+        let delivers = self.delivers;
+        async move {
+            loop {
+                tokio::time::sleep(WATCH_INTERVAL).await;
+                if sensors.lock().is_running(replay::NAME) {
+                    continue;
+                }
+                let (spool, intake) = (Arc::clone(&spool), intake.clone());
+                let is_settled = in_background(move || {
+                    let counters = intake.counters();
+                    spool.in_flight(&counters) == 0 && (!delivers || spool.status(&counters).buffer.records == 0)
+                });
+                if is_settled.await == Some(true) {
+                    return;
+                }
+            }
+        }
     }
 
     /// Waits until `stop` completes, or until a part ends on its own.

@@ -10,6 +10,7 @@ use crate::cli::doctor::DoctorArguments;
 use crate::cli::enroll::EnrollArguments;
 #[cfg(target_os = "linux")]
 use crate::cli::install::{InstallArguments, UninstallArguments};
+use crate::cli::replay::ReplayArguments;
 use crate::cli::run::RunArguments;
 use crate::cli::score::ScoreArguments;
 use crate::cli::status::StatusArguments;
@@ -21,6 +22,7 @@ mod exit;
 #[cfg(target_os = "linux")]
 mod install;
 mod log;
+mod replay;
 mod run;
 mod score;
 mod status;
@@ -39,6 +41,9 @@ struct Arguments {
 enum Command {
     /// Observe, buffer, deliver and score until SIGTERM or SIGINT.
     Run(RunArguments),
+    /// Play a recording through everything that an event goes through: scored, buffered, delivered where this host has an
+    /// identity. Ends by itself. No other sensor runs.
+    Replay(ReplayArguments),
     /// Get this host an identity with a join token.
     Enroll(EnrollArguments),
     /// Show how the agent is doing. Exit code 0: well, 1: degraded or not running, 3: no agent has run there.
@@ -90,6 +95,7 @@ pub fn main_of(own_program: OwnProgram, arguments: impl IntoIterator<Item = OsSt
     };
     match arguments.command {
         Command::Run(arguments) => run::run(arguments, own_program),
+        Command::Replay(arguments) => replay::replay(arguments, own_program),
         Command::Enroll(arguments) => enroll::enroll(arguments),
         Command::Status(arguments) => status::status(&arguments),
         Command::Doctor(arguments) => doctor::doctor(arguments),

@@ -24,6 +24,7 @@ mod offline;
 mod range;
 mod relay;
 mod reload;
+mod replay;
 mod rotation;
 mod sensors;
 mod stop;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::app::reload::ReloadSource;
-use crate::app::{self, Invocation};
+use crate::app::{self, AppError, End, Invocation};
 use crate::cli::{complain, exit, log};
 use crate::config::{Config, Overrides};
 use crate::own_program::OwnProgram;
@@ -44,7 +44,12 @@ pub(super) fn run(arguments: RunArguments, own_program: OwnProgram) -> ExitCode 
     };
     let set_log_filter = log::begin(&config.log);
     let source = ReloadSource { load: Box::new(move || Config::load(&overrides, variables())), set_log_filter };
-    match app::run(config, source, Invocation { own_program, config_path }) {
+    ended(app::run(config, source, Invocation { own_program, config_path }, End::Asked))
+}
+
+/// The exit code of an agent that has ended.
+pub(super) fn ended(result: Result<(), AppError>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = crate::error_text::chain(&error), "picket-agent ends");

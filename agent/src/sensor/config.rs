@@ -14,7 +14,7 @@ const FLOW_IDLE_MS_MIN: u64 = 1_000;
 /// Longest.
 const FLOW_IDLE_MS_MAX: u64 = 3_600_000;
 /// Highest rate a recording is played at, events per second; 0 means "as fast as possible".
-const REPLAY_EVENTS_PER_SECOND_MAX: u32 = 1_000_000;
+pub(crate) const REPLAY_EVENTS_PER_SECOND_MAX: u32 = 1_000_000;
 
 /// Which sensors run, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

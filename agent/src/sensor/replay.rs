@@ -14,7 +14,8 @@ use crate::sensor::config::{ReplayConfig, ReplayTime};
 use crate::sensor::reporter::Reporter;
 use crate::sensor::{ObservationSink, STOP_CHECK_INTERVAL, SensorEnvironment, SensorError, StartedSensor};
 
-const NAME: &str = "replay";
+/// Its name in statuses.
+pub(crate) const NAME: &str = "replay";
 /// Longest line of a recording, bytes.
 const LINE_BYTES_MAX: u64 = 1024 * 1024;
 

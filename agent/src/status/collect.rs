@@ -59,6 +59,11 @@ impl Sensors {
         }
     }
 
+    /// Whether a sensor of this name runs.
+    pub(crate) fn is_running(&self, name: &str) -> bool {
+        self.status().iter().any(|sensor| sensor.name == name && sensor.running)
+    }
+
     /// Gives the sensors out to be stopped; what they said last stays.
     pub(crate) fn take(&mut self) -> Option<SensorSet> {
         let last = Self::Stopped(self.status());
