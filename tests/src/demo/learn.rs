@@ -128,8 +128,8 @@ fn candidate(model: v1::Model) -> Candidate {
 pub fn best(candidates: &mut [Candidate]) -> Option<&mut Candidate> {
     let recall = |candidate: &Candidate| candidate.summary.recall_at_1pct_fpr.unwrap_or(f64::NEG_INFINITY);
     let highest = candidates.iter().max_by(|a, b| recall(a).total_cmp(&recall(b)))?;
-    let low = highest.summary.recall_at_1pct_fpr_low.unwrap_or(recall(highest));
-    let enough = recall(highest) - (recall(highest) - low) / 2.0;
+    let standard_error = highest.summary.recall_at_1pct_fpr_low.map_or(0.0, |low| (recall(highest) - low) / 2.0);
+    let enough = recall(highest) - standard_error;
     candidates.iter_mut().rev().find(|candidate| recall(candidate) >= enough)
 }
 
