@@ -89,8 +89,16 @@ fn wait_for_deliveries(running: &mut RunningAgent) -> Value {
     running.wait_for("acknowledgements", DELIVERY_DEADLINE, |status| accepted_batches(status) > before + 5).unwrap()
 }
 
+/// What the agent has counted. It may be writing: then what is read is half old, half new, and does not count.
 fn counters(agent: &Agent) -> IntakeCounters {
-    Ledger::read(&agent.state_dir().join("ledger")).unwrap().unwrap()
+    let ledger = agent.state_dir().join("ledger");
+    let mut read = None;
+    wait::until_true("a readable ledger", DELIVERY_DEADLINE, || {
+        read = Ledger::read(&ledger).unwrap();
+        read.is_some()
+    })
+    .unwrap();
+    read.unwrap()
 }
 
 #[test]
