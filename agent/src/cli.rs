@@ -42,7 +42,7 @@ enum Command {
     /// Observe, buffer, deliver and score until SIGTERM or SIGINT.
     Run(RunArguments),
     /// Play a recording through everything that an event goes through: scored, buffered, delivered where this host has an
-    /// identity. Ends by itself. No other sensor runs.
+    /// identity. No other sensor runs. Ends by itself, with an identity once the server has everything.
     Replay(ReplayArguments),
     /// Get this host an identity with a join token.
     Enroll(EnrollArguments),

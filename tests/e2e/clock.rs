@@ -19,7 +19,7 @@ use picket_common::id::{Epoch, EventKey, Sequence};
 use picket_tests::agent_report::AgentReport;
 use picket_tests::process;
 use picket_tests::recording;
-use picket_tests::sandbox::{Agent, RunningAgent, Sandbox, printed, succeed};
+use picket_tests::sandbox::{Agent, RunningAgent, Sandbox, Server, printed, succeed};
 use picket_tests::wait;
 use serde_json::Value;
 
@@ -68,6 +68,10 @@ impl Clock {
     fn set_days(&self, days: i64) {
         let file = fs::File::options().write(true).open(&self.shift).unwrap();
         file.write_all_at(&(days * DAY_S).to_ne_bytes(), 0).unwrap();
+    }
+
+    fn of_server(&self, server: Server) -> Server {
+        server.variable("LD_PRELOAD", &self.library).variable("CLOCK_SHIFT", &self.shift)
     }
 
     fn of_agent(&self, agent: Agent) -> Agent {
@@ -159,11 +163,7 @@ fn a_clock_that_jumps_a_day_forward_and_back_stops_nothing_and_loses_nothing() {
 fn a_certificate_is_renewed_at_two_thirds_of_its_life_without_a_gap() {
     let sandbox = sandbox();
     let Some(clock) = Clock::new(&sandbox, "a_certificate_is_renewed") else { return };
-    let mut home = sandbox
-        .server()
-        .config(LONG_LIVED_SERVER)
-        .variable("LD_PRELOAD", &clock.library)
-        .variable("CLOCK_SHIFT", &clock.shift);
+    let mut home = clock.of_server(sandbox.server()).config(LONG_LIVED_SERVER);
     let server = home.start().unwrap();
     let mut admin = server.admin().unwrap();
     let replay = recording::agent_config(&record(&sandbox, 600), 500, 0);
@@ -200,11 +200,7 @@ fn a_certificate_that_expired_while_offline_says_so_and_the_way_back_loses_nothi
     const EVENTS: u64 = 1_500;
     let sandbox = sandbox();
     let Some(clock) = Clock::new(&sandbox, "a_certificate_that_expired") else { return };
-    let mut home = sandbox
-        .server()
-        .config(LONG_LIVED_SERVER)
-        .variable("LD_PRELOAD", &clock.library)
-        .variable("CLOCK_SHIFT", &clock.shift);
+    let mut home = clock.of_server(sandbox.server()).config(LONG_LIVED_SERVER);
     let server = home.start().unwrap();
     let mut admin = server.admin().unwrap();
     let config = format!("{}{IMPATIENT}", recording::agent_config(&record(&sandbox, 1_500), 0, 1));

@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::app::reload::ReloadSource;
-use crate::app::{self, End, Invocation};
-use crate::cli::run::{RunArguments, ended, variables};
-use crate::cli::{complain, exit, log};
-use crate::config::{Config, ConfigError, Overrides};
+use crate::app::End;
+use crate::cli::complain;
+use crate::cli::run::{self, RunArguments};
+use crate::config::Config;
 use crate::own_program::OwnProgram;
 use crate::sensor::config::{REPLAY_EVENTS_PER_SECOND_MAX, ReplayConfig, ReplayTime, SensorConfig};
 use crate::status::{self, Snapshot};
@@ -38,34 +37,13 @@ pub(super) fn replay(arguments: ReplayArguments, own_program: OwnProgram) -> Exi
         time: if now { ReplayTime::Shifted } else { ReplayTime::Original },
         number_pids: false,
     };
-    let overrides = run.into_overrides();
-    let config_path = overrides.config.clone().unwrap_or_else(|| PathBuf::from(crate::config::DEFAULT_PATH));
-    let load = move || load(&overrides, &replay);
-    let config = match load() {
-        Ok(config) => config,
-        Err(error) => {
-            complain(&error);
-            return exit::config(&error);
-        }
+    let only_this = move |config: &mut Config| {
+        config.sensor = SensorConfig { replay: Some(replay.clone()), ..SensorConfig::all_off() };
     };
-    let state_dir = config.agent.state_dir.clone();
-    let set_log_filter = log::begin(&config.log);
-    let source = ReloadSource { load: Box::new(load), set_log_filter };
-    let result = app::run(config, source, Invocation { own_program, config_path }, End::Replayed);
-    if result.is_ok() {
-        match status::read(&state_dir) {
-            Ok(reading) => println!("{}", summary(&reading.snapshot)),
-            Err(error) => complain(&error),
-        }
-    }
-    ended(result)
-}
-
-/// The agent's configuration with this one sensor.
-fn load(overrides: &Overrides, replay: &ReplayConfig) -> Result<Config, ConfigError> {
-    let mut config = Config::load(overrides, variables())?;
-    config.sensor = SensorConfig { replay: Some(replay.clone()), ..SensorConfig::all_off() };
-    Ok(config)
+    run::start(run, own_program, End::Replayed, only_this, |state_dir| match status::read(state_dir) {
+        Ok(reading) => println!("{}", summary(&reading.snapshot)),
+        Err(error) => complain(&error),
+    })
 }
 
 fn summary(snapshot: &Snapshot) -> String {

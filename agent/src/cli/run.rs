@@ -1,10 +1,10 @@
 //! `picket-agent run`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::app::reload::ReloadSource;
-use crate::app::{self, AppError, End, Invocation};
+use crate::app::{self, End, Invocation};
 use crate::cli::{complain, exit, log};
 use crate::config::{Config, Overrides};
 use crate::own_program::OwnProgram;
@@ -32,9 +32,26 @@ impl RunArguments {
 }
 
 pub(super) fn run(arguments: RunArguments, own_program: OwnProgram) -> ExitCode {
+    start(arguments, own_program, End::Asked, |_| {}, |_| {})
+}
+
+/// Runs an agent whose configuration, whenever it is read, `adjust` has the last word on. `ended` is told the state folder
+/// of one that ended well.
+pub(super) fn start(
+    arguments: RunArguments,
+    own_program: OwnProgram,
+    end: End,
+    adjust: impl Fn(&mut Config) + Send + 'static,
+    ended: impl FnOnce(&Path),
+) -> ExitCode {
     let overrides = arguments.into_overrides();
     let config_path = overrides.config.clone().unwrap_or_else(|| PathBuf::from(crate::config::DEFAULT_PATH));
-    let config = match Config::load(&overrides, variables()) {
+    let load = move || {
+        let mut config = Config::load(&overrides, variables())?;
+        adjust(&mut config);
+        Ok(config)
+    };
+    let config = match load() {
         Ok(config) => config,
         Err(error) => {
             // There is no log yet.
@@ -42,15 +59,14 @@ pub(super) fn run(arguments: RunArguments, own_program: OwnProgram) -> ExitCode 
             return exit::config(&error);
         }
     };
+    let state_dir = config.agent.state_dir.clone();
     let set_log_filter = log::begin(&config.log);
-    let source = ReloadSource { load: Box::new(move || Config::load(&overrides, variables())), set_log_filter };
-    ended(app::run(config, source, Invocation { own_program, config_path }, End::Asked))
-}
-
-/// The exit code of an agent that has ended.
-pub(super) fn ended(result: Result<(), AppError>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    let source = ReloadSource { load: Box::new(load), set_log_filter };
+    match app::run(config, source, Invocation { own_program, config_path }, end) {
+        Ok(()) => {
+            ended(&state_dir);
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             tracing::error!(error = crate::error_text::chain(&error), "picket-agent ends");
             exit::app(&error)

@@ -26,6 +26,7 @@ use crate::sensor::ebpf::object::ObjectDefinition;
 pub(crate) mod helper;
 mod load;
 pub(crate) mod object;
+pub(super) mod turns;
 
 /// Kinds of records of one program, 0 included.
 pub(super) const KINDS: usize = 4;

@@ -1,10 +1,7 @@
 //! The datagram sensor on eBPF programs.
-//!
-//! A process that has just started may send at once: records rest for [`REST`] before they are used, so that the process
-//! sensor has told of their owners.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use picket_common::event::{
     ByteString, Connection, ConnectionClose, ConnectionOutcome, Direction, DnsAction, DnsActivity, EventBody, Origin,
@@ -21,20 +18,11 @@ use crate::sensor::datagram::ebpf_record::{self, DatagramRecord, Ends, Flow, Rec
 use crate::sensor::datagram::flow_table::FlowTable;
 use crate::sensor::ebpf::RecordSource;
 use crate::sensor::ebpf::object::DATAGRAM_FLOWS;
+use crate::sensor::ebpf::turns::{self, Turns};
 use crate::sensor::event_clock::EventClock;
 use crate::sensor::reporter::Reporter;
-use crate::sensor::{
-    ObservationSink, STOP_CHECK_INTERVAL, SensorEnvironment, SensorError, StartedSensor, priority, sensor_mode,
-};
+use crate::sensor::{ObservationSink, SensorEnvironment, SensorError, StartedSensor, sensor_mode};
 
-/// Most records taken before something else gets its turn.
-const RECORDS_PER_TURN_MAX: usize = 1024;
-/// Most turns after the stop: more than a full ring buffer needs.
-const LAST_TURNS_MAX: u32 = 8;
-/// How long records rest before they are used.
-const REST: Duration = Duration::from_millis(2);
-/// How often idle flows and losses are looked for.
-const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 /// No user has this id; the kernel uses it for "none".
 const UNKNOWN_USER: u32 = u32::MAX;
 
@@ -50,7 +38,6 @@ pub(super) fn start<S: ObservationSink>(
     let idle = Duration::from_millis(config.flow_idle_ms);
     let (stop, own_pid) = (environment.stop.clone(), environment.own_pid);
     environment.spawn(sensor_mode(NAME, Origin::AgentEbpf, ""), NAME, move |reporter| {
-        priority::raise();
         let mut sensor = DatagramSensor {
             reporter,
             source,
@@ -62,24 +49,7 @@ pub(super) fn start<S: ObservationSink>(
             exchanges: DnsExchanges::default(),
             begun: HashMap::new(),
         };
-        let mut next_maintenance = Instant::now() + MAINTENANCE_INTERVAL;
-        while !stop.is_cancelled() {
-            sensor.source.wait(STOP_CHECK_INTERVAL)?;
-            sensor.use_records();
-            if Instant::now() >= next_maintenance {
-                next_maintenance = Instant::now() + MAINTENANCE_INTERVAL;
-                sensor.end_idle_flows();
-                sensor.count_losses();
-            }
-        }
-        // What was recorded before the stop is still told.
-        for _ in 0..LAST_TURNS_MAX {
-            if !sensor.use_records() {
-                break;
-            }
-        }
-        sensor.count_losses();
-        Ok(())
+        turns::run(&mut sensor, &stop)
     })
 }
 
@@ -97,33 +67,46 @@ struct DatagramSensor<S> {
     begun: HashMap<u64, Option<Owner>>,
 }
 
-impl<S: ObservationSink> DatagramSensor<S> {
-    /// Uses the records that are there; says whether there were any.
-    fn use_records(&mut self) -> bool {
-        let mut records = Vec::new();
-        while records.len() < RECORDS_PER_TURN_MAX
-            && let Some(record) = self.source.next().map(|bytes| DatagramRecord::parse(&bytes))
-        {
-            match record {
-                Some(record) => records.push(record),
-                None => self.reporter.lost(1),
-            }
-        }
-        if records.is_empty() {
-            return false;
-        }
-        std::thread::sleep(REST);
-        for record in records {
-            match record {
-                DatagramRecord::FlowBegun { ends, flow } => self.flow_began(ends, &flow),
-                DatagramRecord::DnsMessage { ends, flow, direction, bytes } => {
-                    self.message_passed(ends, &flow, direction, &bytes);
-                }
-            }
-        }
-        true
+impl<S: ObservationSink> Turns for DatagramSensor<S> {
+    type Record = DatagramRecord;
+    const RECORDS_PER_TURN_MAX: usize = 1024;
+    const LAST_TURNS_MAX: u32 = 8;
+
+    fn source(&mut self) -> &mut RecordSource {
+        &mut self.source
     }
 
+    fn parse(bytes: &[u8]) -> Option<DatagramRecord> {
+        DatagramRecord::parse(bytes)
+    }
+
+    fn malformed(&mut self) {
+        self.reporter.lost(1);
+    }
+
+    fn tell(&mut self, record: DatagramRecord) {
+        match record {
+            DatagramRecord::FlowBegun { ends, flow } => self.flow_began(ends, &flow),
+            DatagramRecord::DnsMessage { ends, flow, direction, bytes } => {
+                self.message_passed(ends, &flow, direction, &bytes);
+            }
+        }
+    }
+
+    fn maintain(&mut self) {
+        self.end_idle_flows();
+    }
+
+    fn count_losses(&mut self) {
+        let losses = self.source.new_losses();
+        let lost = |kind: u32| losses.full.get(kind as usize).copied().unwrap_or(0);
+        let uncounted = losses.full.get(ebpf_record::UNCOUNTED).copied().unwrap_or(0);
+        let told = lost(ebpf_record::FLOW_BEGUN) + lost(ebpf_record::DNS_MESSAGE);
+        self.reporter.lost(told + uncounted + losses.missed);
+    }
+}
+
+impl<S: ObservationSink> DatagramSensor<S> {
     fn time(&mut self, monotonic_ns: u64) -> Timestamp {
         self.clock.wall_clock(monotonic_ns, boot_clock::now())
     }
@@ -193,14 +176,6 @@ impl<S: ObservationSink> DatagramSensor<S> {
             let activity = activity(ends, flow, message, owner, duration_ns);
             self.reporter.send(time, EventBody::DnsActivity(Box::new(activity)));
         }
-    }
-
-    fn count_losses(&mut self) {
-        let losses = self.source.new_losses();
-        let lost = |kind: u32| losses.full.get(kind as usize).copied().unwrap_or(0);
-        let uncounted = losses.full.get(ebpf_record::UNCOUNTED).copied().unwrap_or(0);
-        let told = lost(ebpf_record::FLOW_BEGUN) + lost(ebpf_record::DNS_MESSAGE);
-        self.reporter.lost(told + uncounted + losses.missed);
     }
 }
 

@@ -135,7 +135,7 @@ impl<F: Forest> Trainer for F {
         let algorithm = Forest::algorithm(self);
         let wrong = || TrainError::Engine { algorithm, reason: "parameters of another algorithm".to_owned() };
         let forest = params.get().forest().ok_or_else(wrong)?;
-        let ground = Ground { set, matrix: BinnedMatrix::new(set), weights: weights(set) };
+        let ground = Ground::of(set);
         let trees = parallel::try_map(usize::from(forest.trees), control.threads, |tree| {
             control.check()?;
             let seed = SplitMix64::for_job(seed, tree as u64).next_u64();
@@ -149,7 +149,23 @@ impl<F: Forest> Trainer for F {
 struct Ground<'a> {
     set: &'a TrainingSet,
     matrix: BinnedMatrix,
-    weights: Vec<f64>,
+    /// What every row weighs.
+    weights: RowWeights,
+    /// What the rows up to each weigh together, that one included.
+    ends: Vec<f64>,
+}
+
+impl<'a> Ground<'a> {
+    fn of(set: &'a TrainingSet) -> Self {
+        let weights = weights(set);
+        let mut total = 0.0;
+        let add = |weight: &f64| {
+            total += weight;
+            total
+        };
+        let ends = weights.iter().map(add).collect();
+        Self { set, matrix: BinnedMatrix::new(set), weights: RowWeights::scaled(&weights, set.malicious()), ends }
+    }
 }
 
 fn limits(forest: ForestParams) -> Limits {
@@ -159,7 +175,7 @@ fn limits(forest: ForestParams) -> Limits {
 /// A tree of a random forest: the best splits of a bootstrap sample.
 fn grow_best(ground: &Ground<'_>, forest: ForestParams, seed: u64) -> TreeDraft {
     let mut random = SplitMix64::new(seed);
-    let counts = bootstrap(&ground.weights, &mut random);
+    let counts = bootstrap(&ground.ends, &mut random);
     let weights = RowWeights::counted(&counts, ground.set.malicious());
     let features = usize::from(forest.features_per_split);
     let mut finder = BestSplits::new(&ground.matrix, limits(forest), features, random.next_u64());
@@ -168,26 +184,19 @@ fn grow_best(ground: &Ground<'_>, forest: ForestParams, seed: u64) -> TreeDraft 
 
 /// A tree of extra trees: random splits of all rows.
 fn grow_random(ground: &Ground<'_>, forest: ForestParams, seed: u64) -> TreeDraft {
-    let weights = RowWeights::scaled(&ground.weights, ground.set.malicious());
     let features = usize::from(forest.features_per_split);
     let mut finder = RandomSplits::new(&ground.matrix, limits(forest), features, seed);
-    grow(&ground.matrix, &weights, limits(forest), &mut finder)
+    grow(&ground.matrix, &ground.weights, limits(forest), &mut finder)
 }
 
-/// How often each row is drawn when as many are drawn as there are, each with a chance by its weight.
-fn bootstrap(weights: &[f64], random: &mut SplitMix64) -> Vec<u32> {
-    let mut total = 0.0;
-    let ends: Vec<f64> = weights
-        .iter()
-        .map(|weight| {
-            total += weight;
-            total
-        })
-        .collect();
-    let mut counts = vec![0; weights.len()];
-    for _ in 0..weights.len() {
+/// How often each row is drawn when as many are drawn as there are, each with a chance by its weight; see
+/// [`Ground::ends`].
+fn bootstrap(ends: &[f64], random: &mut SplitMix64) -> Vec<u32> {
+    let mut counts = vec![0; ends.len()];
+    let Some(total) = ends.last() else { return counts };
+    for _ in ends {
         let place = random.unit() * total;
-        let row = ends.partition_point(|end| *end <= place).min(weights.len() - 1);
+        let row = ends.partition_point(|end| *end <= place).min(ends.len() - 1);
         counts[row] += 1;
     }
     counts

@@ -1,0 +1,94 @@
+//! A sensor that has no more to do than to use the records of its eBPF programs.
+//!
+//! Records rest for [`REST`] before they are used, so that the process sensor has told of the processes in them.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::sensor::ebpf::RecordSource;
+use crate::sensor::{STOP_CHECK_INTERVAL, priority};
+
+/// How long records rest before they are used.
+const REST: Duration = Duration::from_millis(2);
+/// How often [`Turns::maintain`] is called.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What uses records.
+pub(in crate::sensor) trait Turns {
+    /// A record.
+    type Record;
+    /// Most records taken before something else gets its turn.
+    const RECORDS_PER_TURN_MAX: usize;
+    /// Most turns after the stop: more than a full ring buffer needs.
+    const LAST_TURNS_MAX: u32;
+
+    /// Where they come from.
+    fn source(&mut self) -> &mut RecordSource;
+
+    /// A record from its bytes, where they are one.
+    fn parse(bytes: &[u8]) -> Option<Self::Record>;
+
+    /// Uses a record.
+    fn tell(&mut self, record: Self::Record);
+
+    /// Bytes that are no record.
+    fn malformed(&mut self);
+
+    /// What is to be done now and then.
+    fn maintain(&mut self) {}
+
+    /// Counts what the programs lost; after [`Turns::maintain`] and at the end.
+    fn count_losses(&mut self);
+}
+
+/// Uses records until the stop, and then what was recorded before it.
+///
+/// # Errors
+/// When the ring buffer cannot be waited for.
+pub(in crate::sensor) fn run(sensor: &mut impl Turns, stop: &CancellationToken) -> io::Result<()> {
+    priority::raise();
+    let mut next_maintenance = Instant::now() + MAINTENANCE_INTERVAL;
+    while !stop.is_cancelled() {
+        sensor.source().wait(STOP_CHECK_INTERVAL)?;
+        turn(sensor);
+        if Instant::now() >= next_maintenance {
+            next_maintenance = Instant::now() + MAINTENANCE_INTERVAL;
+            sensor.maintain();
+            sensor.count_losses();
+        }
+    }
+    last_turns(sensor);
+    sensor.count_losses();
+    Ok(())
+}
+
+fn last_turns<T: Turns>(sensor: &mut T) {
+    for _ in 0..T::LAST_TURNS_MAX {
+        if !turn(sensor) {
+            break;
+        }
+    }
+}
+
+/// Uses the records that are there; says whether there were any.
+fn turn<T: Turns>(sensor: &mut T) -> bool {
+    let mut records = Vec::new();
+    while records.len() < T::RECORDS_PER_TURN_MAX
+        && let Some(record) = sensor.source().next().map(|bytes| T::parse(&bytes))
+    {
+        match record {
+            Some(record) => records.push(record),
+            None => sensor.malformed(),
+        }
+    }
+    if records.is_empty() {
+        return false;
+    }
+    std::thread::sleep(REST);
+    for record in records {
+        sensor.tell(record);
+    }
+    true
+}
