@@ -48,8 +48,10 @@ pub mod limits {
     pub const DISTINCT_MAX: usize = 64;
     /// Distinct things counted for the whole host; more are reported as this many.
     pub const HOST_DISTINCT_MAX: usize = 256;
-    /// Earlier sightings of a program or destination that are told apart; more are reported as this many.
-    pub const SEEN_MAX: u64 = 100;
+    /// Earlier sightings of a program or destination that are told apart; more are reported as this many. Few: what
+    /// counts is whether something is new. A count that goes on growing tells how long the agent has been running, and a
+    /// model that learned from the first days would take every later day for another.
+    pub const SEEN_MAX: u64 = 3;
     /// Ages of processes beyond this are reported as this; milliseconds. What an old process does, it does not do
     /// because of its age, and ages in full would date every event of a recording.
     pub const AGE_MAX_MS: u64 = 10_000;
@@ -120,6 +122,8 @@ pub enum FeatureKind {
     /// fingerprints of single activities; a model that sees them learns those by heart instead of what they have in
     /// common.
     Magnitude,
+    /// ln of a ratio of two quantities: 0 is as usual, 0.69 is twice as much.
+    Ratio,
 }
 
 impl FeatureKind {
@@ -132,6 +136,7 @@ impl FeatureKind {
             Self::Number => "number",
             Self::Logarithm => "logarithm",
             Self::Magnitude => "magnitude",
+            Self::Ratio => "ratio",
         }
     }
 }

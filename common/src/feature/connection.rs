@@ -1,4 +1,7 @@
 //! Features of a connection that ended or failed.
+//!
+//! Few of them say how much: the sizes and paces of a fleet's own traffic are its fingerprint, and models learn those by
+//! heart where examples are few. Most say how much against what is usual: for the owner, for the destination, for the host.
 
 use std::net::IpAddr;
 
@@ -10,7 +13,7 @@ use crate::feature::limits::{AGE_MAX_MS, NEIGHBOUR_DISTANCE, SEEN_MAX};
 use crate::feature::path::{PathClass, file_name, without_deleted_mark};
 use crate::feature::program::ProgramKinds;
 use crate::feature::row::Row;
-use crate::feature::text::hash;
+use crate::feature::text::{hash, hash_pair};
 
 mod definitions;
 
@@ -43,8 +46,13 @@ pub(super) fn extract(context: &mut Context, now: i64, close: &ConnectionClose, 
     fill_similar_contacts(context, destination, close, row);
     fill_host(context, now, destination.port, row);
     row.logarithm(Feature::DestinationSeenBefore, context.seen.note(destination.hash()).min(SEEN_MAX));
+    if let Some(executable) = executable {
+        let before = context.seen.note(hash_pair(executable, destination.hash()));
+        row.logarithm(Feature::ExecutableDestinationSeenBefore, before.min(SEEN_MAX));
+    }
     if let Some(entry) = context.destinations.peek_mut(&destination) {
-        fill_destination(entry, now, close, row);
+        let host_sent = context.host.bytes_sent_600s.sum(now);
+        fill_destination(entry, now, host_sent, row);
     }
 }
 
@@ -66,12 +74,9 @@ fn fill_transfer(close: &ConnectionClose, row: &mut Row) {
     row.flag(Feature::Udp, close.connection.protocol == Protocol::Udp);
     row.logarithm_if_known(Feature::Duration, close.duration_ns.map(|ns| ns / NANOSECONDS_PER_MILLISECOND));
     row.magnitude_if_known(Feature::BytesSent, close.bytes_sent);
-    row.magnitude_if_known(Feature::BytesReceived, close.bytes_received);
     if let Some((sent, received)) = close.bytes_sent.zip(close.bytes_received) {
         row.fraction(Feature::SentFraction, sent, sent.saturating_add(received));
     }
-    row.logarithm_if_known(Feature::SegmentsSent, close.segments_sent.map(u64::from));
-    row.logarithm_if_known(Feature::SegmentsReceived, close.segments_received.map(u64::from));
     if let (Some(bytes), Some(segments @ 1..)) = (close.bytes_sent, close.segments_sent) {
         row.magnitude_of(Feature::BytesPerSegmentSent, bytes as f64 / f64::from(segments));
     }
@@ -119,7 +124,12 @@ fn fill_program(context: &Context, close: &ConnectionClose, row: &mut Row) {
         row.flag(Feature::OwnerIsInterpreter, kinds.has(ProgramKinds::INTERPRETER));
         row.flag(Feature::OwnerIsNetworkTool, kinds.has(ProgramKinds::NETWORK.union(ProgramKinds::SERVICE)));
     }
-    if let Some(ProcessEntry { socket_streams, parent_kinds, .. }) = known {
+    if let Some(ProcessEntry { socket_streams, parent_kinds, traits, .. }) = known {
+        row.flag(Feature::OwnerIsHidden, traits.hidden);
+        row.flag(Feature::OwnerCalledOtherwise, traits.called_otherwise);
+        row.flag(Feature::OwnerInlineScript, traits.inline_script);
+        row.flag(Feature::OwnerMentionsNetworkAddress, traits.network_address);
+        row.flag_if_known(Feature::OwnerHasTerminal, traits.has_terminal);
         row.flag(Feature::OwnerSocketStreams, *socket_streams);
         let of_interest = ProgramKinds::SHELL.union(ProgramKinds::INTERPRETER);
         row.flag_if_known(Feature::OwnerParentIsShell, parent_kinds.map(|kinds| kinds.has(of_interest)));
@@ -133,6 +143,8 @@ fn fill_owner(context: &mut Context, now: i64, process: ProcessId, close: &Conne
     row.flag(Feature::OwnerStartedShell, started_shell);
     let Some(owner) = context.owners.peek_mut(&process) else { return };
     let recent = owner.connections_60s.sum(now);
+    let of_host = context.host.connections_10s.sum(now);
+    row.fraction(Feature::OwnerShareOfHost10s, owner.connections_10s.sum(now), of_host);
     row.logarithm(Feature::OwnerConnections1s, owner.connections_1s.sum(now));
     row.logarithm(Feature::OwnerConnections10s, owner.connections_10s.sum(now));
     row.logarithm(Feature::OwnerConnections60s, recent);
@@ -150,13 +162,22 @@ fn fill_owner_regularity(context: &Context, process: ProcessId, destination: Des
     let own = series(process);
     let Some(series) = own.filter(|series| series.says_something()).or_else(parent).or(own) else { return };
     row.logarithm(Feature::OwnerContacts, series.len());
+    if let Some(destination) = context.destinations.peek(&destination) {
+        row.fraction(Feature::OwnerShareOfDestination, series.part_of(&destination.series), destination.series.len());
+    }
+    if let Some(rhythm) = series.rhythm() {
+        row.number(Feature::OwnerIntervalDeviation, rhythm.deviation);
+        row.number(Feature::OwnerIntervalSkew, rhythm.skew);
+    }
+    if let Some(ratio) = series.size_over_median() {
+        row.number(Feature::SizeOverOwnerMedian, ratio);
+    }
     let regularity = series.regularity();
     if let Some((mean, variation)) = regularity.interval {
         row.logarithm_of(Feature::OwnerIntervalMean, mean);
         row.number(Feature::OwnerIntervalVariation, variation);
     }
-    if let Some((mean, variation)) = regularity.size {
-        row.magnitude_of(Feature::OwnerSizeMean, mean);
+    if let Some((_, variation)) = regularity.size {
         row.number(Feature::OwnerSizeVariation, variation);
     }
     if let Some(alike) = series.alike() {
@@ -194,30 +215,21 @@ fn fill_host(context: &mut Context, now: i64, port: u16, row: &mut Row) {
     }
 }
 
-fn fill_destination(entry: &mut DestinationEntry, now: i64, close: &ConnectionClose, row: &mut Row) {
+fn fill_destination(entry: &mut DestinationEntry, now: i64, host_sent: u64, row: &mut Row) {
     let recent = entry.connections_60s.sum(now);
     row.logarithm(Feature::DestinationConnections1s, entry.connections_1s.sum(now));
     row.logarithm(Feature::DestinationConnections10s, entry.connections_10s.sum(now));
     row.logarithm(Feature::DestinationConnections60s, recent);
-    row.logarithm(Feature::DestinationConnections600s, entry.connections_600s.sum(now));
     row.fraction(Feature::DestinationFailures60s, entry.failed_60s.sum(now), recent);
-    // Sums over connections of unknown size are unknown too.
-    if close.bytes_sent.is_some() {
-        let sent = entry.bytes_sent_600s.sum(now);
-        row.magnitude(Feature::DestinationBytesSent60s, entry.bytes_sent_60s.sum(now));
-        row.magnitude(Feature::DestinationBytesSent600s, sent);
-        if close.bytes_received.is_some() {
-            let all = sent.saturating_add(entry.bytes_received_600s.sum(now));
-            row.fraction(Feature::DestinationSentFraction600s, sent, all);
-        }
+    row.fraction(Feature::DestinationShareOfHostSent600s, entry.bytes_sent_600s.sum(now), host_sent);
+    if let Some(ratio) = entry.series.size_over_median() {
+        row.number(Feature::SizeOverDestinationMedian, ratio);
     }
     let regularity = entry.series.regularity();
-    if let Some((mean, variation)) = regularity.interval {
-        row.logarithm_of(Feature::DestinationIntervalMean, mean);
+    if let Some((_, variation)) = regularity.interval {
         row.number(Feature::DestinationIntervalVariation, variation);
     }
-    if let Some((mean, variation)) = regularity.size {
-        row.magnitude_of(Feature::DestinationSizeMean, mean);
+    if let Some((_, variation)) = regularity.size {
         row.number(Feature::DestinationSizeVariation, variation);
     }
 }

@@ -35,6 +35,8 @@ pub struct ContextLimits {
     pub destinations: usize,
     /// Series of contacts: pairs of a process or a payload with a destination.
     pub series: usize,
+    /// Series of starts: pairs of a parent and a program.
+    pub repeats: usize,
 }
 
 impl Default for ContextLimits {
@@ -47,6 +49,7 @@ impl Default for ContextLimits {
             sessions: 256,
             destinations: 2048,
             series: 1536,
+            repeats: 512,
         }
     }
 }
@@ -71,6 +74,7 @@ impl ContextLimits {
                 * (BoundedMap::<DestinationKey, Box<DestinationEntry>>::entry_bytes() + size_of::<DestinationEntry>())
             + self.series
                 * (BoundedMap::<(Contactor, DestinationKey), Box<Series>>::entry_bytes() + size_of::<Series>())
+            + self.repeats * (BoundedMap::<(ProcessId, u64), Box<Series>>::entry_bytes() + size_of::<Series>())
     }
 }
 
@@ -85,6 +89,21 @@ pub(super) struct ProcessEntry {
     pub(super) user_id: Option<u32>,
     pub(super) socket_streams: bool,
     pub(super) parent_kinds: Option<ProgramKinds>,
+    pub(super) traits: ProcessTraits,
+}
+
+/// What a process showed at its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct ProcessTraits {
+    /// A name in its executable's path begins with a dot.
+    pub(super) hidden: bool,
+    /// It is called otherwise than its executable.
+    pub(super) called_otherwise: bool,
+    /// It was given a script on the command line.
+    pub(super) inline_script: bool,
+    /// Its arguments name an address or a URL.
+    pub(super) network_address: bool,
+    pub(super) has_terminal: Option<bool>,
 }
 
 /// What a process started.
@@ -162,6 +181,7 @@ pub(super) struct HostEntry {
     pub(super) ports: Distinct<HOST_DISTINCT_MAX>,
     pub(super) failed_ports: Distinct<HOST_DISTINCT_MAX>,
     pub(super) failed_logins_60s: Count<60_000>,
+    pub(super) bytes_sent_600s: Amount<600_000>,
     /// Whether anything on this host reports logins at all.
     pub(super) sees_logins: bool,
 }
@@ -240,11 +260,8 @@ pub(super) struct DestinationEntry {
     pub(super) connections_1s: Count<1_000>,
     pub(super) connections_10s: Count<10_000>,
     pub(super) connections_60s: Count<60_000>,
-    pub(super) connections_600s: Count<600_000>,
     pub(super) failed_60s: Count<60_000>,
-    pub(super) bytes_sent_60s: Amount<60_000>,
     pub(super) bytes_sent_600s: Amount<600_000>,
-    pub(super) bytes_received_600s: Amount<600_000>,
     pub(super) series: Series,
 }
 
@@ -260,6 +277,8 @@ pub(super) struct Context {
     pub(super) destinations: BoundedMap<DestinationKey, Box<DestinationEntry>>,
     /// Contacts with one destination that may belong together.
     pub(super) series: BoundedMap<(Contactor, DestinationKey), Box<Series>>,
+    /// Starts of one program, by the hash of its path, by one parent.
+    pub(super) repeats: BoundedMap<(ProcessId, u64), Box<Series>>,
     pub(super) host: HostEntry,
     pub(super) seen: Sketch,
     now: i64,
@@ -276,6 +295,7 @@ impl Context {
             sessions: BoundedMap::new(limits.sessions),
             destinations: BoundedMap::new(limits.destinations),
             series: BoundedMap::new(limits.series),
+            repeats: BoundedMap::new(limits.repeats),
             host: HostEntry::default(),
             seen: Sketch::new(),
             now: i64::MIN,
@@ -291,6 +311,7 @@ impl Context {
             + self.sessions.evictions()
             + self.destinations.evictions()
             + self.series.evictions()
+            + self.repeats.evictions()
     }
 
     pub(super) fn clock_resets(&self) -> u64 {
@@ -306,6 +327,7 @@ impl Context {
             self.sessions.clear();
             self.destinations.clear();
             self.series.clear();
+            self.repeats.clear();
             self.host = HostEntry { sees_logins: self.host.sees_logins, ..HostEntry::default() };
             self.clock_resets += 1;
             self.now = time.0;
@@ -352,6 +374,7 @@ impl Context {
         let failed = close.outcome.is_failure();
         let bytes = close.bytes_sent.zip(close.bytes_received).map(|(sent, received)| sent.saturating_add(received));
         self.host.note_close(now, key, failed);
+        self.host.bytes_sent_600s.add(now, close.bytes_sent.unwrap_or(0));
         if let Some(process) = close.connection.process {
             self.owners.touch(process, OwnerEntry::default).note_close(now, key, close);
             let parent = self.processes.peek(&process).and_then(|entry| entry.parent);
@@ -369,11 +392,8 @@ impl Context {
         entry.connections_1s.add(now, 1);
         entry.connections_10s.add(now, 1);
         entry.connections_60s.add(now, 1);
-        entry.connections_600s.add(now, 1);
         entry.failed_60s.add(now, u64::from(failed));
-        entry.bytes_sent_60s.add(now, close.bytes_sent.unwrap_or(0));
         entry.bytes_sent_600s.add(now, close.bytes_sent.unwrap_or(0));
-        entry.bytes_received_600s.add(now, close.bytes_received.unwrap_or(0));
         entry.series.add(now, bytes);
         key
     }

@@ -85,3 +85,12 @@ pub(super) const fn logarithm(
 ) -> FeatureDefinition {
     FeatureDefinition { name, kind: FeatureKind::Logarithm, unit, meaning, words: Words::Value(words) }
 }
+
+pub(super) const fn ratio(
+    name: &'static str,
+    unit: &'static str,
+    meaning: &'static str,
+    words: &'static str,
+) -> FeatureDefinition {
+    FeatureDefinition { name, kind: FeatureKind::Ratio, unit, meaning, words: Words::Value(words) }
+}

@@ -2,7 +2,7 @@
 
 use crate::event::{ByteString, ProcessId, ProcessStart, StreamKind};
 use crate::feature::arguments::ArgumentShape;
-use crate::feature::context::{Context, ParentEntry, ProcessEntry, SessionEntry};
+use crate::feature::context::{Context, ParentEntry, ProcessEntry, ProcessTraits, SessionEntry};
 use crate::feature::limits::{AGE_MAX_MS, SEEN_MAX};
 use crate::feature::path::{PathClass, depth, file_name, has_hidden_component, without_deleted_mark};
 pub(super) use crate::feature::process_start::definitions::DEFINITIONS;
@@ -83,7 +83,24 @@ impl<'a> Facts<'a> {
             user_id: self.start.user_id,
             socket_streams: self.start.standard_streams.contains(&StreamKind::Socket),
             parent_kinds: self.parent.kinds,
+            traits: self.traits(),
         }
+    }
+
+    fn traits(&self) -> ProcessTraits {
+        let arguments = self.arguments.as_ref();
+        ProcessTraits {
+            hidden: has_hidden_component(self.path),
+            called_otherwise: self.called().is_some_and(|called| is_called_otherwise(self.path, called)),
+            inline_script: arguments.is_some_and(|arguments| arguments.inline_script),
+            network_address: arguments.is_some_and(|arguments| arguments.network_address || arguments.url),
+            has_terminal: self.start.has_terminal,
+        }
+    }
+
+    /// The first argument.
+    fn called(&self) -> Option<&'a [u8]> {
+        self.start.arguments.first().map(ByteString::as_bytes)
     }
 }
 
@@ -149,7 +166,7 @@ fn fill_executable(facts: &Facts<'_>, row: &mut Row) {
         row.flag(Feature::ExecutableInSharedMemory, class == PathClass::SharedMemory);
         row.flag(Feature::ExecutableHidden, has_hidden_component(path));
         row.count(Feature::ExecutablePathDepth, depth(path));
-        let called = facts.start.arguments.first().map(ByteString::as_bytes);
+        let called = facts.called();
         let imitates = imitates_system_program(facts.name, called, class, facts.kinds);
         row.flag(Feature::NameImitatesSystemProgram, imitates);
         row.flag_if_known(Feature::CalledOtherwise, called.map(|called| is_called_otherwise(path, called)));
@@ -267,15 +284,30 @@ fn fill_siblings(context: &mut Context, now: i64, parent: ProcessId, facts: &Fac
     let previous = entry.latest_start.replace(now).map(|latest| now.saturating_sub(latest));
     let previous = previous.and_then(|elapsed| u64::try_from(elapsed).ok());
     row.logarithm_if_known(Feature::SincePreviousSibling, previous.map(|ns| ns / NANOSECONDS_PER_MILLISECOND));
+    row.fraction(Feature::SiblingShareOfHost10s, entry.starts_10s.sum(now), context.host.starts_10s.sum(now));
     row.logarithm(Feature::SiblingStarts1s, entry.starts_1s.sum(now));
     row.logarithm(Feature::SiblingStarts10s, entry.starts_10s.sum(now));
     row.logarithm(Feature::SiblingExecutables10s, entry.executables.count(now, 10_000));
     row.fraction(Feature::SiblingFailures60s, entry.failed_exits_60s.sum(now), entry.exits_60s.sum(now));
+    fill_repeats(context, now, parent, facts, row);
     fill_discovery(context, now, parent, facts, row);
 }
 
+/// A program that the same parent starts again and again: a loop, whatever it waits for.
+fn fill_repeats(context: &mut Context, now: i64, parent: ProcessId, facts: &Facts<'_>, row: &mut Row) {
+    let Some(executable) = facts.executable else { return };
+    let series = context.repeats.touch((parent, executable), Box::default);
+    series.add(now, None);
+    row.logarithm(Feature::Repeats, series.len());
+    if let Some(rhythm) = series.rhythm() {
+        row.logarithm_of(Feature::RepeatInterval, rhythm.interval);
+        row.number(Feature::RepeatDeviation, rhythm.deviation);
+    }
+}
+
 /// Counts a discovery command for the parent and its ancestors, so that one run through `sh -c` is counted where the
-/// next one will look.
+/// next one will look. An ancestor counts each branch below it once: what is many commands in one place is for the
+/// ancestors (a service manager, a terminal multiplexer) one of many things they started, and none of the others' business.
 fn fill_discovery(context: &mut Context, now: i64, parent: ProcessId, facts: &Facts<'_>, row: &mut Row) {
     let mut lineage = [None; super::context::LINEAGE_DEPTH];
     for (slot, ancestor) in lineage.iter_mut().zip(context.lineage(parent)) {
@@ -283,11 +315,20 @@ fn fill_discovery(context: &mut Context, now: i64, parent: ProcessId, facts: &Fa
     }
     if let Some(command) = facts.discovery() {
         for ancestor in lineage.into_iter().flatten() {
-            context.parents.touch(ancestor, ParentEntry::default).discovery.add(now, command);
+            let discovery = &mut context.parents.touch(ancestor, ParentEntry::default).discovery;
+            let is_known_above = discovery.count(now, DISCOVERY_WINDOW_MS) > 0;
+            discovery.add(now, command);
+            if is_known_above {
+                break;
+            }
         }
     }
     let [parent, grandparent, ..] = lineage.map(|ancestor| ancestor.map(|ancestor| context.parents.peek(&ancestor)));
-    let count = |entry: Option<&ParentEntry>, window| entry.map_or(0, |entry| entry.discovery.count(now, window));
+    // What takes no part in a burst is not suspect because it happens beside one.
+    let takes_part = facts.discovery().is_some();
+    let count = |entry: Option<&ParentEntry>, window| {
+        entry.filter(|_| takes_part).map_or(0, |entry| entry.discovery.count(now, window))
+    };
     row.logarithm_if_known(Feature::ParentDiscovery3s, parent.map(|entry| count(entry, DISCOVERY_BURST_MS)));
     row.logarithm_if_known(Feature::ParentDiscovery30s, parent.map(|entry| count(entry, DISCOVERY_WINDOW_MS)));
     row.logarithm_if_known(Feature::GrandparentDiscovery3s, grandparent.map(|entry| count(entry, DISCOVERY_BURST_MS)));
@@ -296,11 +337,13 @@ fn fill_discovery(context: &mut Context, now: i64, parent: ProcessId, facts: &Fa
 fn fill_session(context: &mut Context, now: i64, session: u32, facts: &Facts<'_>, row: &mut Row) {
     let entry = context.sessions.touch(session, SessionEntry::default);
     entry.starts_10s.add(now, 1);
+    let mut discovery = 0;
     if let Some(command) = facts.discovery() {
         entry.discovery.add(now, command);
+        discovery = entry.discovery.count(now, DISCOVERY_WINDOW_MS);
     }
     row.logarithm(Feature::SessionStarts10s, entry.starts_10s.sum(now));
-    row.logarithm(Feature::SessionDiscovery30s, entry.discovery.count(now, DISCOVERY_WINDOW_MS));
+    row.logarithm(Feature::SessionDiscovery30s, discovery);
 }
 
 fn fill_history(context: &mut Context, facts: &Facts<'_>, row: &mut Row) {

@@ -67,8 +67,7 @@ impl Series {
         let mut intervals = Spread::default();
         let mut sizes = Spread::default();
         let mut previous: Option<i64> = None;
-        for number in self.count - self.len()..self.count {
-            let contact = self.contacts[place(number)];
+        for contact in self.latest() {
             if let Some(previous) = previous.replace(contact.time) {
                 intervals.add(contact.time.saturating_sub(previous) as f64 / 1e6);
             }
@@ -83,15 +82,66 @@ impl Series {
     }
 }
 
+/// How steady contacts are, by figures that a single odd one does not move.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Rhythm {
+    /// Median of the intervals, milliseconds.
+    pub(super) interval: f64,
+    /// Median absolute deviation of the intervals, as a part of their median.
+    pub(super) deviation: f64,
+    /// Bowley's skewness of the intervals, -1 to 1 (Bowley, Elements of Statistics, 1920).
+    pub(super) skew: f64,
+}
+
 impl Series {
+    /// The contacts that are remembered, oldest first.
+    fn latest(&self) -> impl Iterator<Item = Contact> + '_ {
+        (self.count - self.len()..self.count).map(|number| self.contacts[place(number)])
+    }
+
+    /// Missing for fewer than 4 contacts.
+    pub(super) fn rhythm(&self) -> Option<Rhythm> {
+        let mut intervals = Sorted::default();
+        let mut previous: Option<i64> = None;
+        for contact in self.latest() {
+            if let Some(previous) = previous.replace(contact.time) {
+                intervals.insert(contact.time.saturating_sub(previous) as f64 / 1e6);
+            }
+        }
+        (intervals.count >= ALIKE_INTERVALS_MIN).then(|| Rhythm {
+            interval: intervals.median(),
+            deviation: intervals.deviation(),
+            skew: intervals.skew(),
+        })
+    }
+
+    /// How many of the contacts that `whole` remembers are also this series'. All of this one's are among the other's.
+    pub(super) fn part_of(&self, whole: &Series) -> u64 {
+        let Some(oldest) = whole.latest().next() else { return 0 };
+        self.latest().filter(|contact| contact.time >= oldest.time).count() as u64
+    }
+
+    /// ln of the latest contact's payload over the median of those before it, each plus one byte; missing unless that one
+    /// and 3 before it are known.
+    pub(super) fn size_over_median(&self) -> Option<f64> {
+        let latest = self.count.checked_sub(1).and_then(|number| self.contacts[place(number)].bytes)?;
+        let mut sizes = Sorted::default();
+        for contact in self.latest().take(self.len().saturating_sub(1) as usize) {
+            if let Some(bytes) = contact.bytes {
+                sizes.insert(bytes as f64);
+            }
+        }
+        let ratio = (latest as f64 + 1.0) / (sizes.median() + 1.0);
+        (sizes.count as u64 >= CONTACTS_MIN).then(|| libm::log(ratio))
+    }
+
     /// Looks at the contacts that are like the latest one, if that one's payload is known.
     pub(super) fn alike(&self) -> Option<Alike> {
         let latest = self.count.checked_sub(1).and_then(|number| self.contacts[place(number)].bytes)?;
         let mut intervals = Sorted::default();
         let mut alike = Alike::default();
         let mut previous: Option<i64> = None;
-        for number in self.count - self.len()..self.count {
-            let contact = self.contacts[place(number)];
+        for contact in self.latest() {
             if !contact.bytes.is_some_and(|bytes| are_alike(bytes, latest)) {
                 continue;
             }
@@ -101,12 +151,7 @@ impl Series {
             }
         }
         if intervals.count >= ALIKE_INTERVALS_MIN {
-            let median = intervals.median();
-            let mut deviations = Sorted::default();
-            for interval in intervals.values() {
-                deviations.insert((interval - median).abs());
-            }
-            alike.jitter = Some(if median > 0.0 { deviations.median() / median } else { 0.0 });
+            alike.jitter = Some(intervals.deviation());
         }
         Some(alike)
     }
@@ -140,6 +185,24 @@ impl Sorted {
     /// The lower of the two in the middle, if there are two: it is always one of the numbers.
     fn median(&self) -> f64 {
         self.values[self.count.saturating_sub(1) / 2]
+    }
+
+    /// Median absolute deviation, as a part of the median; 0 where that is.
+    fn deviation(&self) -> f64 {
+        let median = self.median();
+        let mut deviations = Self::default();
+        for value in self.values() {
+            deviations.insert((value - median).abs());
+        }
+        if median > 0.0 { deviations.median() / median } else { 0.0 }
+    }
+
+    /// Bowley's skewness from the nearest ranks; 0 where the quartiles are one.
+    fn skew(&self) -> f64 {
+        let last = self.count.saturating_sub(1);
+        let (low, high) = (self.values[last / 4], self.values[last - last / 4]);
+        let range = high - low;
+        if range > 0.0 { (high + low - 2.0 * self.median()) / range } else { 0.0 }
     }
 }
 
@@ -245,5 +308,26 @@ mod tests {
         let series = series(&gaps);
         assert_eq!(series.len(), CONTACTS_MAX as u64);
         assert_eq!(series.regularity().interval, Some((700.0, 0.0)));
+    }
+
+    #[test]
+    fn rhythm_is_steady_whatever_one_contact_does() {
+        let steady = series(&[100, 100, 100, 100, 100, 9000]).rhythm().expect("six intervals");
+        assert_eq!((steady.interval, steady.deviation, steady.skew), (100.0, 0.0, 0.0));
+        let skewed = series(&[10, 10, 20, 400, 800]).rhythm().expect("five intervals");
+        assert!(skewed.skew > 0.9, "{skewed:?}");
+        assert_eq!(series(&[100, 100]).rhythm(), None);
+    }
+
+    #[test]
+    fn a_part_is_counted_among_what_the_whole_remembers() {
+        let whole = series(&[100; 40]);
+        let mut part = Series::default();
+        for second in 0..41 {
+            if second % 4 == 0 {
+                part.add(second * 100 * MILLISECOND, None);
+            }
+        }
+        assert_eq!((whole.len(), part.part_of(&whole), whole.part_of(&whole)), (16, 4, 16));
     }
 }

@@ -202,6 +202,20 @@ fn a_burst_of_discovery_commands_is_counted_below_their_common_ancestor() {
 }
 
 #[test]
+fn a_burst_below_one_child_is_none_of_its_siblings_business() {
+    let mut host = Host::new();
+    host.start(T0, process(10, 2, "/usr/bin/dash", &["sh", "-c", "whoami; id; uname; ps; ss"]));
+    for (index, command) in ["whoami", "id", "uname", "ps", "ss"].iter().enumerate() {
+        host.start(T0, process(20 + index as u32, 10, &format!("/usr/bin/{command}"), &[command]));
+    }
+    assert_eq!(host.quantity("parent_discovery_3s"), 5.0);
+    host.start(T0, process(11, 2, "/usr/bin/make", &["make"]));
+    assert_eq!(host.quantity("parent_discovery_3s"), 0.0, "it takes no part in it");
+    host.start(T0, process(12, 2, "/usr/bin/hostname", &["hostname"]));
+    assert_eq!(host.quantity("parent_discovery_3s"), 2.0, "for their common parent the burst is one thing of many");
+}
+
+#[test]
 fn a_reverse_shell_shows_in_its_streams() {
     let mut host = Host::new();
     let mut shell = process(5, 2, "/usr/bin/dash", &["sh", "-i"]);
@@ -273,15 +287,10 @@ fn an_upload_in_pieces_adds_up() {
         upload.bytes_received = Some(200);
         host.close(T0 + piece * 20 * SECOND, upload);
     }
-    assert_eq!(
-        describe_latest(&host, "destination_bytes_sent_600s"),
-        "about 4.2 MB sent to the same destination in 10 min"
-    );
-    assert_eq!(
-        describe_latest(&host, "destination_bytes_sent_60s"),
-        "about 4.2 MB sent to the same destination in 60 s"
-    );
-    assert!(host.value("destination_sent_fraction_600s") > 0.99);
+    assert_eq!(describe_latest(&host, "owner_bytes_sent_60s"), "about 4.2 MB sent by the same process in 60 s");
+    assert_eq!(host.value("destination_share_of_host_sent_600s"), 1.0);
+    host.close(T0 + 100 * SECOND, connection(8080, Some(9)));
+    assert!(host.value("destination_share_of_host_sent_600s") < 0.001, "others send nearly nothing");
 }
 
 fn describe_latest(host: &Host, name: &str) -> String {
@@ -330,4 +339,72 @@ fn a_beacon_without_an_owner_shows_among_other_traffic() {
     assert!(host.value("similar_interval_variation") < 0.01);
     assert!(host.value("destination_interval_variation") > 0.3);
     assert_eq!(host.quantity("similar_contacts"), 16.0);
+}
+
+#[test]
+fn what_is_new_stays_new_for_three_times_only() {
+    let mut host = Host::new();
+    let mut seen = Vec::new();
+    for contact in 0..5 {
+        host.start(T0, process(30 + contact, 2, "/usr/bin/curl", &["curl", "http://192.0.2.1/"]));
+        let started = host.quantity("executable_seen_before");
+        host.close(T0, connection(8080, Some(30 + contact)));
+        let of_program = host.quantity("executable_destination_seen_before");
+        assert_eq!(host.quantity("destination_seen_before"), of_program);
+        seen.push((started, of_program));
+    }
+    assert_eq!(seen, [(0.0, 0.0), (1.0, 1.0), (2.0, 2.0), (3.0, 3.0), (3.0, 3.0)]);
+    host.start(T0, process(40, 2, "/usr/bin/wget", &["wget"]));
+    host.close(T0, connection(8080, Some(40)));
+    assert_eq!(host.quantity("executable_destination_seen_before"), 0.0, "another program");
+    assert_eq!(host.quantity("destination_seen_before"), 3.0);
+}
+
+#[test]
+fn a_process_is_known_by_its_start_when_it_connects() {
+    let mut host = Host::new();
+    host.start(T0, process(7, 2, "/tmp/.x/sync", &["[kworker/0:1]", "192.0.2.1"]));
+    host.close(T0 + SECOND, connection(443, Some(7)));
+    for name in ["owner_is_hidden", "owner_called_otherwise", "owner_mentions_network_address"] {
+        assert_eq!(host.value(name), 1.0, "{name}");
+    }
+    assert_eq!((host.value("owner_inline_script"), host.value("owner_has_terminal")), (0.0, 0.0));
+    host.close(T0 + SECOND, connection(443, Some(8)));
+    assert!(host.value("owner_is_hidden").is_nan(), "nobody saw it start");
+}
+
+#[test]
+fn a_process_is_measured_against_others_with_the_same_destination() {
+    let mut host = Host::new();
+    for second in 0..6 {
+        host.close(T0 + second * SECOND, connection(8080, Some(7)));
+    }
+    assert_eq!((host.value("owner_share_of_destination"), host.value("owner_share_of_host_10s")), (1.0, 1.0));
+    let mut upload = connection(8080, Some(8));
+    upload.bytes_sent = Some(400 * 401 - 301);
+    host.close(T0 + 6 * SECOND, upload);
+    assert!((host.value("owner_share_of_destination") - 1.0 / 7.0).abs() < 1e-6);
+    assert!(host.value("size_over_owner_median").is_nan(), "its first contact");
+    assert_eq!(
+        describe_latest(&host, "size_over_destination_median"),
+        "400.00 times the usual payload with the same destination"
+    );
+}
+
+#[test]
+fn a_loop_shows_in_what_it_starts_again_and_again() {
+    let deviation = |gaps: &[i64]| {
+        let mut host = Host::new();
+        let mut time = T0;
+        for (run, gap) in gaps.iter().enumerate() {
+            host.start(time, process(10 + run as u32, 2, "/usr/bin/curl", &["curl"]));
+            time += gap * SECOND / 10;
+        }
+        assert_eq!(host.quantity("repeats"), gaps.len() as f64);
+        (host.value("repeat_deviation"), host.quantity("repeat_interval"))
+    };
+    assert_eq!(deviation(&[50; 6]), (0.0, 5000.0));
+    let (jitter, interval) = deviation(&[50, 40, 62, 48, 57, 50]);
+    assert!((0.05..0.3).contains(&jitter) && interval == 5000.0, "{jitter} {interval}");
+    assert!(deviation(&[50; 3]).0.is_nan(), "two intervals say nothing");
 }

@@ -22,6 +22,7 @@ pub fn describe(subject: Subject, feature: usize, value: f32) -> String {
 fn quantity(kind: FeatureKind, unit: &str, value: f32) -> String {
     let value = match kind {
         FeatureKind::Logarithm | FeatureKind::Magnitude => libm::expm1(f64::from(value)),
+        FeatureKind::Ratio => libm::exp(f64::from(value)),
         _ => f64::from(value),
     };
     match (kind, unit) {
@@ -29,7 +30,7 @@ fn quantity(kind: FeatureKind, unit: &str, value: f32) -> String {
         (_, "milliseconds") => duration(value),
         (FeatureKind::Magnitude, _) => format!("about {}", size(value)),
         (_, "bytes" | "bytes/s") => size(value),
-        (FeatureKind::Number, _) => format!("{value:.2}"),
+        (FeatureKind::Number | FeatureKind::Ratio, _) => format!("{value:.2}"),
         _ => format!("{value:.0}"),
     }
 }

@@ -24,6 +24,7 @@ fn narrow() -> ContextLimits {
         sessions: 1,
         destinations: 2,
         series: 2,
+        repeats: 2,
     }
 }
 

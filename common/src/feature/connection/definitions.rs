@@ -1,6 +1,6 @@
 //! What is looked at in a connection.
 
-use crate::feature::definition::{features, flag, fraction, logarithm, magnitude, number};
+use crate::feature::definition::{features, flag, fraction, logarithm, magnitude, number, ratio};
 
 features! {
     Outbound = flag(
@@ -23,19 +23,11 @@ features! {
         "it lasted {}",
     ),
     BytesSent = magnitude("bytes_sent", "bytes", "payload sent; missing when unknown", "{} sent"),
-    BytesReceived = magnitude("bytes_received", "bytes", "payload received; missing when unknown", "{} received"),
     SentFraction = fraction(
         "sent_fraction",
         "bytes",
         "payload sent, of all payload; missing when there was none or it is unknown",
         "{} of the bytes were sent",
-    ),
-    SegmentsSent = logarithm("segments_sent", "segments", "segments sent; missing when unknown", "{} segments sent"),
-    SegmentsReceived = logarithm(
-        "segments_received",
-        "segments",
-        "segments received; missing when unknown",
-        "{} segments received",
     ),
     BytesPerSegmentSent = magnitude(
         "bytes_per_segment_sent",
@@ -145,6 +137,37 @@ features! {
         "its process started a shell",
         "its process started no shell",
     ),
+    OwnerIsHidden = flag(
+        "owner_is_hidden",
+        "a name in the owner's path began with a dot; missing when its start was not seen",
+        "its process runs from a hidden file or directory",
+        "its process runs from no hidden place",
+    ),
+    OwnerCalledOtherwise = flag(
+        "owner_called_otherwise",
+        "the owner was called by another name than its executable's; missing when its start was not seen",
+        "its process goes by another name than its executable's",
+        "its process goes by its executable's name",
+    ),
+    OwnerInlineScript = flag(
+        "owner_inline_script",
+        "the owner is a shell or interpreter that was given its program on the command line; missing when its start was \
+         not seen",
+        "its process runs a script given on the command line",
+        "its process runs no script given on the command line",
+    ),
+    OwnerMentionsNetworkAddress = flag(
+        "owner_mentions_network_address",
+        "the owner's arguments name an IP address, localhost or a URL; missing when its start was not seen",
+        "its process was told an address",
+        "its process was told no address",
+    ),
+    OwnerHasTerminal = flag(
+        "owner_has_terminal",
+        "the owner had a controlling terminal; missing when unknown",
+        "its process has a terminal",
+        "its process has no terminal",
+    ),
     OwnerConnections1s = logarithm(
         "owner_connections_1s",
         "connections",
@@ -214,12 +237,6 @@ features! {
          than 3",
         "regularity of its process: times vary by {} of their mean",
     ),
-    OwnerSizeMean = magnitude(
-        "owner_size_mean",
-        "bytes",
-        "mean payload both ways of these contacts; missing for fewer than 3",
-        "{} on average between its process and the same destination",
-    ),
     OwnerSizeVariation = number(
         "owner_size_variation",
         "standard deviations per mean",
@@ -239,6 +256,40 @@ features! {
         "median absolute deviation of the times between these contacts alike, as a part of their median: 0 is \
          clockwork, 0.05 to 0.3 is a deliberate jitter; missing for fewer than 4",
         "jitter of contacts alike: times deviate by {} of their median",
+    ),
+    OwnerIntervalDeviation = number(
+        "owner_interval_deviation",
+        "deviations per median",
+        "median absolute deviation of the times between the contacts of owner_contacts, as a part of their median; \
+         missing for fewer than 4",
+        "steadiness of its process's contacts: times deviate by {} of their median",
+    ),
+    OwnerIntervalSkew = number(
+        "owner_interval_skew",
+        "-1 to 1",
+        "Bowley's skewness of these times: 0 where short and long ones balance, as a beacon's do; missing for fewer than \
+         4 contacts",
+        "balance of short and long times between its process's contacts: {}",
+    ),
+    OwnerShareOfDestination = fraction(
+        "owner_share_of_destination",
+        "contacts",
+        "contacts of the same process, or of its parent's children where it has fewer than 3, among the latest 16 with \
+         the same destination; missing when the owner is unknown",
+        "{} of the latest contacts with the same destination are its process's",
+    ),
+    OwnerShareOfHost10s = fraction(
+        "owner_share_of_host_10s",
+        "connections",
+        "connections of the same process, of all of the host within 10 s; missing when the owner is unknown",
+        "{} of this host's recent connections are its process's",
+    ),
+    SizeOverOwnerMedian = ratio(
+        "size_over_owner_median",
+        "times",
+        "payload both ways over the median of the earlier contacts of owner_contacts, each plus one byte; missing for \
+         fewer than 3 of known payload",
+        "{} times the usual payload between its process and the same destination",
     ),
     ExecutableConnections10s = logarithm(
         "executable_connections_10s",
@@ -326,23 +377,11 @@ features! {
         "connections with the same destination within 60 s",
         "{} connections with the same destination in 60 s",
     ),
-    DestinationConnections600s = logarithm(
-        "destination_connections_600s",
-        "connections",
-        "connections with the same destination within 10 min",
-        "{} connections with the same destination in 10 min",
-    ),
     DestinationFailures60s = fraction(
         "destination_failures_60s",
         "connections",
         "failed connections with the same destination, of all within 60 s",
         "{} of the recent connections with the same destination failed",
-    ),
-    DestinationIntervalMean = logarithm(
-        "destination_interval_mean",
-        "milliseconds",
-        "mean time between the latest 16 contacts with the same destination; missing for fewer than 3",
-        "contacts with the same destination every {}",
     ),
     DestinationIntervalVariation = number(
         "destination_interval_variation",
@@ -351,40 +390,36 @@ features! {
          for fewer than 3",
         "regularity of contacts with the same destination: times vary by {} of their mean",
     ),
-    DestinationSizeMean = magnitude(
-        "destination_size_mean",
-        "bytes",
-        "mean payload both ways of the latest 16 contacts with the same destination; missing for fewer than 3",
-        "{} on average with the same destination",
-    ),
     DestinationSizeVariation = number(
         "destination_size_variation",
         "standard deviations per mean",
         "coefficient of variation of the payload of the latest 16 contacts; missing for fewer than 3",
         "similarity of contacts with the same destination: sizes vary by {} of their mean",
     ),
-    DestinationBytesSent60s = magnitude(
-        "destination_bytes_sent_60s",
-        "bytes",
-        "payload sent to the same destination within 60 s",
-        "{} sent to the same destination in 60 s",
+    SizeOverDestinationMedian = ratio(
+        "size_over_destination_median",
+        "times",
+        "payload both ways over the median of the latest 15 earlier contacts with the same destination, each plus one \
+         byte; missing for fewer than 3 of known payload",
+        "{} times the usual payload with the same destination",
     ),
-    DestinationBytesSent600s = magnitude(
-        "destination_bytes_sent_600s",
+    DestinationShareOfHostSent600s = fraction(
+        "destination_share_of_host_sent_600s",
         "bytes",
-        "payload sent to the same destination within 10 min",
-        "{} sent to the same destination in 10 min",
-    ),
-    DestinationSentFraction600s = fraction(
-        "destination_sent_fraction_600s",
-        "bytes",
-        "payload sent, of all payload with the same destination within 10 min; missing when there was none",
-        "{} of the recent bytes with the same destination were sent",
+        "payload sent to the same destination, of all the host sent within 10 min; missing when nothing was sent",
+        "{} of what this host sent lately went to the same destination",
     ),
     DestinationSeenBefore = logarithm(
         "destination_seen_before",
         "connections",
-        "earlier connections with the same destination in this epoch, roughly, at most 100",
+        "earlier connections with the same destination in this epoch, roughly, at most 3",
         "this destination was seen {} times before on this host",
+    ),
+    ExecutableDestinationSeenBefore = logarithm(
+        "executable_destination_seen_before",
+        "connections",
+        "earlier connections of this executable with the same destination in this epoch, roughly, at most 3; missing \
+         when the executable is unknown",
+        "this program was seen to contact this destination {} times before on this host",
     ),
 }

@@ -338,6 +338,12 @@ features! {
         "process starts on the host within 10 s",
         "{} process starts on this host in 10 s",
     ),
+    SiblingShareOfHost10s = fraction(
+        "sibling_share_of_host_10s",
+        "starts",
+        "starts by the same parent, of all of the host within 10 s; missing when the parent is unknown",
+        "{} of this host's recent process starts are by the same parent",
+    ),
     SiblingStarts1s = logarithm(
         "sibling_starts_1s",
         "starts",
@@ -362,25 +368,43 @@ features! {
         "children of the same parent that failed, of those that ended within 60 s; missing when none ended",
         "{} of the same parent's recent children failed",
     ),
+    Repeats = logarithm(
+        "repeats",
+        "starts",
+        "starts of the same program by the same parent, this one included; at most 16; missing when either is unknown",
+        "started {} times by the same parent",
+    ),
+    RepeatInterval = logarithm(
+        "repeat_interval",
+        "milliseconds",
+        "median time between the latest 16 of these starts; missing for fewer than 4",
+        "started by the same parent every {}",
+    ),
+    RepeatDeviation = number(
+        "repeat_deviation",
+        "deviations per median",
+        "median absolute deviation of the times between these starts, as a part of their median: 0 is clockwork, 0.05 \
+         to 0.3 is a deliberate jitter; missing for fewer than 4",
+        "steadiness of these starts: times deviate by {} of their median",
+    ),
     ParentDiscovery3s = logarithm(
         "parent_discovery_3s",
         "commands",
-        "distinct discovery commands among the parent's descendants (3 generations) within 3 s, at most 64; missing when \
-         the parent is unknown",
+        "distinct discovery commands within 3 s among the parent's children, and the first of each branch below them (3 \
+         generations), at most 64; 0 for a start that is no discovery command; missing when the parent is unknown",
         "{} distinct discovery commands below the same parent in 3 s",
     ),
     ParentDiscovery30s = logarithm(
         "parent_discovery_30s",
         "commands",
-        "distinct discovery commands among the parent's descendants (3 generations) within 30 s, at most 64; missing \
-         when the parent is unknown",
+        "distinct discovery commands within 30 s among the parent's children, and the first of each branch below them (3 \
+         generations), at most 64; 0 for a start that is no discovery command; missing when the parent is unknown",
         "{} distinct discovery commands below the same parent in 30 s",
     ),
     GrandparentDiscovery3s = logarithm(
         "grandparent_discovery_3s",
         "commands",
-        "distinct discovery commands among the descendants of the parent's parent (3 generations) within 3 s, at most \
-         64; missing when that is unknown",
+        "parent_discovery_3s for the parent's parent; missing when that is unknown",
         "{} distinct discovery commands below the same grandparent in 3 s",
     ),
     SessionStarts10s = logarithm(
@@ -392,19 +416,20 @@ features! {
     SessionDiscovery30s = logarithm(
         "session_discovery_30s",
         "commands",
-        "distinct discovery commands in the same POSIX session within 30 s, at most 64; missing when that is unknown",
+        "distinct discovery commands in the same POSIX session within 30 s, at most 64; 0 for a start that is no discovery \
+         command; missing when the session is unknown",
         "{} distinct discovery commands in the same session in 30 s",
     ),
     ExecutableSeenBefore = logarithm(
         "executable_seen_before",
         "starts",
-        "earlier starts of this executable in this epoch, roughly, at most 100; missing when its path is unknown",
+        "earlier starts of this executable in this epoch, roughly, at most 3; missing when its path is unknown",
         "this executable was seen {} times before on this host",
     ),
     PairSeenBefore = logarithm(
         "pair_seen_before",
         "starts",
-        "earlier starts of this executable by this parent's executable in this epoch, roughly, at most 100; missing when either is \
+        "earlier starts of this executable by this parent's executable in this epoch, roughly, at most 3; missing when either is \
          unknown",
         "its parent's program was seen to start it {} times before on this host",
     ),
