@@ -112,12 +112,20 @@ pub struct RunRecord {
     pub dataset_digest: String,
     /// Folds of the validation.
     pub folds: usize,
+    /// How many times the rows were dealt into folds for the threshold.
+    #[serde(default = "once")]
+    pub foldings: usize,
     /// Whether groups were whole in them.
     pub folds_grouped: bool,
     /// Parameters that were tried, with their validation scores.
     pub tried: Vec<TriedParams>,
     /// Threshold and how it did on out-of-fold scores.
     pub threshold: ThresholdChoice,
+}
+
+/// What records say that are older than [`RunRecord::foldings`].
+fn once() -> usize {
+    1
 }
 
 /// Parameters that were tried, and how they did.

@@ -218,7 +218,10 @@ impl Job {
             resamples: BOOTSTRAP_RESAMPLES,
             seed,
         };
-        Ok(evaluate::evaluate(&rows, &options)?)
+        let mut report = evaluate::evaluate(&rows, &options)?;
+        let values = (0..rows.len()).map(|row| self.test.values(row));
+        report.importances = evaluate::importance::mean_contributions(model, values);
+        Ok(report)
     }
 }
 
@@ -260,6 +263,7 @@ fn run_record(trained: &Trained, context: &DraftContext, (options, refit): (Opti
         code_version: CODE_VERSION.to_owned(),
         dataset_digest: context.dataset_digest.to_string(),
         folds: validation.folds,
+        foldings: validation.foldings,
         folds_grouped: validation.grouped,
         tried: validation.candidates.iter().map(tried).collect(),
         threshold: trained.threshold,

@@ -278,7 +278,27 @@ impl AdminClient {
     /// # Errors
     /// [`AdminError::Call`].
     pub fn model(&mut self, model_digest: &str) -> Result<v1::GetModelResponse, AdminError> {
-        let request = v1::GetModelRequest { model_digest: model_digest.to_owned(), with_bytes: true };
+        self.get_model(v1::GetModelRequest {
+            model_digest: model_digest.to_owned(),
+            with_bytes: true,
+            ..v1::GetModelRequest::default()
+        })
+    }
+
+    /// The page about a model.
+    ///
+    /// # Errors
+    /// [`AdminError::Call`].
+    pub fn report_page(&mut self, model_digest: &str) -> Result<String, AdminError> {
+        let request = v1::GetModelRequest {
+            model_digest: model_digest.to_owned(),
+            with_report_page: true,
+            ..v1::GetModelRequest::default()
+        };
+        Ok(self.get_model(request)?.report_page)
+    }
+
+    fn get_model(&mut self, request: v1::GetModelRequest) -> Result<v1::GetModelResponse, AdminError> {
         let answer = self.runtime.block_on(self.client.get_model(request));
         Ok(answer.map_err(failed("get model"))?.into_inner())
     }

@@ -1379,6 +1379,9 @@ pub struct GetModelRequest {
     /// Also the signed file itself.
     #[prost(bool, tag = "2")]
     pub with_bytes: bool,
+    /// Also the evaluation report as a page.
+    #[prost(bool, tag = "3")]
+    pub with_report_page: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct GetModelResponse {
@@ -1389,6 +1392,9 @@ pub struct GetModelResponse {
     /// The evaluation report for people, plain text.
     #[prost(string, tag = "3")]
     pub report_text: ::prost::alloc::string::String,
+    /// The same with plots and the model card: one HTML file that needs nothing else.
+    #[prost(string, tag = "4")]
+    pub report_page: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PushModelRequest {

@@ -16,23 +16,29 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::evaluate::curve::Curve;
 pub use crate::evaluate::report::{
-    Baseline, Confusion, GroupTotals, Interval, Report, RocPoint, ScoreHistogram, TechniqueResult,
+    Baseline, CalibrationBin, Confusion, GroupTotals, Importance, Interval, PrecisionRecallPoint, Report, RocPoint,
+    ScoreHistogram, TechniqueResult,
 };
 
 pub mod curve;
+pub mod importance;
+pub mod page;
 pub mod report;
 #[cfg(test)]
 mod tests;
 pub mod text;
 
 mod bootstrap;
+mod calibration;
 
 /// False-positive budgets the report gives the recall for: 1 % and 0.1 %.
 pub const FALSE_POSITIVE_BUDGETS: [f64; 2] = [0.01, 0.001];
 /// Bins of the score histogram, over 0..=1.
 pub const HISTOGRAM_BINS: usize = 20;
-/// Most points of the ROC curve in a report.
+/// Most points of the ROC curve, and of the precision-recall curve, in a report.
 pub const ROC_POINTS_MAX: usize = 64;
+/// Most features whose importance a report tells.
+pub const IMPORTANCES_MAX: usize = 20;
 /// Most techniques listed one by one; rows of further ones still count in every total.
 pub const TECHNIQUES_LISTED_MAX: usize = 1000;
 
@@ -145,6 +151,9 @@ pub fn evaluate(rows: &[ScoredRow<'_>], options: &Options<'_>) -> Result<Report,
         baselines: baselines(&curve),
         score_histogram: histogram(rows),
         roc: curve.roc(ROC_POINTS_MAX),
+        precision_recall: curve.precision_recall(ROC_POINTS_MAX),
+        calibration: calibration::bins(rows),
+        importances: Vec::new(),
         undefined,
     };
     Ok(report)

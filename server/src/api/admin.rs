@@ -29,6 +29,7 @@ use crate::registry::Registry;
 use crate::training::Trainings;
 use picket_learn::evaluate;
 
+mod card;
 mod convert;
 mod delivery;
 mod query;
@@ -378,7 +379,13 @@ impl AdminService for AdminApi {
             let model_file =
                 if request.with_bytes { self.services.registry.file(digest).await?.into() } else { Vec::new() };
             let report_text = evaluate::text::render(&record.model.evaluation);
-            Ok(v1::GetModelResponse { model: Some(convert::model(&record)), model_file, report_text })
+            let report_page = if request.with_report_page {
+                let dataset = self.services.datasets.get(&record.model.dataset_id).await?;
+                evaluate::page::render(&record.model.evaluation, &card::of(&record, &dataset))
+            } else {
+                String::new()
+            };
+            Ok(v1::GetModelResponse { model: Some(convert::model(&record)), model_file, report_text, report_page })
         })
         .await
     }

@@ -352,6 +352,17 @@ pub enum ModelVerb {
         /// Its digest, or the unambiguous beginning of it (at least 6 digits).
         model: String,
     },
+    /// Write what is known about a model, with its evaluation and plots, as one HTML page.
+    Report {
+        /// Its digest, or the unambiguous beginning of it (at least 6 digits).
+        model: String,
+        /// Where to.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        /// Replace a file that is there already.
+        #[arg(long)]
+        force: bool,
+    },
     /// Write a model's signed file.
     Export {
         /// Its digest, or the unambiguous beginning of it (at least 6 digits).

@@ -89,6 +89,7 @@ async fn add(registry: &Registry, subject: Subject, value: f32) -> ModelRecord {
             code_version: "0".to_owned(),
             dataset_digest: String::new(),
             folds: 5,
+            foldings: 1,
             folds_grouped: true,
             tried: vec![TriedParams {
                 params: Params::DecisionTree { depth_max: 4, leaf_rows_min: 1 },

@@ -16,6 +16,10 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     pub summary: Option<PathBuf>,
 
+    /// Write a page about each pushed model into this folder (HTML): its evaluation, with plots
+    #[arg(long, value_name = "DIR")]
+    pub reports: Option<PathBuf>,
+
     /// What the attack range plays by: the same seed, the same plan
     #[arg(long, default_value_t = 1)]
     pub seed: u64,

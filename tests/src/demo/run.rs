@@ -91,6 +91,9 @@ pub fn run(options: &Options, console: &Console, summary: &mut Summary) -> Resul
     label(&stage, &mut admin, &truth_one, &attribution, summary)?;
     clock.lap(summary, "label");
     let best = learn(&stage, &mut admin, summary)?;
+    if let Some(folder) = &options.reports {
+        write_reports(&mut admin, console, &best, folder)?;
+    }
     clock.lap(summary, "learn");
     push(&mut stage, &mut admin, &best, summary)?;
     clock.lap(summary, "push");
@@ -256,6 +259,21 @@ fn learn(stage: &Stage<'_>, admin: &mut AdminClient, summary: &mut Summary) -> R
     summary.model_bytes = chosen.iter().map(|candidate| candidate.summary.bytes).sum();
     summary.models = all.into_iter().map(|candidate| candidate.summary).collect();
     Ok(chosen)
+}
+
+fn write_reports(
+    admin: &mut AdminClient,
+    console: &Console,
+    chosen: &[Candidate],
+    folder: &Path,
+) -> Result<(), DemoError> {
+    std::fs::create_dir_all(folder)?;
+    for candidate in chosen {
+        let file = folder.join(format!("{}.html", candidate.summary.subject));
+        std::fs::write(&file, admin.report_page(&candidate.digest)?)?;
+        console.line(&format!("{}: all about it in {}", candidate.summary.subject, file.display()));
+    }
+    Ok(())
 }
 
 fn push(

@@ -1,6 +1,6 @@
 //! What a ranking of rows by score can do at each threshold.
 
-use crate::evaluate::{RocPoint, real};
+use crate::evaluate::{PrecisionRecallPoint, RocPoint, real};
 
 /// Slack for `budget × rows` computed in floating point: 0.07 × 100 is 7.000000000000001.
 const BUDGET_SLACK: f64 = 1e-9;
@@ -141,11 +141,30 @@ impl Curve {
             fpr: real(point.false_positives) / real(self.negatives),
             tpr: real(point.true_positives) / real(self.positives),
         }));
-        if points.len() <= points_max {
-            return points;
-        }
-        // Evenly spread over the curve's length, ends included.
-        let last = points.len() - 1;
-        (0..points_max).map(|index| points[index * last / (points_max - 1)]).collect()
+        thinned(&points, points_max)
     }
+
+    /// Precision over recall, from the highest score on, in at most `points_max` points. Empty without malicious rows.
+    pub fn precision_recall(&self, points_max: usize) -> Vec<PrecisionRecallPoint> {
+        if self.positives == 0 || points_max < 2 {
+            return Vec::new();
+        }
+        let points: Vec<_> = self
+            .operating_points()
+            .map(|point| PrecisionRecallPoint {
+                recall: real(point.true_positives) / real(self.positives),
+                precision: real(point.true_positives) / real(point.true_positives + point.false_positives),
+            })
+            .collect();
+        thinned(&points, points_max)
+    }
+}
+
+/// At most `points_max` (at least 2) of the points, evenly spread over the curve's length, ends included.
+fn thinned<P: Copy>(points: &[P], points_max: usize) -> Vec<P> {
+    if points.len() <= points_max {
+        return points.to_vec();
+    }
+    let last = points.len() - 1;
+    (0..points_max).map(|index| points[index * last / (points_max - 1)]).collect()
 }

@@ -55,6 +55,16 @@ pub struct Report {
     pub score_histogram: ScoreHistogram,
     /// The ROC curve, from (0, 0) to (1, 1), thinned to [`ROC_POINTS_MAX`](super::ROC_POINTS_MAX) points.
     pub roc: Vec<RocPoint>,
+    /// Precision over recall, thinned in the same way; empty in evaluations of earlier builds.
+    #[serde(default)]
+    pub precision_recall: Vec<PrecisionRecallPoint>,
+    /// What scores are worth as probabilities; empty in evaluations of earlier builds.
+    #[serde(default)]
+    pub calibration: Vec<CalibrationBin>,
+    /// Mean of the absolute contributions of each feature to these rows' scores, strongest first, at most
+    /// [`IMPORTANCES_MAX`](super::IMPORTANCES_MAX); empty when nobody took them.
+    #[serde(default)]
+    pub importances: Vec<Importance>,
 }
 
 /// Rows by label and verdict.
@@ -137,4 +147,33 @@ pub struct RocPoint {
     pub fpr: f64,
     /// True-positive rate.
     pub tpr: f64,
+}
+
+/// A point of the precision-recall curve.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PrecisionRecallPoint {
+    /// Share of malicious rows alerted.
+    pub recall: f64,
+    /// Share of alerts that were malicious.
+    pub precision: f64,
+}
+
+/// Rows of about one score.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CalibrationBin {
+    /// Mean score.
+    pub score: f64,
+    /// Share of them that was malicious.
+    pub malicious: f64,
+    /// How many.
+    pub rows: u64,
+}
+
+/// How much a feature moves scores.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Importance {
+    /// Its name.
+    pub feature: String,
+    /// Mean absolute contribution, in the unit of [`Model::explain`](picket_common::model::Model::explain).
+    pub contribution: f64,
 }

@@ -21,6 +21,8 @@ const FOLDS_OF_LARGE_SETS: usize = 3;
 /// Elementary steps ([`Trainer::cost`]) that validation may take in all; some fifteen seconds on two processors. What a
 /// training set gets is decided by its size and never by a clock, so that it is the same everywhere.
 const VALIDATION_COST_MAX: u64 = 12_000_000_000;
+/// How many times the rows are dealt into folds to choose a threshold.
+const FOLDINGS: usize = 3;
 /// Training rows among the self-test rows; one row with everything missing is added.
 const SELF_TEST_TRAINING_ROWS: usize = 7;
 
@@ -44,6 +46,8 @@ pub struct DraftContext {
 pub struct Validation {
     /// Number of folds.
     pub folds: usize,
+    /// How many times the rows were dealt into folds: the threshold is the one in the middle of so many.
+    pub foldings: usize,
     /// Whether no attack or piece of work was in two folds. If not, the figures here are too good.
     pub grouped: bool,
     /// Every candidate that was tried, with its tuning score ([`threshold::tuning_score`]) on out-of-fold scores in
@@ -102,24 +106,23 @@ pub fn train(
     context: &DraftContext,
     control: &Control<'_>,
 ) -> Result<Trained, TrainError> {
-    let trainer = trainer(algorithm);
-    let mut candidates = trainer.candidates(set.feature_count());
-    let plan = plan(trainer, set, &mut candidates);
+    let run = Run { trainer: trainer(algorithm), set, options, context, control };
+    let mut candidates = run.trainer.candidates(set.feature_count());
+    let plan = run.plan(&mut candidates);
     let folds = Folds::assign(set, plan.folds_max, options.seed);
     let plain: Vec<Recipe> = candidates.into_iter().map(|params| Recipe { params, witnesses: false }).collect();
-    let validate = |recipes: &[Recipe]| Tried::validate(trainer, set, recipes, &folds, options, context, control);
-    let mut tried = validate(&plain)?;
+    let mut tried = run.validate(&plain, &folds)?;
     let mut chosen = tried.best();
     if folds.grouped && plan.witnesses {
         let recipe = Recipe { witnesses: true, ..tried.recipes[chosen] };
-        tried.extend(validate(&[recipe])?);
+        tried.extend(run.validate(&[recipe], &folds)?);
         let witnessed = tried.recipes.len() - 1;
         // That attacks are labelled as a whole is known beforehand; only a clear difference speaks against it.
         if !tried.clearly_better(chosen, witnessed) {
             chosen = witnessed;
         }
     }
-    finish(trainer, set, &tried, chosen, &folds, options, context, control)
+    run.finish(&tried, chosen, &folds, &plan)
 }
 
 /// As [`train`], with a recipe that is known to be good: only the threshold is chosen anew.
@@ -133,11 +136,11 @@ pub fn train_with(
     context: &DraftContext,
     control: &Control<'_>,
 ) -> Result<Trained, TrainError> {
-    let trainer = trainer(recipe.params.get().algorithm());
-    let plan = plan(trainer, set, &mut vec![recipe.params]);
+    let run = Run { trainer: trainer(recipe.params.get().algorithm()), set, options, context, control };
+    let plan = run.plan(&mut vec![recipe.params]);
     let folds = Folds::assign(set, plan.folds_max, options.seed);
-    let tried = Tried::validate(trainer, set, &[recipe], &folds, options, context, control)?;
-    finish(trainer, set, &tried, 0, &folds, options, context, control)
+    let tried = run.validate(&[recipe], &folds)?;
+    run.finish(&tried, 0, &folds, &plan)
 }
 
 /// Recipes and how they did.
@@ -151,25 +154,6 @@ struct Tried {
 }
 
 impl Tried {
-    fn validate(
-        trainer: &dyn Trainer,
-        set: &TrainingSet,
-        recipes: &[Recipe],
-        folds: &Folds,
-        options: Options,
-        context: &DraftContext,
-        control: &Control<'_>,
-    ) -> Result<Self, TrainError> {
-        let out_of_fold = out_of_fold_scores(trainer, set, recipes, folds, options.seed, context, control)?;
-        let tuning_scores = out_of_fold
-            .iter()
-            .map(|rows| threshold::tuning_score(&attacks_once(set, rows), options.false_positive_budget))
-            .collect();
-        let attacks = set.groups().iter().zip(set.malicious()).filter(|(_, malicious)| **malicious);
-        let attacks = attacks.map(|(group, _)| *group).collect::<BTreeSet<u32>>().len();
-        Ok(Self { recipes: recipes.to_vec(), out_of_fold, tuning_scores, attacks })
-    }
-
     fn extend(&mut self, other: Self) {
         self.recipes.extend(other.recipes);
         self.out_of_fold.extend(other.out_of_fold);
@@ -210,145 +194,168 @@ fn attacks_once(set: &TrainingSet, rows: &[(f64, bool)]) -> Vec<(f64, bool)> {
     once
 }
 
-#[expect(clippy::too_many_arguments, reason = "the last step of a training needs what all steps before it had")]
-fn finish(
-    trainer: &dyn Trainer,
-    set: &TrainingSet,
-    tried: &Tried,
-    chosen: usize,
-    folds: &Folds,
-    options: Options,
-    context: &DraftContext,
-    control: &Control<'_>,
-) -> Result<Trained, TrainError> {
-    let algorithm = trainer.algorithm();
-    let (recipe, rows) = (tried.recipes[chosen], &tried.out_of_fold[chosen]);
-    let threshold = threshold::choose(rows, options.false_positive_budget);
-    control.observer.progress(&format!("{algorithm}: fit"), 0, 1);
-    let fitted = fit(trainer, set, &recipe, options.seed, context, control)?;
-    control.observer.progress(&format!("{algorithm}: fit"), 1, 1);
-    let self_test = self_test_rows(set, rows);
-    let candidates = tried.recipes.iter().zip(&tried.tuning_scores);
-    Ok(Trained {
-        draft: draft(fitted, algorithm, set.feature_count(), threshold.threshold, self_test, context),
-        recipe,
-        validation: Validation {
-            folds: folds.count,
-            grouped: folds.grouped,
-            candidates: candidates.map(|(recipe, score)| Candidate { recipe: *recipe, score: *score }).collect(),
-        },
-        threshold,
-    })
-}
-
 /// What the size of a training part allows.
 struct Plan {
     folds_max: usize,
     /// Whether to see if witnesses help.
     witnesses: bool,
+    /// How many times the rows are dealt into folds to choose the threshold; odd.
+    foldings: usize,
 }
 
-/// Cuts the candidates to what the size of the training part allows; the default candidate stays.
-fn plan(trainer: &dyn Trainer, set: &TrainingSet, candidates: &mut Vec<ValidParams>) -> Plan {
-    let cost = |params: &ValidParams, fits: usize| trainer.cost(set, params).saturating_mul(fits as u64);
-    let mut left = VALIDATION_COST_MAX;
-    let cost_of_witnesses =
-        candidates.first().map_or(0, |params| cost(params, FOLDS_MAX * (1 + witness::WITNESS_FOLDS)));
-    let witnesses = witness::may_be_chosen(set) && cost_of_witnesses <= left;
-    if witnesses {
-        left -= cost_of_witnesses;
-    }
-    let mut kept = 0;
-    for params in candidates.iter() {
-        let cost = cost(params, FOLDS_MAX);
-        if cost > left {
-            break;
+/// What every step of a training needs.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    trainer: &'static dyn Trainer,
+    set: &'a TrainingSet,
+    options: Options,
+    context: &'a DraftContext,
+    control: &'a Control<'a>,
+}
+
+impl Run<'_> {
+    /// Cuts the candidates to what the size of the training part allows; the default candidate stays.
+    fn plan(&self, candidates: &mut Vec<ValidParams>) -> Plan {
+        let cost = |params: &ValidParams, fits: usize| self.trainer.cost(self.set, params).saturating_mul(fits as u64);
+        let mut left = VALIDATION_COST_MAX;
+        let of_witnesses = FOLDS_MAX * (1 + witness::WITNESS_FOLDS);
+        let cost_of_witnesses = candidates.first().map_or(0, |params| cost(params, of_witnesses));
+        let witnesses = witness::may_be_chosen(self.set) && cost_of_witnesses <= left;
+        if witnesses {
+            left -= cost_of_witnesses;
         }
-        left -= cost;
-        kept += 1;
-    }
-    candidates.truncate(kept.max(1));
-    Plan { folds_max: if kept == 0 { FOLDS_OF_LARGE_SETS } else { FOLDS_MAX }, witnesses }
-}
-
-/// For each recipe, the (score, label) of every row, scored by a model that did not see its fold.
-fn out_of_fold_scores(
-    trainer: &dyn Trainer,
-    set: &TrainingSet,
-    recipes: &[Recipe],
-    folds: &Folds,
-    seed: u64,
-    context: &DraftContext,
-    control: &Control<'_>,
-) -> Result<Vec<Vec<(f64, bool)>>, TrainError> {
-    let stage = format!("{}: validation", trainer.algorithm());
-    let jobs = recipes.len() * folds.count;
-    let done = std::sync::atomic::AtomicU64::new(0);
-    control.observer.progress(&stage, 0, jobs as u64);
-    let scored = parallel::try_map(jobs, control.threads, |job| {
-        control.check()?;
-        let (held_out, kept) = folds.split(job % folds.count);
-        let recipe = &recipes[job / folds.count];
-        let fitted = fit(trainer, &set.subset(&kept), recipe, seed, context, &control.single_threaded())?;
-        let model = scorer(fitted, trainer.algorithm(), set.feature_count(), context)?;
-        let scores: Vec<(usize, f64)> = held_out.iter().map(|row| (*row, model.score(set.row(*row)))).collect();
-        let done = 1 + done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        control.observer.progress(&stage, done, jobs as u64);
-        Ok::<_, TrainError>(scores)
-    })?;
-    Ok(scored
-        .chunks(folds.count)
-        .map(|folds| {
-            let mut rows: Vec<(f64, bool)> = set.malicious().iter().map(|malicious| (0.0, *malicious)).collect();
-            for (row, score) in folds.iter().flatten() {
-                rows[*row].0 = *score;
+        let mut kept = 0;
+        for params in candidates.iter() {
+            let cost = cost(params, FOLDS_MAX);
+            if cost > left {
+                break;
             }
-            rows
-        })
-        .collect())
-}
-
-fn fit(
-    trainer: &dyn Trainer,
-    set: &TrainingSet,
-    recipe: &Recipe,
-    seed: u64,
-    context: &DraftContext,
-    control: &Control<'_>,
-) -> Result<FittedModel, TrainError> {
-    let params = &recipe.params;
-    if !recipe.witnesses {
-        return trainer.fit(set, params, seed, control);
-    }
-    let folds = Folds::assign(set, witness::WITNESS_FOLDS, seed);
-    if !folds.grouped {
-        // Rows of the same attack would be judges of each other.
-        return trainer.fit(set, params, seed, control);
-    }
-    let mut scores = vec![0.0; set.len()];
-    for fold in 0..folds.count {
-        let (held_out, kept) = folds.split(fold);
-        let fitted = trainer.fit(&set.subset(&kept), params, seed, control)?;
-        let model = scorer(fitted, trainer.algorithm(), set.feature_count(), context)?;
-        for row in held_out {
-            scores[row] = model.score(set.row(row));
+            left -= cost;
+            kept += 1;
+        }
+        candidates.truncate(kept.max(1));
+        let once_more = if witnesses { of_witnesses } else { FOLDS_MAX };
+        let cost_of_foldings = candidates.first().map_or(0, |params| cost(params, once_more * (FOLDINGS - 1)));
+        Plan {
+            folds_max: if kept == 0 { FOLDS_OF_LARGE_SETS } else { FOLDS_MAX },
+            witnesses,
+            foldings: if kept > 0 && cost_of_foldings <= left { FOLDINGS } else { 1 },
         }
     }
-    trainer.fit(&set.subset(&witness::choose(set, &scores)), params, seed, control)
-}
 
-/// Folds are scored by the very code that agents score with.
-fn scorer(
-    fitted: FittedModel,
-    algorithm: Algorithm,
-    feature_count: usize,
-    context: &DraftContext,
-) -> Result<Model, TrainError> {
-    /// Models of folds never leave this process: their signature means nothing.
-    const NO_SECRET: [u8; 32] = [0; 32];
-    let self_test = vec![vec![MISSING; feature_count]];
-    let draft = draft(fitted, algorithm, feature_count, 0.5, self_test, context);
-    Ok(Model::parse(&draft.encode(&SigningKey::from_bytes(&NO_SECRET))?)?)
+    fn validate(&self, recipes: &[Recipe], folds: &Folds) -> Result<Tried, TrainError> {
+        let Self { set, options, .. } = self;
+        let out_of_fold = self.out_of_fold_scores(recipes, folds)?;
+        let tuning_scores = out_of_fold
+            .iter()
+            .map(|rows| threshold::tuning_score(&attacks_once(set, rows), options.false_positive_budget))
+            .collect();
+        let attacks = set.groups().iter().zip(set.malicious()).filter(|(_, malicious)| **malicious);
+        let attacks = attacks.map(|(group, _)| *group).collect::<BTreeSet<u32>>().len();
+        Ok(Tried { recipes: recipes.to_vec(), out_of_fold, tuning_scores, attacks })
+    }
+
+    fn finish(&self, tried: &Tried, chosen: usize, folds: &Folds, plan: &Plan) -> Result<Trained, TrainError> {
+        let Self { set, context, control, .. } = self;
+        let algorithm = self.trainer.algorithm();
+        let (recipe, rows) = (tried.recipes[chosen], &tried.out_of_fold[chosen]);
+        let threshold = self.threshold(recipe, rows, plan)?;
+        control.observer.progress(&format!("{algorithm}: fit"), 0, 1);
+        let fitted = self.fit(set, &recipe, control)?;
+        control.observer.progress(&format!("{algorithm}: fit"), 1, 1);
+        let self_test = self_test_rows(set, rows);
+        let candidates = tried.recipes.iter().zip(&tried.tuning_scores);
+        Ok(Trained {
+            draft: draft(fitted, algorithm, set.feature_count(), threshold.threshold, self_test, context),
+            recipe,
+            validation: Validation {
+                folds: folds.count,
+                foldings: plan.foldings,
+                grouped: folds.grouped,
+                candidates: candidates.map(|(recipe, score)| Candidate { recipe: *recipe, score: *score }).collect(),
+            },
+            threshold,
+        })
+    }
+
+    /// The threshold in the middle of those of several foldings. That of one rests on the few benign rows that score
+    /// highest, and which those are depends on who shared a fold with whom.
+    fn threshold(&self, recipe: Recipe, rows: &[(f64, bool)], plan: &Plan) -> Result<ThresholdChoice, TrainError> {
+        let budget = self.options.false_positive_budget;
+        let mut choices = vec![threshold::choose(rows, budget)];
+        for folding in 1..plan.foldings {
+            let seed = self.options.seed.wrapping_add(folding as u64);
+            let folds = Folds::assign(self.set, plan.folds_max, seed);
+            let again = Self { options: Options { seed, ..self.options }, ..*self };
+            let rows = again.out_of_fold_scores(&[recipe], &folds)?;
+            choices.extend(rows.iter().map(|rows| threshold::choose(rows, budget)));
+        }
+        choices.sort_by(|a, b| a.threshold.total_cmp(&b.threshold));
+        Ok(choices[choices.len() / 2])
+    }
+
+    /// For each recipe, the (score, label) of every row, scored by a model that did not see its fold.
+    fn out_of_fold_scores(&self, recipes: &[Recipe], folds: &Folds) -> Result<Vec<Vec<(f64, bool)>>, TrainError> {
+        let Self { set, control, .. } = self;
+        let stage = format!("{}: validation", self.trainer.algorithm());
+        let jobs = recipes.len() * folds.count;
+        let done = std::sync::atomic::AtomicU64::new(0);
+        control.observer.progress(&stage, 0, jobs as u64);
+        let scored = parallel::try_map(jobs, control.threads, |job| {
+            control.check()?;
+            let (held_out, kept) = folds.split(job % folds.count);
+            let recipe = &recipes[job / folds.count];
+            let fitted = self.fit(&set.subset(&kept), recipe, &control.single_threaded())?;
+            let model = self.scorer(fitted)?;
+            let scores: Vec<(usize, f64)> = held_out.iter().map(|row| (*row, model.score(set.row(*row)))).collect();
+            let done = 1 + done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            control.observer.progress(&stage, done, jobs as u64);
+            Ok::<_, TrainError>(scores)
+        })?;
+        Ok(scored
+            .chunks(folds.count)
+            .map(|folds| {
+                let mut rows: Vec<(f64, bool)> = set.malicious().iter().map(|malicious| (0.0, *malicious)).collect();
+                for (row, score) in folds.iter().flatten() {
+                    rows[*row].0 = *score;
+                }
+                rows
+            })
+            .collect())
+    }
+
+    /// Fits the recipe to `set`, which is all rows or a part of them.
+    fn fit(&self, set: &TrainingSet, recipe: &Recipe, control: &Control<'_>) -> Result<FittedModel, TrainError> {
+        let (params, seed) = (&recipe.params, self.options.seed);
+        if !recipe.witnesses {
+            return self.trainer.fit(set, params, seed, control);
+        }
+        let folds = Folds::assign(set, witness::WITNESS_FOLDS, seed);
+        if !folds.grouped {
+            // Rows of the same attack would be judges of each other.
+            return self.trainer.fit(set, params, seed, control);
+        }
+        let mut scores = vec![0.0; set.len()];
+        for fold in 0..folds.count {
+            let (held_out, kept) = folds.split(fold);
+            let fitted = self.trainer.fit(&set.subset(&kept), params, seed, control)?;
+            let model = self.scorer(fitted)?;
+            for row in held_out {
+                scores[row] = model.score(set.row(row));
+            }
+        }
+        self.trainer.fit(&set.subset(&witness::choose(set, &scores)), params, seed, control)
+    }
+
+    /// Folds are scored by the very code that agents score with.
+    fn scorer(&self, fitted: FittedModel) -> Result<Model, TrainError> {
+        /// Models of folds never leave this process: their signature means nothing.
+        const NO_SECRET: [u8; 32] = [0; 32];
+        let feature_count = self.set.feature_count();
+        let self_test = vec![vec![MISSING; feature_count]];
+        let draft = draft(fitted, self.trainer.algorithm(), feature_count, 0.5, self_test, self.context);
+        Ok(Model::parse(&draft.encode(&SigningKey::from_bytes(&NO_SECRET))?)?)
+    }
 }
 
 fn draft(

@@ -92,9 +92,15 @@ async fn from_labels_to_a_model_in_force() {
     assert_eq!((answer.generation, answer.agents_connected), (1, 0));
     assert_eq!(told.borrow_and_update().models[0].digest.to_string(), pushed.model_digest);
 
-    let request = v1::GetModelRequest { model_digest: pushed.model_digest.clone(), with_bytes: true };
+    let request =
+        v1::GetModelRequest { model_digest: pushed.model_digest.clone(), with_bytes: true, with_report_page: true };
     let answer = client.get_model(request).await.unwrap().into_inner();
     assert_eq!(answer.model.unwrap().stage, "production");
+    for text in
+        [&pushed.model_digest, &dataset.manifest_digest, "T1059.004", "Calibration", "mean absolute contribution"]
+    {
+        assert!(answer.report_page.contains(text), "{text}");
+    }
     assert!(answer.report_text.contains("recall at 1 % FPR"));
     let model = Model::verify(&answer.model_file, &[server.registry.verifying_key()]).unwrap();
     assert_eq!(model.id().to_string(), pushed.model_digest);

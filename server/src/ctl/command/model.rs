@@ -29,6 +29,7 @@ pub(super) async fn run(client: &mut Client, verb: &ModelVerb, output: &mut Outp
         }
         ModelVerb::Show { model } => show(client, model, output).await,
         ModelVerb::Push { model } => push(client, model, output).await,
+        ModelVerb::Report { model, to, force } => report(client, model, to, *force, output).await,
         ModelVerb::Export { model, to, force } => export(client, model, to, *force, output).await,
     }
 }
@@ -61,7 +62,10 @@ pub(super) async fn train(
 
 async fn show(client: &mut Client, model: &str, output: &mut Output<'_>) -> Result<(), CtlError> {
     let model_digest = resolve(client, model).await?;
-    let answer = client.get_model(v1::GetModelRequest { model_digest, with_bytes: false }).await?.into_inner();
+    let answer = client
+        .get_model(v1::GetModelRequest { model_digest, with_bytes: false, with_report_page: false })
+        .await?
+        .into_inner();
     let model = answer.model.ok_or_else(|| CtlError::Answer("no model came".to_owned()))?;
     let mut whole = row(&model);
     whole.insert("evaluation".to_owned(), evaluation(&model));
@@ -90,6 +94,22 @@ async fn push(client: &mut Client, model: &str, output: &mut Output<'_>) -> Resu
     output.one(&text, result)
 }
 
+async fn report(
+    client: &mut Client,
+    model: &str,
+    to: &Path,
+    force: bool,
+    output: &mut Output<'_>,
+) -> Result<(), CtlError> {
+    let model_digest = resolve(client, model).await?;
+    let request = v1::GetModelRequest { model_digest: model_digest.clone(), with_bytes: false, with_report_page: true };
+    let page = client.get_model(request).await?.into_inner().report_page;
+    if page.is_empty() {
+        return Err(CtlError::Answer("no page came: the server is older than this picketctl".to_owned()));
+    }
+    written(&model_digest, to, page.as_bytes(), force, output)
+}
+
 async fn export(
     client: &mut Client,
     model: &str,
@@ -98,24 +118,29 @@ async fn export(
     output: &mut Output<'_>,
 ) -> Result<(), CtlError> {
     let model_digest = resolve(client, model).await?;
-    let request = v1::GetModelRequest { model_digest: model_digest.clone(), with_bytes: true };
+    let request = v1::GetModelRequest { model_digest: model_digest.clone(), with_bytes: true, with_report_page: false };
     let file = client.get_model(request).await?.into_inner().model_file;
     if Digest::of(&file).to_string() != model_digest {
         return Err(CtlError::Answer(format!("the file that came is not the model {model_digest}")));
     }
+    written(&model_digest, to, &file, force, output)
+}
+
+/// Writes a file about a model and says so.
+fn written(model_digest: &str, to: &Path, bytes: &[u8], force: bool, output: &mut Output<'_>) -> Result<(), CtlError> {
     let mut options = OpenOptions::new();
     options.write(true).truncate(force).create(force).create_new(!force);
     let write = || -> std::io::Result<()> {
         let mut opened = options.open(to)?;
-        opened.write_all(&file)?;
+        opened.write_all(bytes)?;
         opened.sync_all()
     };
     write().map_err(|source| CtlError::File { path: to.to_owned(), source })?;
-    let text = format!("{} written, {}", to.display(), bytes_text(file.len() as u64));
+    let text = format!("{} written, {}", to.display(), bytes_text(bytes.len() as u64));
     let result = object([
         ("model_digest", model_digest.into()),
         ("file", to.to_string_lossy().into()),
-        ("bytes", file.len().into()),
+        ("bytes", bytes.len().into()),
     ]);
     output.one(&safe(&text), result)
 }

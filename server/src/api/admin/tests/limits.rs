@@ -99,7 +99,7 @@ async fn a_wrong_field_is_named() {
     refused(client.list_labels(request).await.map(drop), "page_size").await;
     let request = v1::ListLabelsRequest { page_size: 1, page_token: "next".to_owned() };
     refused(client.list_labels(request).await.map(drop), "page_token").await;
-    let request = v1::GetModelRequest { model_digest: "abc".to_owned(), with_bytes: false };
+    let request = v1::GetModelRequest { model_digest: "abc".to_owned(), with_bytes: false, with_report_page: false };
     refused(client.get_model(request).await.map(drop), "model_digest").await;
     let request = v1::TailEventsRequest { host_id: "abc".to_owned() };
     refused(client.tail_events(request).await.map(drop), "host_id").await;
@@ -107,7 +107,7 @@ async fn a_wrong_field_is_named() {
     let unknown = "0".repeat(64);
     let request = v1::PushModelRequest { model_digest: unknown.clone() };
     assert_eq!(client.push_model(request).await.unwrap_err().code(), Code::NotFound);
-    let request = v1::GetModelRequest { model_digest: unknown, with_bytes: false };
+    let request = v1::GetModelRequest { model_digest: unknown, with_bytes: false, with_report_page: false };
     assert_eq!(client.get_model(request).await.unwrap_err().code(), Code::NotFound);
     let request = v1::ListDatasetsRequest { dataset_id: "none".to_owned() };
     assert_eq!(client.list_datasets(request).await.unwrap_err().code(), Code::NotFound);
