@@ -68,7 +68,7 @@ mod writer;
 /// How often losses are announced, at most.
 const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the thread sleeps when nothing happens.
-const IDLE: Duration = Duration::from_millis(100);
+const IDLE: Duration = Duration::from_millis(400);
 
 /// Section `[pipeline]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

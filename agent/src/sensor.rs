@@ -54,7 +54,7 @@ mod test_sink;
 mod trace;
 
 /// How often, at least, a sensor looks whether it shall stop.
-pub const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+pub const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(400);
 
 /// An event without a key: the pipeline numbers it.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +71,10 @@ pub struct Observation {
 pub trait ObservationSink: Clone + Send + 'static {
     /// Takes an observation, or drops and counts it.
     fn send(&self, observation: Observation);
+    /// Takes many observations, in order, and leaves none: whoever works on them is woken once, not for each.
+    fn send_all(&self, observations: &mut Vec<Observation>) {
+        observations.drain(..).for_each(|observation| self.send(observation));
+    }
     /// Takes note of `count` events that a sensor knows to have been lost before it could send them.
     fn lost(&self, stage: LossStage, reason: LossReason, count: u64);
 }

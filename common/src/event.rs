@@ -414,7 +414,7 @@ pub enum LossReason {
     Rejected,
     /// Left out on purpose: a limit on their rate, or the agent's budget.
     Throttled,
-    /// A log was rotated, truncated or removed before it was read to its end.
+    /// A log was rotated, truncated or removed before it was read to its end, or has messages that cannot be read.
     LogRotated,
     /// Left out by the agent to stay within its budget.
     Degraded,

@@ -15,13 +15,14 @@ use picket_tests::accounting::Stored;
 use picket_tests::admin::AdminClient;
 use picket_tests::agent_report::AgentReport;
 use picket_tests::learning;
-use picket_tests::sandbox::{RunningAgent, Sandbox};
+use picket_tests::sandbox::{Agent, RunningAgent, Sandbox};
 use picket_tests::wait;
 
 use crate::alerts::AlertWatch;
 use crate::generator::{Load, Spawned};
 
 mod alerts;
+mod begin;
 mod generator;
 mod rate;
 mod storm;
@@ -31,6 +32,17 @@ static MACHINE: Mutex<()> = Mutex::new(());
 
 fn alone() -> MutexGuard<'static, ()> {
     MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Another `picket-agent` to measure: one that was built as it is shipped.
+const PROGRAM_VARIABLE: &str = "PICKET_AGENT_PROGRAM";
+
+/// The agent with the program that is to be measured, where one is named.
+fn measured(agent: Agent) -> Agent {
+    match std::env::var_os(PROGRAM_VARIABLE) {
+        Some(program) => agent.program(Path::new(&program)),
+        None => agent,
+    }
 }
 
 /// The load.
@@ -64,7 +76,7 @@ fn full_load_is_accounted_for_in_bounded_memory_and_alerts_come_at_once() {
     let sandbox = Sandbox::new(Path::new(env!("CARGO_BIN_EXE_picket-demo"))).unwrap();
     let server = sandbox.server().start().unwrap();
     let mut admin = server.admin().unwrap();
-    let agent = sandbox.agent("agent").config("[detector]\nalert_repeats_max = 0\n");
+    let agent = measured(sandbox.agent("agent")).config("[detector]\nalert_repeats_max = 0\n");
     agent.enroll(&server).unwrap();
     let host = admin.hosts().unwrap().remove(0).host_id;
     let mut running = agent.start().unwrap();

@@ -13,8 +13,8 @@ use picket_tests::agent_report::AgentReport;
 use picket_tests::sandbox::Sandbox;
 use picket_tests::wait;
 
-use crate::alone;
 use crate::storm::{Done, Storm, write_program};
+use crate::{alone, measured};
 
 /// The full rate.
 const PROCESSES_PER_SECOND: u32 = 5_000;
@@ -105,7 +105,7 @@ fn capture(what: &str, storm: Storm) -> Option<Captured> {
     let program = write_program(sandbox.folder()).unwrap();
     let mut home = sandbox.server();
     let server = home.start().unwrap();
-    let agent = sandbox.agent("agent");
+    let agent = measured(sandbox.agent("agent"));
     agent.enroll(&server).unwrap();
     let host = server.admin().unwrap().hosts().unwrap().remove(0).host_id;
     server.stop().unwrap();

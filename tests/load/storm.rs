@@ -62,8 +62,12 @@ pub(crate) struct Storm {
 pub(crate) struct Done {
     pub(crate) processes: u64,
     pub(crate) processes_took: Duration,
+    /// From the call that starts a process until its end was waited for.
+    pub(crate) process_median: Duration,
     pub(crate) connections: u64,
     pub(crate) connections_took: Duration,
+    /// From the call that makes a socket until the connection is cut off.
+    pub(crate) connection_median: Duration,
     /// Where the connections went.
     pub(crate) port: u16,
 }
@@ -91,17 +95,17 @@ impl Storm {
                     scope.spawn(move || at_rate(rate, count, || connect(address)))
                 })
                 .collect();
-            let longest = |threads: Vec<thread::ScopedJoinHandle<'_, Duration>>| {
-                threads.into_iter().map(|thread| thread.join().unwrap()).max().unwrap_or_default()
-            };
-            let (processes_took, connections_took) = (longest(spawners), longest(connectors));
+            let (processes_took, process_median) = joined(spawners);
+            let (connections_took, connection_median) = joined(connectors);
             over.store(true, Ordering::Release);
             assert_eq!(server.join().unwrap(), self.connections);
             Done {
                 processes: self.processes.into(),
                 processes_took,
+                process_median,
                 connections: self.connections.into(),
                 connections_took,
+                connection_median,
                 port: address.port(),
             }
         })
@@ -125,13 +129,15 @@ impl fmt::Display for Done {
         let rate = |count: u64, took: Duration| count as f64 / took.as_secs_f64().max(f64::EPSILON);
         write!(
             out,
-            "{} processes in {:.2?} ({:.0}/s), {} connections in {:.2?} ({:.0}/s)",
+            "{} processes in {:.2?} ({:.0}/s, half of them within {:.0?}), {} connections in {:.2?} ({:.0}/s, {:.0?})",
             self.processes,
             self.processes_took,
             rate(self.processes, self.processes_took),
+            self.process_median,
             self.connections,
             self.connections_took,
-            rate(self.connections, self.connections_took)
+            rate(self.connections, self.connections_took),
+            self.connection_median
         )
     }
 }
@@ -172,8 +178,27 @@ fn accept(listener: &TcpListener, over: &AtomicBool) -> u32 {
     }
 }
 
-/// Calls `action` so often at a rate; what came too late is made up for. Returns how long it all took.
-fn at_rate(per_second: f64, count: u32, mut action: impl FnMut()) -> Duration {
+/// How long some threads took, and half of the actions of all of them.
+fn joined(threads: Vec<thread::ScopedJoinHandle<'_, Paced>>) -> (Duration, Duration) {
+    let (mut took, mut each) = (Duration::ZERO, Vec::new());
+    for thread in threads {
+        let paced = thread.join().unwrap();
+        took = took.max(paced.took);
+        each.extend(paced.each);
+    }
+    each.sort();
+    (took, each.get(each.len() / 2).copied().unwrap_or_default())
+}
+
+/// How long actions took.
+struct Paced {
+    took: Duration,
+    each: Vec<Duration>,
+}
+
+/// Calls `action` so often at a rate; what came too late is made up for.
+fn at_rate(per_second: f64, count: u32, mut action: impl FnMut()) -> Paced {
+    let mut each = Vec::with_capacity(count as usize);
     let begin = Instant::now();
     for number in 0..count {
         let due = Duration::from_secs_f64(f64::from(number) / per_second);
@@ -182,7 +207,9 @@ fn at_rate(per_second: f64, count: u32, mut action: impl FnMut()) -> Duration {
         if early > Duration::from_millis(1) {
             thread::sleep(early);
         }
+        let begun = Instant::now();
         action();
+        each.push(begun.elapsed());
     }
-    begin.elapsed()
+    Paced { took: begin.elapsed(), each }
 }

@@ -63,14 +63,22 @@ impl ObservationSink for SensorSender {
     /// Counts the observation in the ledger, then queues it, or drops and counts it when the queue is full. The
     /// agent's own event bodies are not observations and are passed over.
     fn send(&self, observation: Observation) {
-        if matches!(observation.body, EventBody::AgentStart(_) | EventBody::AgentChange(_) | EventBody::SensorLoss(_)) {
+        self.send_all(&mut vec![observation]);
+    }
+
+    fn send_all(&self, observations: &mut Vec<Observation>) {
+        observations.retain(|observation| {
+            !matches!(observation.body, EventBody::AgentStart(_) | EventBody::AgentChange(_) | EventBody::SensorLoss(_))
+        });
+        if observations.is_empty() {
             return;
         }
         // Counted and queued under one lock: no durable batch can hold what the ledger does not.
         let mut ledger = self.intake.ledger.lock();
-        ledger.accept();
-        if self.queue.try_send(observation).is_err() {
-            ledger.drop_accepted();
+        ledger.accept(observations.len() as u64);
+        let dropped = observations.drain(..).filter_map(|observation| self.queue.try_send(observation).err()).count();
+        if dropped > 0 {
+            ledger.drop_accepted(dropped as u64);
         }
     }
 

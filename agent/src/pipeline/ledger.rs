@@ -114,15 +114,15 @@ impl Ledger {
         Ok(Self { file, counters, write_failures: 0 })
     }
 
-    /// Counts an observation. Call it before the observation can be lost.
-    pub fn accept(&mut self) {
-        self.counters.accepted += 1;
+    /// Counts so many observations. Call it before one of them can be lost.
+    pub fn accept(&mut self, count: u64) {
+        self.counters.accepted += count;
         self.write();
     }
 
-    /// Counts an accepted observation that found the queue full.
-    pub fn drop_accepted(&mut self) {
-        self.counters.dropped += 1;
+    /// Counts so many accepted observations that found the queue full.
+    pub fn drop_accepted(&mut self, count: u64) {
+        self.counters.dropped += count;
         self.write();
     }
 
@@ -160,9 +160,9 @@ mod tests {
         assert_eq!(Ledger::read(&path).unwrap(), None);
         let mut ledger = Ledger::begin(&path, Epoch(7)).unwrap();
         for _ in 0..5 {
-            ledger.accept();
+            ledger.accept(1);
         }
-        ledger.drop_accepted();
+        ledger.drop_accepted(1);
         ledger.report(LossStage::Sensor, LossReason::QueueFull, 3);
         let seen = Ledger::read(&path).unwrap().unwrap();
         assert_eq!(&seen, ledger.counters());
@@ -175,7 +175,7 @@ mod tests {
     fn any_flipped_bit_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ledger");
-        Ledger::begin(&path, Epoch(7)).unwrap().accept();
+        Ledger::begin(&path, Epoch(7)).unwrap().accept(1);
         let good = std::fs::read(&path).unwrap();
         for at in 0..USED_BYTES {
             let mut bad = good.clone();

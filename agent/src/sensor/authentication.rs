@@ -204,6 +204,7 @@ impl<S: ObservationSink> Follower<S> {
         let mut busy = false;
         for news in journal.news() {
             busy |= news.is_busy;
+            self.reporter.lost_because(LossReason::LogRotated, news.unreadable);
             let written = timestamp(SystemTime::now());
             self.report(&news.path, news.position, written, news.entries, true)?;
         }

@@ -68,7 +68,7 @@ fn a_killed_agents_numbers_come_from_the_ledger() {
     assert!(read(dir.path()).unwrap().is_running);
 
     for _ in 0..9 {
-        ledger.accept();
+        ledger.accept(1);
     }
     ledger.report(LossStage::Sensor, LossReason::QueueFull, 4);
     drop((lock, spool, ledger));

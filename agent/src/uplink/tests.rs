@@ -66,7 +66,7 @@ impl Fixture {
         for _ in 0..batches {
             let mut builder = BatchBuilder::new();
             for index in 0..EVENTS_PER_BATCH {
-                self.ledger.accept();
+                self.ledger.accept(1);
                 let sequence = Sequence(self.batches * EVENTS_PER_BATCH + index);
                 let body = EventBody::ProcessExit(ProcessExit {
                     process: ProcessId { pid: 1, start_time: Timestamp(1) },

@@ -18,6 +18,8 @@ use crate::wait;
 #[derive(Clone, Debug)]
 pub struct Agent {
     executable: PathBuf,
+    /// A `picket-agent`, instead of the binary that is every part.
+    program: Option<PathBuf>,
     state_dir: PathBuf,
     config: String,
     environment: Vec<(String, OsString)>,
@@ -27,13 +29,20 @@ impl Agent {
     /// An agent with its state in `state_dir`.
     pub fn in_folder(executable: &Path, state_dir: &Path) -> Self {
         let (executable, state_dir) = (executable.to_owned(), state_dir.to_owned());
-        Self { executable, state_dir, config: String::new(), environment: Vec::new() }
+        Self { executable, program: None, state_dir, config: String::new(), environment: Vec::new() }
     }
 
     /// A variable in the environment of all its processes.
     #[must_use]
     pub fn variable(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Is this `picket-agent`: for figures of a build that is shipped.
+    #[must_use]
+    pub fn program(mut self, program: &Path) -> Self {
+        self.program = Some(program.to_owned());
         self
     }
 
@@ -51,7 +60,10 @@ impl Agent {
 
     /// `picket-agent <verb> --state-dir …`.
     pub fn command(&self, verb: &str) -> Command {
-        let mut command = Role::Agent.command(&self.executable);
+        let mut command = match &self.program {
+            Some(program) => Command::new(program),
+            None => Role::Agent.command(&self.executable),
+        };
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.arg(verb).arg("--state-dir").arg(&self.state_dir);
         command

@@ -46,6 +46,8 @@ pub(super) struct News {
     pub(super) path: PathBuf,
     pub(super) position: Option<Position>,
     pub(super) entries: Vec<Entry>,
+    /// Messages of programs that write of logins which could not be read.
+    pub(super) unreadable: u64,
     /// There may be more.
     pub(super) is_busy: bool,
 }
@@ -99,10 +101,13 @@ impl FollowedFile {
             self.open = opened(&self.path);
         }
         let open = self.open.as_mut()?;
-        let (mut entries, mut read) = (Vec::new(), 0);
+        let (mut entries, mut unreadable, mut read) = (Vec::new(), 0, 0);
         while read < ENTRIES_MAX {
             match open.next() {
-                Ok(Some(entry)) => entries.extend(login(entry)),
+                Ok(Some(entry)) => {
+                    unreadable += u64::from(is_unreadable(&entry));
+                    entries.extend(login(entry));
+                }
                 Ok(None) => break,
                 Err(error) => {
                     tracing::warn!(path = %self.path.display(), %error, "cannot read a journal file");
@@ -117,7 +122,13 @@ impl FollowedFile {
             self.open = None;
         }
         let is_worth_it = read > 0 || is_renamed;
-        is_worth_it.then(|| News { path: self.path.clone(), position, entries, is_busy: is_busy || is_renamed })
+        is_worth_it.then(|| News {
+            path: self.path.clone(),
+            position,
+            entries,
+            unreadable,
+            is_busy: is_busy || is_renamed,
+        })
     }
 }
 
@@ -195,6 +206,11 @@ fn current_files(folders: &[PathBuf]) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = files.map(|file| file.path()).filter(is_current).take(FILES_MAX).collect();
     files.sort();
     files
+}
+
+/// Whether an entry may have said something about a login, which cannot be told.
+fn is_unreadable(entry: &JournalEntry) -> bool {
+    entry.is_partial && entry.message.is_empty() && line::writes_of_logins(&entry.identifier)
 }
 
 /// What an entry says about a login, if it does.

@@ -50,6 +50,11 @@ fn split_time(text: &str) -> Option<(Option<Timestamp>, &str)> {
     is_traditional.then(|| (None, &text[TRADITIONAL_BYTES..]))
 }
 
+/// Whether a program writes of logins in words of its own.
+pub(super) fn writes_of_logins(program: &str) -> bool {
+    matches!(program, "sshd" | "sshd-session" | "sudo" | "su" | "login")
+}
+
 /// Reads what a program wrote; `None` when it says nothing about a login.
 pub(super) fn read_message(program: &str, message: &str) -> Option<Authentication> {
     if let Some(pam) = message.strip_prefix("pam_unix(") {

@@ -31,7 +31,7 @@ const RECORDS_PER_TURN_MAX: usize = 4096;
 /// Most turns after the stop: more than a full ring buffer needs.
 const LAST_TURNS_MAX: u32 = 8;
 /// How long records rest before they are used. What follows a first one meanwhile costs no wake-up.
-const REST: Duration = Duration::from_millis(2);
+const REST: Duration = Duration::from_micros(3_500);
 /// How often losses are looked for.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 /// Most sockets remembered that are used again and still live.
@@ -177,6 +177,10 @@ impl<S: ObservationSink> ConnectionSensor<S> {
     }
 
     fn use_records(&mut self) {
+        Reporter::together(self, |sensor| &sensor.reporter, Self::tell_records);
+    }
+
+    fn tell_records(&mut self) {
         let mut records = std::mem::take(&mut self.resting);
         for (time, record) in records.drain(..) {
             match record.change {

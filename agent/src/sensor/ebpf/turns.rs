@@ -11,7 +11,7 @@ use crate::sensor::ebpf::RecordSource;
 use crate::sensor::{STOP_CHECK_INTERVAL, priority};
 
 /// How long records rest before they are used.
-const REST: Duration = Duration::from_millis(2);
+const REST: Duration = Duration::from_micros(3_500);
 /// How often [`Turns::maintain`] is called.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 

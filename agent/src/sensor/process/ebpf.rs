@@ -18,14 +18,16 @@ use crate::sensor::event_clock::EventClock;
 use crate::sensor::process::ebpf_record::{self, Change, ProcessRecord};
 use crate::sensor::process::tracker::ProcessTracker;
 use crate::sensor::process::{NAME, mode};
+use crate::sensor::reporter::Reporter;
 use crate::sensor::{ObservationSink, STOP_CHECK_INTERVAL, SensorEnvironment, SensorError, StartedSensor, priority};
 
 /// Most records taken before something else gets its turn.
 const RECORDS_PER_TURN_MAX: usize = 4096;
 /// Most turns after the stop: more than a full ring buffer needs.
 const LAST_TURNS_MAX: u32 = 8;
-/// How long what follows a first record is waited for, so that a burst does not cost a wake-up for each.
-const BURST_DELAY: Duration = Duration::from_millis(1);
+/// How long what follows an event is waited for: each wake-up costs more than the work on some records. A first event is
+/// told at once.
+const BURST_DELAY: Duration = Duration::from_micros(2_500);
 
 /// Starts the sensor. The inner error says why it cannot run here.
 pub(super) fn start<S: ObservationSink>(
@@ -46,7 +48,7 @@ pub(super) fn start<S: ObservationSink>(
         sensor.tracker.seed()?;
         while !stop.is_cancelled() {
             sensor.source.wait(STOP_CHECK_INTERVAL)?;
-            if sensor.take_records() > 0 {
+            if sensor.tell_records().has_events {
                 std::thread::sleep(BURST_DELAY);
             }
             if sensor.tracker.is_maintenance_due() {
@@ -56,7 +58,7 @@ pub(super) fn start<S: ObservationSink>(
         }
         // What was recorded before the stop is still told.
         for _ in 0..LAST_TURNS_MAX {
-            if sensor.take_records() < RECORDS_PER_TURN_MAX {
+            if sensor.tell_records().records < RECORDS_PER_TURN_MAX {
                 break;
             }
         }
@@ -73,22 +75,41 @@ struct ProcessSensor<S> {
     clock: EventClock,
 }
 
+/// What was there in one turn.
+#[derive(Clone, Copy, Debug, Default)]
+struct Turn {
+    records: usize,
+    /// More than forks, which are no events and are followed by one.
+    has_events: bool,
+}
+
 impl<S: ObservationSink> ProcessSensor<S> {
-    /// Takes the records that are there; gives back how many.
-    fn take_records(&mut self) -> usize {
-        for taken in 0..RECORDS_PER_TURN_MAX {
+    /// Tells of the records that are there, together.
+    fn tell_records(&mut self) -> Turn {
+        let mut turn = Turn::default();
+        Reporter::together(self, |sensor| &sensor.tracker.reporter, |sensor| turn = sensor.take_records());
+        turn
+    }
+
+    fn take_records(&mut self) -> Turn {
+        let mut turn = Turn::default();
+        while turn.records < RECORDS_PER_TURN_MAX {
             let asked = boot_clock::now();
             let Some(record) = self.source.next().map(|bytes| ebpf_record::parse(&bytes)) else {
                 // Nothing is on its way: everything until now has been seen.
                 self.tracker.seen_until = asked;
-                return taken;
+                break;
             };
+            turn.records += 1;
             match record {
-                Some(record) => self.observe(record),
+                Some(record) => {
+                    turn.has_events |= matches!(record.change, Change::Executed(_) | Change::Ended { .. });
+                    self.observe(record);
+                }
                 None => self.tracker.lost(1),
             }
         }
-        RECORDS_PER_TURN_MAX
+        turn
     }
 
     fn observe(&mut self, record: ProcessRecord) {

@@ -33,7 +33,7 @@ const ARRAY_HEADER_BYTES: u64 = 24;
 const FIELDS_MAX: u64 = 256;
 /// Bytes read of a field at first; longer messages take a second read.
 const FIELD_BYTES: usize = 1024;
-/// Longest message; of a longer one nothing is kept, as of one that is compressed in an older way than Zstandard.
+/// Longest message; a longer one cannot be read, as one that is compressed in an older way than Zstandard.
 const MESSAGE_BYTES_MAX: usize = 8 * 1024;
 /// Most fields that are remembered: the same are in entry after entry.
 const REMEMBERED_MAX: usize = 4096;
@@ -46,6 +46,8 @@ pub(super) struct JournalEntry {
     pub(super) identifier: String,
     pub(super) pid: Option<u32>,
     pub(super) message: Vec<u8>,
+    /// A field of it could not be read, which may have been its message.
+    pub(super) is_partial: bool,
 }
 
 /// A journal file and how far it was read.
@@ -77,6 +79,8 @@ enum Field {
     Identifier(String),
     Pid(Option<u32>),
     Message(Vec<u8>),
+    /// Too long, or compressed in a way that is not understood.
+    Unreadable,
     Other,
 }
 
@@ -214,6 +218,7 @@ impl JournalFile {
                 Field::Identifier(identifier) => entry.identifier = identifier,
                 Field::Pid(pid) => entry.pid = pid,
                 Field::Message(message) => entry.message = message,
+                Field::Unreadable => entry.is_partial = true,
                 Field::Other => {}
             }
         }
@@ -246,7 +251,7 @@ impl JournalFile {
         let size = usize::try_from(u64_of(&bytes, 8)).unwrap_or(usize::MAX);
         let Some(payload_bytes) = size.checked_sub(header_bytes) else { return Err(invalid("a field without room")) };
         if payload_bytes > MESSAGE_BYTES_MAX {
-            return Ok(Field::Other);
+            return Ok(Field::Unreadable);
         }
         if size > bytes.len() {
             bytes.resize(size, 0);
@@ -257,9 +262,9 @@ impl JournalFile {
             0 => classified(payload),
             COMPRESSED_ZSTD => match zstd::bulk::decompress(payload, MESSAGE_BYTES_MAX) {
                 Ok(payload) => classified(&payload),
-                Err(_) => Field::Other,
+                Err(_) => Field::Unreadable,
             },
-            _ => Field::Other,
+            _ => Field::Unreadable,
         })
     }
 }

@@ -25,6 +25,11 @@ pub(in crate::sensor::authentication) struct Journald {
 impl Journald {
     /// `None` where it is not there or not permitted.
     pub(in crate::sensor::authentication) fn start() -> Option<Self> {
+        Self::start_compressing("ZSTD")
+    }
+
+    /// One that compresses in this way, where it knows how.
+    fn start_compressing(method: &str) -> Option<Self> {
         let program = PROGRAMS.into_iter().find(|program| Path::new(program).exists());
         let (Some(program), true) = (program, rustix::process::geteuid().is_root()) else {
             eprintln!("skipped: not root, or no journald");
@@ -32,6 +37,7 @@ impl Journald {
         };
         let mut command = Command::new("unshare");
         command.args(["--mount", "/bin/sh", "-c", SCRIPT, program]).stderr(Stdio::null());
+        command.env("SYSTEMD_JOURNAL_COMPRESS", method);
         let child = command.spawn().unwrap();
         let journald = Self { child, socket: UnixDatagram::unbound().unwrap() };
         let deadline = Instant::now() + DEADLINE;
@@ -96,6 +102,33 @@ fn users_until(journal: &mut Journal, last: &str) -> (Vec<Entry>, Option<(PathBu
         assert!(Instant::now() < deadline, "no {last} in {entries:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+#[test]
+fn a_message_of_a_login_that_cannot_be_read_is_counted() {
+    let Some(journald) = Journald::start_compressing("LZ4") else { return };
+    journald.fail("before");
+    let mut journal = Journal { folders: journald.folders(), files: Vec::new(), last_look: None };
+    let long = "x".repeat(3000);
+    journald.log("cron", &long);
+    journald.log("sudo", &format!("eve : TTY=pts/0 ; PWD=/ ; USER=root ; COMMAND=/bin/echo {long}"));
+    journald.fail("last");
+    let (mut told, mut unreadable) = (Vec::new(), 0);
+    let deadline = Instant::now() + DEADLINE;
+    while users(&told).last().is_none_or(|user| user != "last") {
+        assert!(Instant::now() < deadline, "no last user in {told:?}");
+        journal.last_look = None;
+        for news in journal.news() {
+            told.extend(news.entries);
+            unreadable += news.unreadable;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    if users(&told) == ["before", "root", "last"] {
+        eprintln!("skipped: this journald cannot be told to compress by LZ4");
+        return;
+    }
+    assert_eq!((users(&told), unreadable), (vec!["before".to_owned(), "last".to_owned()], 1));
 }
 
 fn users(entries: &[Entry]) -> Vec<String> {
