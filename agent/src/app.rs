@@ -258,7 +258,7 @@ impl App {
             epoch,
             spool: Arc::clone(&spool),
             intake: intake.clone(),
-            detector: move |event| to_detector.offer(event),
+            detector: move |events| to_detector.offer(events),
             alerts,
             counters: Arc::clone(&pipeline_counters),
             shaper: Shaper::new(Arc::clone(&budget)),
@@ -462,7 +462,7 @@ fn open_models(
     }
 }
 
-fn spawn_pipeline<D: FnMut(picket_common::event::Event) + Send + 'static>(
+fn spawn_pipeline<D: FnMut(Vec<picket_common::event::Event>) + Send + 'static>(
     parts: Pipeline<D>,
     queue: QueueReceiver<Observation>,
     modes: &[SensorMode],

@@ -100,15 +100,16 @@ pub struct DetectorCounters {
 /// The pipeline's end.
 #[derive(Clone)]
 pub struct DetectorSender {
-    queue: QueueSender<Event>,
+    queue: QueueSender<Vec<Event>>,
     counters: Arc<DetectorCounters>,
 }
 
 impl DetectorSender {
-    /// Hands an event over if there is room; never waits.
-    pub fn offer(&self, event: Event) {
-        if self.queue.try_send(event).is_err() {
-            self.counters.overflowed.fetch_add(1, Ordering::Relaxed);
+    /// Hands events over if there is room for all of them; never waits. The detector is woken once for them.
+    pub fn offer(&self, events: Vec<Event>) {
+        let count = events.len() as u64;
+        if self.queue.try_send(events).is_err() {
+            self.counters.overflowed.fetch_add(count, Ordering::Relaxed);
         }
     }
 
@@ -118,9 +119,13 @@ impl DetectorSender {
     }
 }
 
-impl Weigh for Event {
+impl Weigh for Vec<Event> {
     fn weight_bytes(&self) -> usize {
-        size_of::<Self>() + body_bytes(&self.body)
+        self.iter().map(|event| size_of::<Event>() + body_bytes(&event.body)).sum()
+    }
+
+    fn count(&self) -> usize {
+        self.len()
     }
 }
 
@@ -214,10 +219,10 @@ impl Worker {
         }
     }
 
-    fn run(&mut self, queue: &QueueReceiver<Event>) {
+    fn run(&mut self, queue: &QueueReceiver<Vec<Event>>) {
         loop {
             match queue.recv_timeout(IDLE) {
-                Ok(event) => self.observe(&event),
+                Ok(events) => events.iter().for_each(|event| self.observe(event)),
                 Err(RecvTimeoutError::Timeout) => self.tidy(),
                 Err(RecvTimeoutError::Disconnected) => break,
             }

@@ -65,6 +65,8 @@ pub mod tag;
 mod tests;
 mod writer;
 
+/// Most observations taken, and most events handed to the detector, in one go. It is woken once for these.
+const TURN_MAX: usize = 64;
 /// How often losses are announced, at most.
 const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the thread sleeps when nothing happens.
@@ -135,7 +137,7 @@ pub(crate) struct Pipeline<D> {
     pub(crate) spool: Arc<Spool>,
     /// The counters of the intake.
     pub(crate) intake: Intake,
-    /// Takes each event in order; must not wait.
+    /// Takes all events in order, some at a time; must not wait.
     pub(crate) detector: D,
     /// Raised by the detector.
     pub(crate) alerts: AlertMark,
@@ -154,7 +156,7 @@ pub(crate) struct Pipeline<D> {
 ///
 /// # Errors
 /// When the system refuses a thread. The thread itself ends with a [`PipelineError`] when it cannot go on.
-pub(crate) fn spawn<D: FnMut(Event) + Send + 'static>(
+pub(crate) fn spawn<D: FnMut(Vec<Event>) + Send + 'static>(
     parts: Pipeline<D>,
     queue: QueueReceiver<Observation>,
     start: AgentStart,
@@ -171,6 +173,8 @@ struct Worker<D> {
     open: OpenBatch,
     linger: Linger,
     shaped: Shaped,
+    /// What the detector has not been given yet.
+    unseen: Vec<Event>,
     next_sequence: u64,
     next_batch: u64,
     next_losses: Instant,
@@ -189,7 +193,7 @@ struct OpenBatch {
     losses: Vec<SensorLoss>,
 }
 
-impl<D: FnMut(Event)> Worker<D> {
+impl<D: FnMut(Vec<Event>)> Worker<D> {
     fn new(parts: Pipeline<D>, queue: QueueReceiver<Observation>) -> Self {
         let writer = Writer {
             spool: Arc::clone(&parts.spool),
@@ -205,6 +209,7 @@ impl<D: FnMut(Event)> Worker<D> {
             open: OpenBatch::default(),
             linger,
             shaped: Shaped::default(),
+            unseen: Vec::new(),
             next_sequence: 0,
             next_batch: 0,
             next_losses: Instant::now(),
@@ -219,7 +224,7 @@ impl<D: FnMut(Event)> Worker<D> {
         self.own_event(EventBody::AgentStart(Box::new(start)));
         while !self.output.has_ended() {
             match self.queue.recv_timeout(self.patience()) {
-                Ok(observation) => self.shape(observation),
+                Ok(observation) => self.take_turn(observation),
                 Err(RecvTimeoutError::Timeout) if self.parts.stop.is_cancelled() => break,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -228,6 +233,7 @@ impl<D: FnMut(Event)> Worker<D> {
             if self.is_due() || self.are_losses_due() {
                 self.close();
             }
+            self.hand_over();
         }
         while !self.output.has_ended()
             && let Ok(observation) = self.queue.try_recv()
@@ -239,6 +245,7 @@ impl<D: FnMut(Event)> Worker<D> {
         self.output.settle();
         self.next_losses = Instant::now();
         self.close();
+        self.hand_over();
         let is_written = self.output.finish();
         let counters = self.parts.intake.counters();
         if let Err(error) = self.parts.spool.flush(&counters) {
@@ -248,6 +255,25 @@ impl<D: FnMut(Event)> Worker<D> {
             Ok(())
         } else {
             Err(PipelineError::WriterEnded { events: self.parts.spool.in_flight(&counters) })
+        }
+    }
+
+    /// Takes this observation and those that wait behind it, as long as they have room in the batch.
+    fn take_turn(&mut self, observation: Observation) {
+        self.shape(observation);
+        for _ in 1..TURN_MAX {
+            if self.builder.len() >= self.parts.config.batch_events_max {
+                break;
+            }
+            let Ok(observation) = self.queue.try_recv() else { break };
+            self.shape(observation);
+        }
+    }
+
+    /// Gives the detector what it has not seen.
+    fn hand_over(&mut self) {
+        if !self.unseen.is_empty() {
+            (self.parts.detector)(std::mem::take(&mut self.unseen));
         }
     }
 
@@ -320,7 +346,10 @@ impl<D: FnMut(Event)> Worker<D> {
         self.open.first.get_or_insert(event.key.sequence);
         self.open.priority = self.open.priority.max(Some(priority));
         self.parts.counters.events.fetch_add(1, Ordering::Relaxed);
-        (self.parts.detector)(event);
+        self.unseen.push(event);
+        if self.unseen.len() >= TURN_MAX {
+            self.hand_over();
+        }
         true
     }
 

@@ -100,7 +100,7 @@ impl Fixture {
     /// Runs a detector over `events`, as the pipeline would.
     fn run(&self, config: DetectorConfig, events: impl IntoIterator<Item = Event>) {
         let (sender, thread) = spawn(self.parts(config)).unwrap();
-        events.into_iter().for_each(|event| sender.offer(event));
+        events.into_iter().for_each(|event| sender.offer(vec![event]));
         drop(sender);
         thread.join().unwrap();
     }
@@ -170,15 +170,15 @@ fn without_a_model_nothing_is_scored_and_the_context_is_kept() {
             std::thread::yield_now();
         }
     };
-    sender.offer(close(0, 20, "192.0.2.7:443"));
+    sender.offer(vec![close(0, 20, "192.0.2.7:443")]);
     wait_until_observed(1);
     assert_eq!(fixture.count(|counters| &counters.without_model), 1);
     // A model that comes while the detector runs is used for the next event.
     fixture.models.set(Subject::Connection, model(0.5));
-    sender.offer(close(1, 5_000_000, "192.0.2.7:443"));
+    sender.offer(vec![close(1, 5_000_000, "192.0.2.7:443")]);
     wait_until_observed(2);
     fixture.models.set(Subject::Connection, model(1.0));
-    sender.offer(close(2, 5_000_000, "192.0.2.7:443"));
+    sender.offer(vec![close(2, 5_000_000, "192.0.2.7:443")]);
     drop(sender);
     thread.join().unwrap();
     assert_eq!(fixture.count(|counters| &counters.scored), 2);
@@ -242,9 +242,9 @@ fn what_does_not_fit_into_the_queue_is_counted_and_nobody_waits() {
     let fixture = Fixture::new();
     let (sender, receiver) = queue(QueueLimits { items: 2, bytes: 1_000_000 });
     let sender = DetectorSender { queue: sender, counters: Arc::clone(&fixture.counters) };
-    (0..5).for_each(|sequence| sender.offer(close(sequence, 1, "192.0.2.7:443")));
+    (0..5).for_each(|sequence| sender.offer(vec![close(sequence, 1, "192.0.2.7:443")]));
     assert_eq!(fixture.count(|counters| &counters.overflowed), 3);
-    assert_eq!(receiver.try_recv().unwrap().key.sequence, Sequence(0));
+    assert_eq!(receiver.try_recv().unwrap()[0].key.sequence, Sequence(0));
 }
 
 #[test]

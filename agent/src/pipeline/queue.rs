@@ -9,6 +9,10 @@ use std::time::Duration;
 pub(crate) trait Weigh {
     /// About how many bytes of memory it takes.
     fn weight_bytes(&self) -> usize;
+    /// How many things it is.
+    fn count(&self) -> usize {
+        1
+    }
 }
 
 /// How large a queue may grow.
@@ -69,16 +73,16 @@ impl<T> Clone for QueueSender<T> {
 impl<T: Weigh> QueueSender<T> {
     /// Puts an item in, at once or not at all.
     pub(crate) fn try_send(&self, item: T) -> Result<(), SendError<T>> {
-        let bytes = item.weight_bytes();
+        let (bytes, count) = (item.weight_bytes(), item.count());
         // Reserved first, so that many senders together keep the limit.
         if self.load.bytes.fetch_add(bytes, Ordering::AcqRel) + bytes > self.limits.bytes {
             self.load.bytes.fetch_sub(bytes, Ordering::AcqRel);
             return Err(SendError::Full(item));
         }
-        self.load.items.fetch_add(1, Ordering::AcqRel);
+        self.load.items.fetch_add(count, Ordering::AcqRel);
         self.sender.try_send(item).map_err(|error| {
             self.load.bytes.fetch_sub(bytes, Ordering::AcqRel);
-            self.load.items.fetch_sub(1, Ordering::AcqRel);
+            self.load.items.fetch_sub(count, Ordering::AcqRel);
             match error {
                 std::sync::mpsc::TrySendError::Full(item) => SendError::Full(item),
                 std::sync::mpsc::TrySendError::Disconnected(item) => SendError::Closed(item),
@@ -109,7 +113,7 @@ impl<T: Weigh> QueueReceiver<T> {
 
     fn taken(&self, item: &T) {
         self.load.bytes.fetch_sub(item.weight_bytes(), Ordering::AcqRel);
-        self.load.items.fetch_sub(1, Ordering::AcqRel);
+        self.load.items.fetch_sub(item.count(), Ordering::AcqRel);
     }
 }
 

@@ -18,7 +18,7 @@ use crate::sensor::ObservationSink as _;
 
 const ROOMY: BufferConfig = BufferConfig { bytes_max: 16 * 1024 * 1024 };
 
-type Tap = Box<dyn FnMut(Event) + Send>;
+type Tap = Box<dyn FnMut(Vec<Event>) + Send>;
 
 /// An agent without threads: the test decides when what happens.
 struct Agent {
@@ -40,7 +40,7 @@ impl Agent {
             epoch,
             spool: Arc::new(spool),
             intake: sender.intake(),
-            detector: Box::new(drop::<Event>) as Tap,
+            detector: Box::new(drop::<Vec<Event>>) as Tap,
             alerts: AlertMark::default(),
             counters: Arc::default(),
             shaper: Shaper::new(Arc::new(BudgetControl::new(BudgetConfig::default(), Arc::clone(&changes)))),
