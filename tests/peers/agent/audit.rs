@@ -116,7 +116,7 @@ impl Collector for Audit {
         if !self.with_laurel {
             return daemon;
         }
-        format!("{daemon}, {}", said_version(&self.work.join("laurel/bin/laurel"), "--version").to_lowercase())
+        format!("{daemon}, laurel {}", said_version(&self.work.join("laurel/bin/laurel"), "--version"))
     }
 
     fn start(&mut self, group: &ControlGroup, folder: &Path) -> Result<(), String> {
