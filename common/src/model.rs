@@ -14,7 +14,7 @@
 //! |---|---|---|
 //! | 0 | 8 | magic `PKTMODEL` |
 //! | 8 | 2 | format version, 1 |
-//! | 10 | 1 | algorithm: 1 decision tree, 2 random forest, 3 logistic regression |
+//! | 10 | 1 | algorithm: 1 decision tree, 2 random forest, 3 logistic regression, 4 extra trees, 5 voting forest, 6 gradient boosting |
 //! | 11 | 1 | subject: 1 process start, 2 connection |
 //! | 12 | 4 | feature count *F* |
 //! | 16 | 32 | hash of the feature specification |
@@ -28,15 +28,18 @@
 //! | end − 96 | 32 | key id: SHA-256 of the Ed25519 public key |
 //! | end − 64 | 64 | Ed25519 signature of everything before it |
 //!
-//! Sections:
+//! Sections (the second is 2, 3 or 5, by the algorithm):
 //!
 //! * 1, imputation (optional): *F* × `f32`; what stands in for a missing value, the canonical NaN for "nothing".
-//! * 2, trees (decision tree: exactly one; random forest): `u32` tree count, for each tree `u32` node count, then all
+//! * 2, trees (decision tree: exactly one; forests): `u32` tree count, for each tree `u32` node count, then all
 //!   nodes, 16 bytes each: threshold `f32`, value `f32`, left child `u32`, feature `u16`, flags `u16` (bit 0: a missing
 //!   value goes left). A child index counts within its tree. The right child is the left child + 1, and children are
 //!   numbered in the order in which their parents stand (breadth first), so that the left child of the *k*-th inner
 //!   node is 2*k* + 1: a tree is a tree by arithmetic, without cycles, sharing or unreachable nodes. A leaf has left
 //!   child, feature, threshold and flags zero. A node's value is the mean label of the training rows that reached it.
+//! * 5, boosted trees (gradient boosting): base score `f64`, at most 1e6 in magnitude, then as section 2, but that a node's
+//!   value is in log-odds, at most 1e6 in magnitude: a leaf's is added to the base score, an inner node's is the mean of
+//!   its leaves by the training rows that reached them. The score is the logistic function of the sum.
 //! * 3, linear (logistic regression): bias `f64`, then *F* × (weight, mean, inverse scale), each `f64`.
 //! * 4, self-test: `u32` row count, then for each row *F* × `f32` and the expected score, `f64`. A reader computes each
 //!   score and refuses the file unless all bits are equal: a processor that calculates otherwise must not run the model.
@@ -49,11 +52,13 @@ use ed25519_dalek::VerifyingKey;
 use crate::event::Timestamp;
 use crate::feature::{FeatureSpec, Subject};
 use crate::id::Digest;
+use crate::model::boosting::Boosting;
 pub use crate::model::draft::{ModelBody, ModelDraft, NodeDraft, TreeDraft};
 pub use crate::model::error::{ModelError, Section};
 use crate::model::forest::Forest;
 use crate::model::linear::Linear;
 
+mod boosting;
 mod cursor;
 mod draft;
 mod error;
@@ -82,6 +87,8 @@ pub mod limits {
     pub const TRAINING_RUN_BYTES_MAX: usize = 64;
     /// Largest magnitude of a linear model's weight, mean, inverse scale and bias: no sum of such terms overflows.
     pub const COEFFICIENT_MAX: f64 = 1e39;
+    /// Largest magnitude of a boosted tree's value and of the base score, in log-odds.
+    pub const LOG_ODDS_MAX: f64 = 1e6;
 }
 
 /// How a model came to its scores.
@@ -95,14 +102,22 @@ pub enum Algorithm {
     ExtraTrees,
     /// The mean of a random forest's trees and as many extra trees (soft voting).
     VotingForest,
+    /// The sum of trees that correct each other, through the logistic function.
+    GradientBoosting,
     /// A weighted sum through the logistic function.
     LogisticRegression,
 }
 
 impl Algorithm {
     /// Every algorithm.
-    pub const ALL: [Self; 5] =
-        [Self::DecisionTree, Self::RandomForest, Self::ExtraTrees, Self::VotingForest, Self::LogisticRegression];
+    pub const ALL: [Self; 6] = [
+        Self::DecisionTree,
+        Self::RandomForest,
+        Self::ExtraTrees,
+        Self::VotingForest,
+        Self::GradientBoosting,
+        Self::LogisticRegression,
+    ];
 
     /// Its name in commands, reports and the registry.
     pub fn name(self) -> &'static str {
@@ -111,6 +126,7 @@ impl Algorithm {
             Self::RandomForest => "random_forest",
             Self::ExtraTrees => "extra_trees",
             Self::VotingForest => "voting_forest",
+            Self::GradientBoosting => "gradient_boosting",
             Self::LogisticRegression => "logistic_regression",
         }
     }
@@ -132,7 +148,10 @@ impl std::str::FromStr for Algorithm {
 
 /// A name that is no [`Algorithm`]'s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown algorithm: expected decision_tree, random_forest, extra_trees, voting_forest or logistic_regression")]
+#[error(
+    "unknown algorithm: expected decision_tree, random_forest, extra_trees, voting_forest, gradient_boosting or \
+     logistic_regression"
+)]
 pub struct UnknownAlgorithm;
 
 /// What a model is and where it comes from.
@@ -163,7 +182,7 @@ pub struct Contribution {
     pub feature: usize,
     /// The value that was scored; the canonical NaN when it was missing.
     pub value: f32,
-    /// How far it moved the score: a share of the probability (trees) or of the log-odds (linear). Positive is towards
+    /// How far it moved the score: a share of the probability (trees, forests) or of the log-odds (boosting, linear). Positive is towards
     /// an alert.
     pub contribution: f64,
 }
@@ -182,6 +201,7 @@ pub struct Model {
 #[derive(Clone, Debug, PartialEq)]
 enum Body {
     Forest(Forest),
+    Boosting(Boosting),
     Linear(Linear),
 }
 
@@ -240,6 +260,7 @@ impl Model {
         let vector = Vector { values, imputation: &self.imputation };
         match &self.body {
             Body::Forest(forest) => forest.score(vector),
+            Body::Boosting(boosting) => boosting.score(vector),
             Body::Linear(linear) => linear.score(vector),
         }
     }
@@ -250,19 +271,20 @@ impl Model {
     }
 
     /// What a vector without any information would score: where the contributions start from (a probability for
-    /// trees, log-odds for linear models).
+    /// trees and forests, log-odds for boosting and linear models).
     pub fn baseline(&self) -> f64 {
         match &self.body {
             Body::Forest(forest) => forest.baseline(),
+            Body::Boosting(boosting) => boosting.baseline(),
             Body::Linear(linear) => linear.baseline(),
         }
     }
 
     /// Replaces the content of `into` by the features that moved the score of `values`, strongest first.
     ///
-    /// Trees: the change of the node's value at each step from the root to the leaf, added up by feature. Linear:
-    /// weight × (value − mean) × inverse scale. The contributions and [`Model::baseline`] add up to the probability
-    /// (trees) or log-odds (linear), but for rounding.
+    /// Trees: the change of the node's value at each step from the root to the leaf, added up by feature; for boosting in
+    /// log-odds. Linear: weight × (value − mean) × inverse scale. The contributions and [`Model::baseline`] add up to the
+    /// probability (trees, forests) or log-odds (boosting, linear), but for rounding.
     pub fn explain(&self, values: &[f32], into: &mut Vec<Contribution>) {
         let vector = Vector { values, imputation: &self.imputation };
         into.clear();
@@ -273,6 +295,7 @@ impl Model {
         }));
         match &self.body {
             Body::Forest(forest) => forest.explain(vector, into),
+            Body::Boosting(boosting) => boosting.explain(vector, into),
             Body::Linear(linear) => linear.explain(vector, into),
         }
         into.retain(|entry| entry.contribution != 0.0);
@@ -287,6 +310,7 @@ impl Model {
             + size_of_val(self.imputation.as_slice())
             + match &self.body {
                 Body::Forest(forest) => forest.memory_bytes(),
+                Body::Boosting(boosting) => boosting.memory_bytes(),
                 Body::Linear(linear) => linear.memory_bytes(),
             }
     }

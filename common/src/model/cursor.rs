@@ -4,13 +4,14 @@ use crate::feature::MISSING;
 use crate::model::error::{ModelError, Section};
 use crate::model::limits;
 
-/// The sections in their order.
+/// The sections.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tag {
     Imputation,
     Trees,
     Linear,
     SelfTest,
+    Boosting,
 }
 
 impl Tag {
@@ -20,6 +21,7 @@ impl Tag {
             Self::Trees => 2,
             Self::Linear => 3,
             Self::SelfTest => 4,
+            Self::Boosting => 5,
         }
     }
 
@@ -29,6 +31,7 @@ impl Tag {
             Self::Trees => Section::Trees,
             Self::Linear => Section::Linear,
             Self::SelfTest => Section::SelfTest,
+            Self::Boosting => Section::Trees,
         }
     }
 }

@@ -21,6 +21,13 @@ pub struct ModelDraft {
 pub enum ModelBody {
     /// Trees whose leaf values are averaged; exactly one for a decision tree.
     Forest(Vec<TreeDraft>),
+    /// `logistic(base_score + Σ leaf value)`, with values in log-odds.
+    Boosting {
+        /// Log-odds before the first tree.
+        base_score: f64,
+        /// The trees.
+        trees: Vec<TreeDraft>,
+    },
     /// `logistic(bias + Σ weight · (value − mean) · inverse_scale)`; one entry per feature in each list.
     Linear {
         /// Weights of the standardised values.
@@ -54,7 +61,7 @@ pub struct NodeDraft {
     pub left: u32,
     /// Index of the right child; 0 for a leaf.
     pub right: u32,
-    /// Mean label of the training rows that reached this node, 0 to 1.
+    /// Mean label of the training rows that reached this node, 0 to 1; in boosting its share of the log-odds.
     pub value: f32,
 }
 

@@ -142,8 +142,8 @@ pub enum NodeProblem {
     /// Its threshold is infinite or not a number.
     #[error("its threshold is not finite")]
     Threshold,
-    /// Its value is no probability.
-    #[error("its value is not between 0 and 1")]
+    /// Its value is no probability, or no log-odds in boosting.
+    #[error("its value is not between 0 and 1, or too large a share of the log-odds")]
     Value,
     /// A leaf carries what only an inner node may, or unknown flags are set.
     #[error("unused fields are not zero")]

@@ -7,7 +7,7 @@ use crate::model::{Contribution, Vector};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Node {
     pub(super) threshold: f32,
-    /// Mean label of the training rows that reached this node.
+    /// Mean label of the training rows that reached this node, or its share of the log-odds.
     pub(super) value: f32,
     /// Index of the left child in the whole array; the right child follows it.
     pub(super) left: u32,
@@ -15,7 +15,7 @@ pub(super) struct Node {
     pub(super) missing_left: bool,
 }
 
-/// The mean of one or more trees. Built only by the reader, which has proven every child index.
+/// One or more trees: by themselves their mean counts, in boosting their sum. Built only by the reader, which has proven every child index.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Forest {
     /// Index of each tree's root.
@@ -26,11 +26,16 @@ pub(super) struct Forest {
 
 impl Forest {
     pub(super) fn score(&self, vector: Vector<'_>) -> f64 {
+        self.sum(vector) / self.tree_count()
+    }
+
+    /// The sum of the leaves' values, in the order of the trees.
+    pub(super) fn sum(&self, vector: Vector<'_>) -> f64 {
         let mut sum = 0.0;
         for root in &self.roots {
             sum += self.leaf_value(*root, vector);
         }
-        sum / self.tree_count()
+        sum
     }
 
     /// Bounded by the proven depth whatever the array holds.
@@ -50,15 +55,29 @@ impl Forest {
     }
 
     pub(super) fn baseline(&self) -> f64 {
+        self.sum_of_roots() / self.tree_count()
+    }
+
+    /// The sum of the roots' values.
+    pub(super) fn sum_of_roots(&self) -> f64 {
         let mut sum = 0.0;
         for root in self.roots.iter().filter_map(|root| self.nodes.get(*root as usize)) {
             sum += f64::from(root.value);
         }
-        sum / self.tree_count()
+        sum
     }
 
     /// `into` holds one entry per feature, in order.
     pub(super) fn explain(&self, vector: Vector<'_>, into: &mut [Contribution]) {
+        self.add_steps(vector, into);
+        let trees = self.tree_count();
+        for entry in into {
+            entry.contribution /= trees;
+        }
+    }
+
+    /// Adds to each feature's entry what the steps at it change, over all trees.
+    pub(super) fn add_steps(&self, vector: Vector<'_>, into: &mut [Contribution]) {
         for root in &self.roots {
             let mut index = *root as usize;
             for _ in 0..DEPTH_MAX {
@@ -69,10 +88,6 @@ impl Forest {
                     entry.contribution += f64::from(next.value) - f64::from(node.value);
                 }
             }
-        }
-        let trees = self.tree_count();
-        for entry in into {
-            entry.contribution /= trees;
         }
     }
 

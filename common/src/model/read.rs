@@ -1,10 +1,13 @@
 //! From bytes to a proven model.
 
+use std::ops::RangeInclusive;
+
 use ed25519_dalek::{Signature, VerifyingKey};
 
 use crate::event::Timestamp;
 use crate::feature::Subject;
 use crate::id::Digest;
+use crate::model::boosting::Boosting;
 use crate::model::cursor::{Cursor, RawNode, Tag, limit};
 use crate::model::error::NodeProblem;
 use crate::model::forest::{Forest, Node};
@@ -18,6 +21,7 @@ const SIGNATURE_BYTES: usize = 64;
 const DIGEST_BYTES: usize = 32;
 const NODE_BYTES: usize = 16;
 const FLAG_MISSING_LEFT: u16 = 1;
+const LOG_ODDS: RangeInclusive<f64> = -limits::LOG_ODDS_MAX..=limits::LOG_ODDS_MAX;
 
 /// The file cut into what is signed, its key id and its signature.
 struct Envelope<'a> {
@@ -105,8 +109,9 @@ fn read_model(reader: &mut Cursor<'_>) -> Result<Model, ModelError> {
     };
     let body = match metadata.algorithm {
         Algorithm::DecisionTree | Algorithm::RandomForest | Algorithm::ExtraTrees | Algorithm::VotingForest => {
-            Body::Forest(read_forest(&mut reader.section(Tag::Trees)?, &metadata)?)
+            Body::Forest(read_forest(&mut reader.section(Tag::Trees)?, &metadata, 0.0..=1.0)?)
         }
+        Algorithm::GradientBoosting => Body::Boosting(read_boosting(&mut reader.section(Tag::Boosting)?, &metadata)?),
         Algorithm::LogisticRegression => Body::Linear(read_linear(&mut reader.section(Tag::Linear)?, features)?),
     };
     let unknown = Digest::from_bytes([0; DIGEST_BYTES]);
@@ -180,7 +185,20 @@ fn read_linear(reader: &mut Cursor<'_>, features: usize) -> Result<Linear, Model
     Ok(Linear { bias, terms })
 }
 
-fn read_forest(reader: &mut Cursor<'_>, metadata: &ModelMetadata) -> Result<Forest, ModelError> {
+fn read_boosting(reader: &mut Cursor<'_>, metadata: &ModelMetadata) -> Result<Boosting, ModelError> {
+    let base_score = reader.f64()?;
+    if !LOG_ODDS.contains(&base_score) {
+        return Err(reader.malformed("the base score is not a number or too large"));
+    }
+    Ok(Boosting { base_score, trees: read_forest(reader, metadata, LOG_ODDS)? })
+}
+
+/// `values` is what a node's value may be.
+fn read_forest(
+    reader: &mut Cursor<'_>,
+    metadata: &ModelMetadata,
+    values: RangeInclusive<f64>,
+) -> Result<Forest, ModelError> {
     let trees = reader.count("trees", 1, limits::TREES_MAX)?;
     if metadata.algorithm == Algorithm::DecisionTree && trees != 1 {
         return Err(reader.malformed("a decision tree is exactly one tree"));
@@ -199,11 +217,8 @@ fn read_forest(reader: &mut Cursor<'_>, metadata: &ModelMetadata) -> Result<Fore
     reader.expect_remaining(total * NODE_BYTES)?;
     let mut forest = Forest { roots: Vec::with_capacity(trees), nodes: Vec::with_capacity(total) };
     for (tree, size) in sizes.into_iter().enumerate() {
-        read_tree(reader, &mut forest, size, metadata.feature_count)?.map_err(|(node, problem)| ModelError::Node {
-            tree,
-            node,
-            problem,
-        })?;
+        read_tree(reader, &mut forest, size, metadata.feature_count, &values)?
+            .map_err(|(node, problem)| ModelError::Node { tree, node, problem })?;
     }
     reader.finish(Section::Trees)?;
     Ok(forest)
@@ -218,6 +233,7 @@ fn read_tree(
     forest: &mut Forest,
     size: usize,
     features: usize,
+    values: &RangeInclusive<f64>,
 ) -> Result<Result<(), (usize, NodeProblem)>, ModelError> {
     let base = forest.nodes.len();
     forest.roots.push(index(base));
@@ -230,6 +246,9 @@ fn read_tree(
             level_end = claimed;
         }
         let raw = reader.node()?;
+        if !values.contains(&f64::from(raw.value)) {
+            return Ok(Err((position, NodeProblem::Value)));
+        }
         match check_node(&raw, position, claimed, size, features) {
             Err(problem) => return Ok(Err((position, problem))),
             Ok(()) if depth > limits::DEPTH_MAX => return Ok(Err((position, NodeProblem::Depth))),
@@ -261,9 +280,6 @@ fn check_node(
 ) -> Result<(), NodeProblem> {
     if position >= claimed {
         return Err(NodeProblem::Unreachable);
-    }
-    if !(0.0..=1.0).contains(&node.value) {
-        return Err(NodeProblem::Value);
     }
     if node.left == 0 {
         let unused = node.threshold.to_bits() == 0 && node.feature == 0 && node.flags == 0;

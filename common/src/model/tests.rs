@@ -52,6 +52,15 @@ fn forest() -> ModelDraft {
     }
 }
 
+fn boosting() -> ModelDraft {
+    let stump = TreeDraft { nodes: vec![inner(2, 0.0, true, 1, 2, 0.1), NodeDraft::leaf(-1.25), NodeDraft::leaf(3.0)] };
+    ModelDraft {
+        metadata: metadata(Algorithm::GradientBoosting, 3),
+        body: ModelBody::Boosting { base_score: -0.5, trees: vec![tree(), stump] },
+        ..forest()
+    }
+}
+
 fn linear() -> ModelDraft {
     ModelDraft {
         metadata: metadata(Algorithm::LogisticRegression, 2),
@@ -83,7 +92,7 @@ fn resealed(file: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 
 #[test]
 fn a_model_comes_back_as_it_was_drafted() {
-    for draft in [forest(), linear()] {
+    for draft in [forest(), boosting(), linear()] {
         let bytes = encode(&draft);
         let model = model(&draft);
         assert_eq!(model.metadata(), &draft.metadata);
@@ -118,6 +127,36 @@ fn a_forest_is_the_mean_of_its_trees() {
 }
 
 #[test]
+fn boosting_is_the_logistic_of_the_sum_of_its_trees() {
+    let logistic = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let model = model(&boosting());
+    for (values, sum) in [([0.0, 0.0, 1.0], -0.5 + 0.75 + 3.0), ([2.0, MISSING, MISSING], -0.5 + 1.0 - 1.25)] {
+        assert!((model.score(&values) - logistic(sum)).abs() < 1e-12);
+        let mut into = Vec::new();
+        model.explain(&values, &mut into);
+        let explained: f64 = into.iter().map(|entry| entry.contribution).sum();
+        assert!((model.baseline() + explained - sum).abs() < 1e-6, "contributions are in log-odds");
+    }
+    assert!((model.baseline() - (-0.5 + 0.5 + 0.1)).abs() < 1e-6);
+}
+
+#[test]
+fn boosting_refuses_values_that_are_no_log_odds() {
+    for wrong in [f64::NAN, f64::INFINITY, -1e7] {
+        let mut draft = boosting();
+        draft.body = ModelBody::Boosting { base_score: wrong, trees: vec![tree()] };
+        assert!(matches!(draft.encode(&key()), Err(ModelError::Malformed { section: Section::Trees, .. })), "{wrong}");
+        let leaf = TreeDraft { nodes: vec![NodeDraft::leaf(wrong as f32)] };
+        draft.body = ModelBody::Boosting { base_score: 0.0, trees: vec![tree(), leaf] };
+        let error = ModelError::Node { tree: 1, node: 0, problem: NodeProblem::Value };
+        assert_eq!(draft.encode(&key()), Err(error), "{wrong}");
+    }
+    let mut draft = boosting();
+    draft.metadata.algorithm = Algorithm::RandomForest;
+    assert!(matches!(draft.encode(&key()), Err(ModelError::Draft { .. })));
+}
+
+#[test]
 fn a_linear_model_is_the_logistic_of_its_sum_and_imputes() {
     let model = model(&linear());
     let logistic = |x: f64| 1.0 / (1.0 + (-x).exp());
@@ -148,7 +187,7 @@ fn contributions_and_baseline_add_up_to_the_score() {
 
 #[test]
 fn any_flipped_bit_is_refused() {
-    for draft in [forest(), linear()] {
+    for draft in [forest(), boosting(), linear()] {
         let bytes = encode(&draft);
         for position in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
@@ -162,7 +201,7 @@ fn any_flipped_bit_is_refused() {
 
 #[test]
 fn any_truncation_or_extension_is_refused() {
-    for draft in [forest(), linear()] {
+    for draft in [forest(), boosting(), linear()] {
         let bytes = encode(&draft);
         for length in 0..bytes.len() {
             assert!(Model::verify(&bytes[..length], &[key().verifying_key()]).is_err(), "{length} bytes");
@@ -426,10 +465,10 @@ proptest! {
     #[test]
     fn changed_and_sealed_anew_never_panics(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
-        which in 0..2usize,
+        which in 0..3usize,
         values in prop::collection::vec(any::<f32>(), 0..5),
     ) {
-        let bytes = encode(&[forest(), linear()][which]);
+        let bytes = encode(&[forest(), boosting(), linear()][which]);
         let changed = resealed(&bytes, |content| for (index, byte) in changes {
             let at = index.index(content.len());
             content[at] = byte;
@@ -442,7 +481,7 @@ proptest! {
 
     #[test]
     fn scores_of_any_values_are_probabilities(values in prop::collection::vec(any::<f32>(), 0..5)) {
-        for draft in [forest(), linear()] {
+        for draft in [forest(), boosting(), linear()] {
             prop_assert!((0.0..=1.0).contains(&model(&draft).score(&values)));
         }
     }

@@ -27,6 +27,10 @@ impl ModelDraft {
         }
         match &self.body {
             ModelBody::Forest(trees) => write_section(&mut bytes, Tag::Trees, |out| write_trees(out, trees))?,
+            ModelBody::Boosting { base_score, trees } => write_section(&mut bytes, Tag::Boosting, |out| {
+                out.extend(base_score.to_le_bytes());
+                write_trees(out, trees)
+            })?,
             ModelBody::Linear { weights, bias, mean, inverse_scale } => {
                 write_section(&mut bytes, Tag::Linear, |out| {
                     out.extend(bias.to_le_bytes());
@@ -61,6 +65,7 @@ impl ModelDraft {
                 ModelBody::Forest(_),
                 Algorithm::DecisionTree | Algorithm::RandomForest | Algorithm::ExtraTrees | Algorithm::VotingForest,
             ) => Ok(()),
+            (ModelBody::Boosting { .. }, Algorithm::GradientBoosting) => Ok(()),
             (ModelBody::Linear { weights, mean, inverse_scale, .. }, Algorithm::LogisticRegression) => {
                 if [weights, mean, inverse_scale].iter().any(|list| list.len() != features) {
                     return Err(draft("a linear model needs one weight, mean and inverse scale per feature"));
@@ -125,6 +130,7 @@ pub(super) fn algorithm_code(algorithm: Algorithm) -> u8 {
         Algorithm::LogisticRegression => 3,
         Algorithm::ExtraTrees => 4,
         Algorithm::VotingForest => 5,
+        Algorithm::GradientBoosting => 6,
     }
 }
 

@@ -18,7 +18,8 @@ use serde_json::{Value, json};
 use crate::scenes;
 use crate::support::golden_events;
 
-const ALGORITHMS: [Algorithm; 2] = [Algorithm::RandomForest, Algorithm::LogisticRegression];
+const ALGORITHMS: [Algorithm; 3] =
+    [Algorithm::RandomForest, Algorithm::LogisticRegression, Algorithm::GradientBoosting];
 
 fn path(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests", "golden", name].iter().collect()
@@ -76,6 +77,10 @@ fn draft(subject: Subject, algorithm: Algorithm, rows: &[&Vec<f32>]) -> ModelDra
             bias: -0.75,
             mean: (0..features).map(|feature| f64::from(value(feature * 7, feature).unwrap_or(0.25))).collect(),
             inverse_scale: (0..features).map(|feature| 1.0 / (1 + feature % 5) as f64).collect(),
+        },
+        Algorithm::GradientBoosting => ModelBody::Boosting {
+            base_score: -7.25,
+            trees: (0..16).map(|tree| complete_tree(tree, features, value)).collect(),
         },
         _ => ModelBody::Forest((0..16).map(|tree| complete_tree(tree, features, value)).collect()),
     };

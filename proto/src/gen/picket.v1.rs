@@ -1308,7 +1308,8 @@ pub struct Dataset {
 pub struct TrainRequest {
     #[prost(string, tag = "1")]
     pub dataset_id: ::prost::alloc::string::String,
-    /// `decision_tree`, `random_forest`, `extra_trees`, `voting_forest`, `logistic_regression`; empty: all.
+    /// `decision_tree`, `random_forest`, `extra_trees`, `voting_forest`, `gradient_boosting`,
+    /// `logistic_regression`; empty: all.
     #[prost(string, repeated, tag = "2")]
     pub algorithms: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Same data set, algorithm and options: same model bytes.

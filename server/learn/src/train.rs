@@ -14,14 +14,14 @@
 //! * **Imbalance**: rows are weighted as [`weight`] says.
 //! * **Attacks are labelled as a whole**: models learn from those of their rows that show them (`witness`).
 //!
-//! Forests grow on Picket's own engine (`tree`); `smartcore` grows the single tree and fits the regression. [`Trainer`] is
+//! Forests grow on Picket's own engine (`tree`), boosted trees on its bins (`boosting`); `smartcore` grows the single tree and fits the regression. [`Trainer`] is
 //! the seam between them.
 
 use std::collections::BTreeSet;
 
 use picket_common::model::{Algorithm, ModelBody, ModelError};
 
-pub use crate::train::params::{ForestParams, Params, ParamsError, ValidParams};
+pub use crate::train::params::{BoostingParams, ForestParams, Params, ParamsError, ValidParams};
 pub use crate::train::run::{Candidate, DraftContext, Options, Recipe, Trained, Validation, train, train_with};
 pub use crate::train::set::TrainingSet;
 pub use crate::train::threshold::ThresholdChoice;
@@ -32,6 +32,8 @@ pub mod set;
 pub mod threshold;
 pub mod weight;
 
+mod boosting;
+mod crew;
 mod decision_tree;
 mod forest;
 mod logistic_regression;
@@ -79,6 +81,7 @@ pub fn trainer(algorithm: Algorithm) -> &'static dyn Trainer {
         Algorithm::RandomForest => &forest::RandomForest,
         Algorithm::ExtraTrees => &forest::ExtraTrees,
         Algorithm::VotingForest => &forest::VotingForest,
+        Algorithm::GradientBoosting => &boosting::GradientBoosting,
         Algorithm::LogisticRegression => &logistic_regression::LogisticRegression,
     }
 }

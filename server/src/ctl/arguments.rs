@@ -316,6 +316,8 @@ pub enum AlgorithmArgument {
     ExtraTrees,
     /// The mean of a random forest's trees and as many extra trees.
     VotingForest,
+    /// The sum of trees that correct each other, through the logistic function.
+    GradientBoosting,
     /// A weighted sum through the logistic function.
     LogisticRegression,
 }
@@ -328,6 +330,7 @@ impl AlgorithmArgument {
             Self::RandomForest => "random_forest",
             Self::ExtraTrees => "extra_trees",
             Self::VotingForest => "voting_forest",
+            Self::GradientBoosting => "gradient_boosting",
             Self::LogisticRegression => "logistic_regression",
         }
     }

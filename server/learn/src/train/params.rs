@@ -1,6 +1,7 @@
 //! The parameters of each algorithm, checked once.
 
 use picket_common::model::Algorithm;
+use picket_common::model::limits::NODES_MAX;
 use serde::{Deserialize, Serialize};
 
 /// Limits of the parameters.
@@ -11,6 +12,16 @@ pub mod limits {
     pub const DEPTH_MAX: u16 = 40;
     /// Most rows a leaf may be required to have.
     pub const LEAF_ROWS_MAX: u32 = 100_000;
+    /// Smallest learning rate.
+    pub const LEARNING_RATE_MIN: f64 = 1e-3;
+    /// Most leaves of a boosted tree.
+    pub const LEAVES_MAX: u16 = 1024;
+    /// Largest curvature that a leaf may be required to have.
+    pub const LEAF_WEIGHT_MAX: f64 = 1e6;
+    /// Strongest penalty on the values of leaves.
+    pub const L2_MAX: f64 = 1e6;
+    /// Smallest share of features or rows.
+    pub const SHARE_MIN: f64 = 0.01;
     /// Strongest ridge penalty.
     pub const RIDGE_MAX: f64 = 1e6;
 }
@@ -32,6 +43,8 @@ pub enum Params {
     ExtraTrees(ForestParams),
     /// Half of the trees as of a random forest, half as extra trees, which look at all features.
     VotingForest(ForestParams),
+    /// Trees that correct each other.
+    GradientBoosting(BoostingParams),
     /// Logistic regression with a ridge penalty on the standardised weights.
     LogisticRegression {
         /// Strength of the penalty: half of it times the sum of the squared weights is added to the log-loss.
@@ -53,6 +66,66 @@ pub struct ForestParams {
     pub features_per_split: u16,
 }
 
+/// What gradient boosting is told. What a JSON object leaves out is as in [`BoostingParams::default`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BoostingParams {
+    /// Most trees.
+    pub trees: u16,
+    /// What the best value of each leaf is multiplied with, above 0 and at most 1.
+    pub learning_rate: f64,
+    /// Most leaves of a tree.
+    pub leaves_max: u16,
+    /// Greatest depth, in edges.
+    pub depth_max: u16,
+    /// Fewest rows of a leaf. While splits are compared, a side has as many of a node's rows as its share of the node's
+    /// curvature.
+    pub leaf_rows_min: u32,
+    /// Least curvature of a leaf: the sum of weight × p × (1 − p) over its rows.
+    pub leaf_weight_min: f64,
+    /// L2 penalty on the values of leaves.
+    pub l2: f64,
+    /// Share of the features that each tree looks at.
+    pub feature_share: f64,
+    /// Share of the rows, those with the greatest gradients, that each tree learns from …
+    pub top_share: f64,
+    /// … and share of the rows that are drawn from the others, each of which then stands for many. Both together at most
+    /// 1, which means all rows; a top share of 0 is plain sampling of rows.
+    pub other_share: f64,
+    /// Stop when so many trees have not made the log-loss of held-out groups smaller; 0: never.
+    pub early_stopping_rounds: u16,
+}
+
+impl Default for BoostingParams {
+    fn default() -> Self {
+        Self {
+            trees: 200,
+            learning_rate: 0.1,
+            leaves_max: 31,
+            depth_max: 16,
+            leaf_rows_min: 5,
+            leaf_weight_min: 1e-3,
+            l2: 1.0,
+            feature_share: 1.0,
+            top_share: 0.0,
+            other_share: 1.0,
+            early_stopping_rounds: 20,
+        }
+    }
+}
+
+impl BoostingParams {
+    /// Whether every tree learns from all rows.
+    pub fn takes_all_rows(&self) -> bool {
+        self.top_share + self.other_share >= 1.0
+    }
+
+    /// For how many rows each drawn one stands.
+    pub(super) fn amplification(&self) -> f64 {
+        if self.takes_all_rows() { 1.0 } else { (1.0 - self.top_share) / self.other_share }
+    }
+}
+
 impl Params {
     /// Which algorithm they are for.
     pub fn algorithm(&self) -> Algorithm {
@@ -61,6 +134,7 @@ impl Params {
             Self::RandomForest(_) => Algorithm::RandomForest,
             Self::ExtraTrees(_) => Algorithm::ExtraTrees,
             Self::VotingForest(_) => Algorithm::VotingForest,
+            Self::GradientBoosting(_) => Algorithm::GradientBoosting,
             Self::LogisticRegression { .. } => Algorithm::LogisticRegression,
         }
     }
@@ -69,8 +143,13 @@ impl Params {
     pub fn forest(&self) -> Option<ForestParams> {
         match self {
             Self::RandomForest(forest) | Self::ExtraTrees(forest) | Self::VotingForest(forest) => Some(*forest),
-            Self::DecisionTree { .. } | Self::LogisticRegression { .. } => None,
+            Self::DecisionTree { .. } | Self::GradientBoosting(_) | Self::LogisticRegression { .. } => None,
         }
+    }
+
+    /// Gradient boosting's.
+    pub fn boosting(&self) -> Option<BoostingParams> {
+        if let Self::GradientBoosting(boosting) = self { Some(*boosting) } else { None }
     }
 }
 
@@ -114,6 +193,19 @@ impl ValidParams {
                 check("trees", forest.trees.into(), 1.0, limits::TREES_MAX.into())?;
                 check("features_per_split", forest.features_per_split.into(), 1.0, u16::MAX.into())?;
             }
+            Params::GradientBoosting(boosting) => {
+                tree(boosting.depth_max, boosting.leaf_rows_min)?;
+                check("trees", boosting.trees.into(), 1.0, limits::TREES_MAX.into())?;
+                check("learning_rate", boosting.learning_rate, limits::LEARNING_RATE_MIN, 1.0)?;
+                check("leaves_max", boosting.leaves_max.into(), 2.0, limits::LEAVES_MAX.into())?;
+                check("leaf_weight_min", boosting.leaf_weight_min, 0.0, limits::LEAF_WEIGHT_MAX)?;
+                check("l2", boosting.l2, 0.0, limits::L2_MAX)?;
+                check("feature_share", boosting.feature_share, limits::SHARE_MIN, 1.0)?;
+                check("top_share", boosting.top_share, 0.0, 1.0 - limits::SHARE_MIN)?;
+                check("other_share", boosting.other_share, limits::SHARE_MIN, 1.0 - boosting.top_share)?;
+                let nodes = usize::from(boosting.trees) * (2 * usize::from(boosting.leaves_max) - 1);
+                check("trees × (2 × leaves_max − 1)", nodes as f64, 1.0, NODES_MAX as f64)?;
+            }
             Params::LogisticRegression { ridge } => check("ridge", ridge, 0.0, limits::RIDGE_MAX)?,
         }
         Ok(Self(params))
@@ -132,6 +224,8 @@ mod tests {
     #[test]
     fn limits_are_kept() {
         let forest = ForestParams { trees: 10, depth_max: 8, leaf_rows_min: 1, features_per_split: 6 };
+        let boosting = BoostingParams::default();
+        assert!(ValidParams::new(Params::GradientBoosting(boosting)).is_ok());
         let good = Params::RandomForest(forest);
         assert_eq!(ValidParams::new(good).unwrap().get(), &good);
         for (bad, named) in [
@@ -139,6 +233,12 @@ mod tests {
             (Params::DecisionTree { depth_max: 4, leaf_rows_min: 0 }, "leaf_rows_min"),
             (Params::RandomForest(ForestParams { trees: 0, ..forest }), "trees"),
             (Params::ExtraTrees(ForestParams { features_per_split: 0, ..forest }), "features_per_split"),
+            (Params::GradientBoosting(BoostingParams { learning_rate: 0.0, ..boosting }), "learning_rate"),
+            (Params::GradientBoosting(BoostingParams { leaves_max: 1, ..boosting }), "leaves_max"),
+            (Params::GradientBoosting(BoostingParams { top_share: 0.5, other_share: 0.6, ..boosting }), "other_share"),
+            (Params::GradientBoosting(BoostingParams { feature_share: f64::NAN, ..boosting }), "feature_share"),
+            (Params::GradientBoosting(BoostingParams { l2: -1.0, ..boosting }), "l2"),
+            (Params::GradientBoosting(BoostingParams { trees: 1000, leaves_max: 1024, ..boosting }), "trees ×"),
             (Params::LogisticRegression { ridge: f64::NAN }, "ridge"),
             (Params::LogisticRegression { ridge: -1.0 }, "ridge"),
         ] {

@@ -15,7 +15,7 @@
 //! * **Split finders**: [`best`] looks at all thresholds of some features (random forests), [`random`] draws one for each
 //!   (extremely randomised trees).
 
-pub(super) use crate::train::tree::bins::BinnedMatrix;
+pub(super) use crate::train::tree::bins::{BinnedMatrix, MISSING_BIN};
 pub(super) use crate::train::tree::grow::{Limits, grow};
 pub(super) use crate::train::tree::sums::{RowWeights, Sums};
 

@@ -1,11 +1,16 @@
 //! Values cut into bins, column by column.
 
+use std::ops::Range;
+
 use crate::train::TrainingSet;
+use crate::train::parallel::try_map;
 
 /// The bin of missing values; values have bins from 1 on.
 pub(in crate::train) const MISSING_BIN: u8 = 0;
 /// Most bins for values.
 const VALUE_BINS_MAX: usize = 254;
+/// Features that are read together: as many as lie in one line of the cache.
+const FEATURES_AT_ONCE: usize = 16;
 
 /// A training set with every value replaced by the number of its bin.
 pub(in crate::train) struct BinnedMatrix {
@@ -36,17 +41,28 @@ impl BinnedMatrix {
     /// Cuts the values of `set` into bins: one for each value where a feature has few, else such that each has about
     /// the same number of rows.
     pub(in crate::train) fn new(set: &TrainingSet) -> Self {
-        let features: Vec<FeatureBins> =
-            (0..set.feature_count()).map(|feature| FeatureBins::of(set.column(feature))).collect();
-        let column =
-            |(index, feature): (usize, &FeatureBins)| set.column(index).map(|value| feature.bin(value)).collect();
-        let columns = features.iter().enumerate().map(column).collect();
+        Self::with_threads(set, 1)
+    }
+
+    /// As [`new`](Self::new), on so many threads.
+    pub(in crate::train) fn with_threads(set: &TrainingSet, threads: usize) -> Self {
+        let features = set.feature_count();
+        let groups = try_map(features.div_ceil(FEATURES_AT_ONCE), threads, |group| {
+            let first = group * FEATURES_AT_ONCE;
+            Ok::<_, std::convert::Infallible>(bin_features(set, first..(first + FEATURES_AT_ONCE).min(features)))
+        });
+        let (features, columns) = groups.into_iter().flatten().flatten().unzip();
         Self { features, columns }
     }
 
     /// Number of features.
     pub(in crate::train) fn feature_count(&self) -> usize {
         self.features.len()
+    }
+
+    /// How many bins of values a feature has.
+    pub(in crate::train) fn value_bins(&self, feature: usize) -> usize {
+        self.features[feature].highs.len()
     }
 
     /// The bin of every row in one feature.
@@ -102,17 +118,41 @@ impl BinnedMatrix {
     }
 }
 
-impl FeatureBins {
-    fn of(column: impl Iterator<Item = f32>) -> Self {
-        let mut values: Vec<f32> = column.filter(|value| !value.is_nan()).map(|value| value + 0.0).collect();
-        values.sort_by(f32::total_cmp);
-        let mut runs: Vec<(f32, usize)> = Vec::new();
-        for value in values {
-            match runs.last_mut() {
-                Some((last, count)) if *last == value => *count += 1,
-                _ => runs.push((value, 1)),
-            }
+/// Cuts some features, which are read together because the values of a row lie together.
+fn bin_features(set: &TrainingSet, features: Range<usize>) -> Vec<(FeatureBins, Vec<u8>)> {
+    let mut columns = vec![Vec::with_capacity(set.len()); features.len()];
+    for row in set.rows() {
+        for (column, value) in columns.iter_mut().zip(&row[features.clone()]) {
+            column.push(*value);
         }
+    }
+    let mut keys = Vec::with_capacity(set.len());
+    let bin = |values: Vec<f32>| {
+        keys.clear();
+        keys.extend(values.iter().filter(|value| !value.is_nan()).map(|value| key(*value)));
+        keys.sort_unstable();
+        let feature = FeatureBins::of(&keys);
+        let bins = values.iter().map(|value| feature.bin(*value)).collect();
+        (feature, bins)
+    };
+    columns.into_iter().map(bin).collect()
+}
+
+/// A number for each value, in the order of the values: whole numbers are sorted faster. Both zeros are one value.
+fn key(value: f32) -> u32 {
+    let bits = (value + 0.0).to_bits();
+    if bits >> 31 == 0 { bits | 1 << 31 } else { !bits }
+}
+
+/// The value of a [`key`].
+fn value(key: u32) -> f32 {
+    f32::from_bits(if key >> 31 == 1 { key ^ 1 << 31 } else { !key })
+}
+
+impl FeatureBins {
+    /// The bins of sorted keys.
+    fn of(keys: &[u32]) -> Self {
+        let runs: Vec<(f32, usize)> = keys.chunk_by(|a, b| a == b).map(|run| (value(run[0]), run.len())).collect();
         let mut bins = Self { lows: Vec::new(), highs: Vec::new() };
         let mut rows_left: usize = runs.iter().map(|(_, count)| count).sum();
         let mut in_bin = 0;
