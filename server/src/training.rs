@@ -16,7 +16,8 @@ use crate::metastore::DatasetRecord;
 use crate::registry::{ModelRecord, NewModel, Registry, RegistryError, RunRecord, SignedModel, TriedParams};
 use picket_learn::evaluate::{self, EvaluateError, Report, ScoredRow};
 use picket_learn::train::{
-    Candidate, Control, DraftContext, Observer, Options, TrainError, Trained, TrainingSet, train, train_with,
+    Candidate, Control, DraftContext, Observer, Options, TrainError, Trained, TrainingSet, Validation, train,
+    train_with,
 };
 
 /// Trainings that may wait for the one that runs.
@@ -171,7 +172,9 @@ impl Job {
             created: self.newest[usize::from(refit)],
         };
         let control = Control::observed(observer);
-        let mut trained = train(&self.set, algorithm, options, &context, &control)?;
+        // What a refit replaces is only evaluated.
+        let of_first = if refit { Options { foldings: 1, ..options } } else { options };
+        let mut trained = train(&self.set, algorithm, of_first, &context, &control)?;
         let mut signed = registry.sign(&trained.draft)?;
         observer.progress(&format!("{algorithm}: evaluate"), 0, 1);
         // Without a refit what is evaluated is the file that agents get.
@@ -179,7 +182,8 @@ impl Job {
         if refit {
             let again = train_with(trained.recipe, &self.all, options, &context, &control)?;
             // How the parameters were found stays on record.
-            trained = Trained { validation: trained.validation, ..again };
+            let validation = Validation { foldings: again.validation.foldings, ..trained.validation };
+            trained = Trained { validation, ..again };
             signed = registry.sign(&trained.draft)?;
         }
         let training_seconds = started.elapsed().as_secs_f64();
@@ -241,7 +245,7 @@ fn training_set<const PARTS: usize>(parts: [&Rows; PARTS]) -> Result<TrainingSet
 
 /// The same data set, algorithm, options and code have the same name.
 fn run_name(dataset: Digest, algorithm: Algorithm, options: Options, refit: bool) -> String {
-    let Options { seed, false_positive_budget } = options;
+    let Options { seed, false_positive_budget, .. } = options;
     let what = format!("{dataset}/{algorithm}/{seed}/{false_positive_budget}/{refit}/{CODE_VERSION}");
     let digest = Digest::of(what.as_bytes()).to_string();
     format!("{algorithm}-{}", &digest[..RUN_DIGITS])

@@ -22,7 +22,9 @@ use std::collections::BTreeSet;
 use picket_common::model::{Algorithm, ModelBody, ModelError};
 
 pub use crate::train::params::{BoostingParams, ForestParams, Params, ParamsError, ValidParams};
-pub use crate::train::run::{Candidate, DraftContext, Options, Recipe, Trained, Validation, train, train_with};
+pub use crate::train::run::{
+    Candidate, DraftContext, FOLDINGS, Options, Recipe, Trained, Validation, train, train_with,
+};
 pub use crate::train::set::TrainingSet;
 pub use crate::train::threshold::ThresholdChoice;
 

@@ -21,8 +21,11 @@ const FOLDS_OF_LARGE_SETS: usize = 3;
 /// Elementary steps ([`Trainer::cost`]) that validation may take in all; some fifteen seconds on two processors. What a
 /// training set gets is decided by its size and never by a clock, so that it is the same everywhere.
 const VALIDATION_COST_MAX: u64 = 12_000_000_000;
-/// How many times the rows are dealt into folds to choose a threshold.
-const FOLDINGS: usize = 3;
+/// How many times the rows are dealt into folds to choose the threshold of a model that is used.
+pub const FOLDINGS: usize = 3;
+/// Elementary steps that all foldings after the first may take; some ten seconds on two processors. Where they would take
+/// more there are so many rows that one folding does.
+const FOLDINGS_COST_MAX: u64 = 32_000_000_000;
 /// Training rows among the self-test rows; one row with everything missing is added.
 const SELF_TEST_TRAINING_ROWS: usize = 7;
 
@@ -80,6 +83,9 @@ pub struct Options {
     pub seed: u64,
     /// Share of benign rows that may be alerted: what the threshold is chosen by.
     pub false_positive_budget: f64,
+    /// How many times the rows are dealt into folds to choose the threshold, as the size of the training part allows:
+    /// [`FOLDINGS`] for a model that is used, 1 for one that is only evaluated.
+    pub foldings: usize,
 }
 
 /// What a training gave.
@@ -199,7 +205,7 @@ struct Plan {
     folds_max: usize,
     /// Whether to see if witnesses help.
     witnesses: bool,
-    /// How many times the rows are dealt into folds to choose the threshold; odd.
+    /// How many times the rows are dealt into folds to choose the threshold.
     foldings: usize,
 }
 
@@ -235,11 +241,12 @@ impl Run<'_> {
         }
         candidates.truncate(kept.max(1));
         let once_more = if witnesses { of_witnesses } else { FOLDS_MAX };
-        let cost_of_foldings = candidates.first().map_or(0, |params| cost(params, once_more * (FOLDINGS - 1)));
+        let further = self.options.foldings.saturating_sub(1);
+        let cost_of_foldings = candidates.first().map_or(0, |params| cost(params, once_more * further));
         Plan {
             folds_max: if kept == 0 { FOLDS_OF_LARGE_SETS } else { FOLDS_MAX },
             witnesses,
-            foldings: if kept > 0 && cost_of_foldings <= left { FOLDINGS } else { 1 },
+            foldings: if kept > 0 && cost_of_foldings <= FOLDINGS_COST_MAX { 1 + further } else { 1 },
         }
     }
 

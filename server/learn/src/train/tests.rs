@@ -53,7 +53,7 @@ pub(super) fn context() -> DraftContext {
 }
 
 fn options(seed: u64) -> Options {
-    Options { seed, false_positive_budget: threshold::FALSE_POSITIVE_BUDGET }
+    Options { seed, false_positive_budget: threshold::FALSE_POSITIVE_BUDGET, foldings: 1 }
 }
 
 fn key() -> SigningKey {
@@ -265,4 +265,26 @@ fn engine_matrix_is_by_column() {
             assert_eq!(*matrix.get((row, feature)), set.row(row)[feature]);
         }
     }
+}
+
+#[test]
+fn the_threshold_is_the_one_in_the_middle_of_several_foldings() {
+    let set = generated(600, FEATURES, 0.1, 3);
+    let with = |foldings: usize| {
+        let options = Options { foldings, ..options(1) };
+        train(&set, Algorithm::DecisionTree, options, &context(), &Control::unobserved()).expect("trained")
+    };
+    // A folding more is dealt with the next seed.
+    let mut single: Vec<f64> = (1..=3)
+        .map(|seed| {
+            let recipe = with(1).recipe;
+            let options = options(seed);
+            let trained = train_with(recipe, &set, options, &context(), &Control::unobserved()).expect("trained");
+            trained.threshold.threshold
+        })
+        .collect();
+    single.sort_by(f64::total_cmp);
+    let trained = with(3);
+    assert_eq!((trained.validation.foldings, trained.threshold.threshold), (3, single[1]));
+    assert_eq!(with(1).validation.foldings, 1);
 }
