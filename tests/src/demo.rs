@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! server + agent (separate processes) ─▶ enrol ─▶ round one ─▶ delivered, stored ─▶ labelled from the script's truth
-//!   ─▶ data sets ─▶ five algorithms, side by side ─▶ the best pushed, in force on the agent ─▶ server stopped
+//!   ─▶ data sets ─▶ four algorithms, side by side ─▶ the best pushed, in force on the agent ─▶ server stopped
 //!   ─▶ round two: the agent judges alone ─▶ server again ─▶ caught up ─▶ checks
 //! ```
 //!

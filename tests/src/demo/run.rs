@@ -244,7 +244,7 @@ fn label(
 
 fn learn(stage: &Stage<'_>, admin: &mut AdminClient, summary: &mut Summary) -> Result<Vec<Candidate>, DemoError> {
     let console = stage.console;
-    console.stage("data sets, and five algorithms on each");
+    console.stage("data sets, and four algorithms on each");
     let (mut all, mut chosen) = (Vec::new(), Vec::new());
     for subject in SUBJECTS {
         let mut candidates = learn::train(admin, console, subject, stage.seed)?;
