@@ -182,8 +182,8 @@ pub struct Contribution {
     pub feature: usize,
     /// The value that was scored; the canonical NaN when it was missing.
     pub value: f32,
-    /// How far it moved the score: a share of the probability (trees, forests) or of the log-odds (boosting, linear). Positive is towards
-    /// an alert.
+    /// How far it moved the score: a share of the probability (trees, forests) or of the log-odds (boosting, linear).
+    /// Positive is towards an alert.
     pub contribution: f64,
 }
 

@@ -15,7 +15,8 @@ pub(super) struct Node {
     pub(super) missing_left: bool,
 }
 
-/// One or more trees: by themselves their mean counts, in boosting their sum. Built only by the reader, which has proven every child index.
+/// One or more trees: by themselves their mean counts, in boosting their sum. Built only by the reader, which has proven
+/// every child index.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Forest {
     /// Index of each tree's root.

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::evaluate::page::chart::{Chart, escaped, ranking};
+use crate::evaluate::report::Figure;
 use crate::evaluate::{Interval, Report, TechniqueResult};
 
 mod chart;
@@ -67,31 +68,20 @@ fn write_all(out: &mut String, report: &Report, card: &Card) -> std::fmt::Result
 }
 
 fn write_figures(out: &mut String, report: &Report) -> std::fmt::Result {
-    let figures = [
-        ("recall at 1 % false positives", "recall_at_1pct_fpr", report.recall_at_1pct_fpr),
-        ("recall at 0.1 % false positives", "recall_at_01pct_fpr", report.recall_at_01pct_fpr),
-        ("PR-AUC", "pr_auc", report.pr_auc),
-        ("ROC-AUC", "roc_auc", report.roc_auc),
-        ("recall", "recall", report.recall),
-        ("false-positive rate", "false_positive_rate", report.false_positive_rate),
-        ("precision", "precision", report.precision),
-        ("F1", "f1", report.f1),
-        ("accuracy", "accuracy", report.accuracy),
-        ("Brier score", "brier", report.brier),
-    ];
-    let majority = report.baselines.get("majority_class").map(|baseline| baseline.accuracy);
     writeln!(
         out,
-        "<h2>Figures</h2>\n<p>Intervals: 95 %, by bootstrap over whole attacks and pieces of work. Judging every row as \
-         the larger class would be {} accurate.</p>\n<table><tr><th>figure</th><th class=\"number\">value</th>\
-         <th class=\"number\">interval</th></tr>",
-        figure(majority)
+        "<h2>Figures</h2>\n<p>Intervals: 95 %, by bootstrap over whole attacks and pieces of work. FPR is the \
+         false-positive rate; the larger class is what judging every row as that class gives.</p>\n\
+         <table><tr><th>figure</th><th class=\"number\">value</th><th class=\"number\">interval</th>\
+         <th class=\"number\">larger class</th></tr>"
     )?;
-    for (name, key, value) in figures {
+    for Figure { name, key, value, baseline } in report.figures() {
+        let baseline = baseline.map_or_else(String::new, |value| format!("{value:.3}"));
         let interval = report.intervals.get(key).map_or_else(String::new, interval);
         writeln!(
             out,
-            "<tr><td>{name}</td><td class=\"number\">{}</td><td class=\"number\">{interval}</td></tr>",
+            "<tr><td>{name}</td><td class=\"number\">{}</td><td class=\"number\">{interval}</td>\
+             <td class=\"number\">{baseline}</td></tr>",
             figure(value)
         )?;
     }

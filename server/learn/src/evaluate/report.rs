@@ -67,6 +67,37 @@ pub struct Report {
     pub importances: Vec<Importance>,
 }
 
+/// A figure as people read it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Figure {
+    pub(super) name: &'static str,
+    /// Its key in [`Report::intervals`].
+    pub(super) key: &'static str,
+    pub(super) value: Option<f64>,
+    /// The larger class's, where it has one.
+    pub(super) baseline: Option<f64>,
+}
+
+impl Report {
+    /// The figures, the most telling first.
+    pub(super) fn figures(&self) -> [Figure; 10] {
+        let majority = self.baselines.get("majority_class");
+        let figure = |name, key, value, baseline| Figure { name, key, value, baseline };
+        [
+            figure("recall at 1 % FPR", "recall_at_1pct_fpr", self.recall_at_1pct_fpr, None),
+            figure("recall at 0.1 % FPR", "recall_at_01pct_fpr", self.recall_at_01pct_fpr, None),
+            figure("PR-AUC", "pr_auc", self.pr_auc, majority.and_then(|baseline| baseline.pr_auc)),
+            figure("ROC-AUC", "roc_auc", self.roc_auc, majority.and_then(|baseline| baseline.roc_auc)),
+            figure("recall", "recall", self.recall, majority.and_then(|baseline| baseline.recall)),
+            figure("false-positive rate", "false_positive_rate", self.false_positive_rate, None),
+            figure("precision", "precision", self.precision, None),
+            figure("F1", "f1", self.f1, None),
+            figure("accuracy", "accuracy", self.accuracy, majority.map(|baseline| baseline.accuracy)),
+            figure("Brier score", "brier", self.brier, None),
+        ]
+    }
+}
+
 /// Rows by label and verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confusion {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::evaluate::report::Figure;
 use crate::evaluate::{Report, RocPoint, TechniqueResult};
 
 /// Width of the histogram's bars and of the ROC picture, in characters.
@@ -34,22 +35,9 @@ fn write_all(out: &mut String, report: &Report) -> std::fmt::Result {
 
 fn write_figures(out: &mut String, report: &Report) -> std::fmt::Result {
     writeln!(out, "{} rows, {} malicious; alert from score {:.4}", report.rows, report.positives, report.threshold)?;
-    let majority = report.baselines.get("majority_class");
     writeln!(out)?;
     writeln!(out, "{:<26} {:>8}   {:<18} {:>14}", "figure", "value", "95 % interval", "majority class")?;
-    let figures = [
-        ("recall at 1 % FPR", "recall_at_1pct_fpr", report.recall_at_1pct_fpr, None),
-        ("recall at 0.1 % FPR", "recall_at_01pct_fpr", report.recall_at_01pct_fpr, None),
-        ("PR-AUC", "pr_auc", report.pr_auc, majority.and_then(|baseline| baseline.pr_auc)),
-        ("ROC-AUC", "roc_auc", report.roc_auc, majority.and_then(|baseline| baseline.roc_auc)),
-        ("recall", "recall", report.recall, majority.and_then(|baseline| baseline.recall)),
-        ("false-positive rate", "false_positive_rate", report.false_positive_rate, None),
-        ("precision", "precision", report.precision, None),
-        ("F1", "f1", report.f1, None),
-        ("accuracy", "accuracy", report.accuracy, majority.map(|baseline| baseline.accuracy)),
-        ("Brier score", "brier", report.brier, None),
-    ];
-    for (name, key, value, baseline) in figures {
+    for Figure { name, key, value, baseline } in report.figures() {
         let interval = report
             .intervals
             .get(key)
