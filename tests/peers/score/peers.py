@@ -128,11 +128,11 @@ def main():
     learned = generated(rows, 40, 1)
     write(train, learned)
     write(test, generated(ROWS_MAX, 40, 2))
-    binaries = os.path.join(options.folder, "target", "release")
-    subprocess.run([os.path.join(binaries, "learn-comparison"), train, test, json.dumps(BOOSTING), "2", "1", model], check=True,
+    ours = os.path.join(options.folder, "target", "release", "learn-comparison")
+    subprocess.run([ours, train, test, json.dumps(BOOSTING), "2", "1", model], check=True,
                    stdout=subprocess.DEVNULL)
     commands, text_bytes = prepare(options.folder, learned, test)
-    commands = {"picket": [os.path.join(binaries, "score"), model, test]} | commands
+    commands = {"picket": [ours, "score", model, test]} | commands
     results = {name: [] for name in commands}
     for _ in range(options.repeats):
         for name, command in commands.items():

@@ -17,10 +17,19 @@ use picket_common::model::{Model, ModelDraft, ModelMetadata};
 use picket_learn::evaluate::curve::Curve;
 use picket_learn::train::{Control, FittedModel, Params, TrainingSet, Unobserved, ValidParams, trainer};
 
+mod score;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [mode, model, table] = arguments.as_slice()
+        && mode == "score"
+    {
+        return score::run(model, table);
+    }
     let [train, test, params, threads, repeats, model_file @ ..] = arguments.as_slice() else {
-        return Err("usage: learn-comparison TRAIN TEST PARAMETERS THREADS REPEATS [MODEL]".into());
+        return Err(
+            "usage: learn-comparison TRAIN TEST PARAMETERS THREADS REPEATS [MODEL], or: score MODEL TABLE".into()
+        );
     };
     let (train, test) = (read(train)?, read(test)?);
     let params: Params = serde_json::from_str(params)?;

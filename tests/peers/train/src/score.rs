@@ -1,4 +1,4 @@
-//! Times Picket's scoring, as `tests/peers/score/peer.c` times that of others: `score MODEL TABLE`.
+//! Times Picket's scoring, as `tests/peers/score/peer.c` times that of others.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -9,9 +9,8 @@ use picket_common::model::Model;
 const ROWS_MAX: usize = 20_000;
 const BATCHES: usize = 5;
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [model, table] = arguments.as_slice() else { return Err("usage: score MODEL TABLE".into()) };
+/// Scores the rows of a table with a model, one by one and all together.
+pub(crate) fn run(model: &str, table: &str) -> Result<(), Box<dyn Error>> {
     let model = Model::parse(&std::fs::read(model)?)?;
     let bytes = std::fs::read(table)?;
     let number = |at: usize| -> Option<usize> {
