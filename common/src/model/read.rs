@@ -215,14 +215,13 @@ fn read_forest(
         sizes.push(size);
     }
     reader.expect_remaining(total * NODE_BYTES)?;
-    let (mut roots, mut nodes) = (Vec::with_capacity(trees), Vec::with_capacity(total));
+    let mut forest = Forest { roots: Vec::with_capacity(trees), nodes: Vec::with_capacity(total) };
     for (tree, size) in sizes.into_iter().enumerate() {
-        roots.push(index(nodes.len()));
-        read_tree(reader, &mut nodes, size, metadata.feature_count, &values)?
+        read_tree(reader, &mut forest, size, metadata.feature_count, &values)?
             .map_err(|(node, problem)| ModelError::Node { tree, node, problem })?;
     }
     reader.finish(Section::Trees)?;
-    Ok(Forest::new(roots, nodes))
+    Ok(forest)
 }
 
 /// Reads one tree and proves it. The outer error is the reader's, the inner one says which node breaks the tree.
@@ -231,12 +230,13 @@ fn read_forest(
 /// are the next two unclaimed ones, and the node itself must have been claimed: no cycle, no sharing, no orphan.
 fn read_tree(
     reader: &mut Cursor<'_>,
-    nodes: &mut Vec<Node>,
+    forest: &mut Forest,
     size: usize,
     features: usize,
     values: &RangeInclusive<f64>,
 ) -> Result<Result<(), (usize, NodeProblem)>, ModelError> {
-    let base = nodes.len();
+    let base = forest.nodes.len();
+    forest.roots.push(index(base));
     let mut claimed = 1;
     let mut depth = 0;
     let mut level_end = 1;
@@ -260,7 +260,7 @@ fn read_tree(
             claimed += 2;
             index(base) + raw.left
         };
-        nodes.push(Node {
+        forest.nodes.push(Node {
             threshold: raw.threshold,
             value: raw.value,
             left,
