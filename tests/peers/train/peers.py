@@ -13,7 +13,9 @@ import sys
 import time
 from importlib import metadata
 
-TREES, LEAVES, LEAF_ROWS, RATE, FOREST_TREES = 200, 63, 20, 0.1, 100
+TREES, LEAVES, LEAF_ROWS, RATE = 200, 63, 20, 0.1
+# A forest of 100 trees with leaves of three rows would have more nodes than a model may.
+FOREST_TREES, FOREST_LEAF_ROWS = 100, 5
 SECONDS_MAX = 1800
 BOOSTING = {"algorithm": "gradient_boosting", "trees": TREES, "leaves_max": LEAVES, "depth_max": 40, "learning_rate": RATE,
             "leaf_rows_min": LEAF_ROWS, "l2": 0.0, "early_stopping_rounds": 0}
@@ -126,7 +128,7 @@ def peer(name, train, test, threads):
             model = HistGradientBoostingClassifier(max_iter=TREES, max_leaf_nodes=LEAVES, learning_rate=RATE, max_bins=255,
                                                    min_samples_leaf=LEAF_ROWS, early_stopping=False)
         else:
-            model = RandomForestClassifier(FOREST_TREES, max_depth=16, min_samples_leaf=3, n_jobs=threads, random_state=7)
+            model = RandomForestClassifier(FOREST_TREES, max_depth=16, min_samples_leaf=FOREST_LEAF_ROWS, n_jobs=threads, random_state=7)
             x, fresh = np.nan_to_num(x, nan=-1e6), np.nan_to_num(fresh, nan=-1e6)
         begin, cpu = time.perf_counter(), time.process_time()
         model.fit(x, y, sample_weight=weights)
@@ -157,7 +159,7 @@ def best(results):
 def compare(options, table, train, test, threads):
     """All tools on one table, in turn; for each tool its best repeat."""
     features = read(train)[0].shape[1]
-    forest = {"algorithm": "random_forest", "trees": FOREST_TREES, "depth_max": 16, "leaf_rows_min": 3,
+    forest = {"algorithm": "random_forest", "trees": FOREST_TREES, "depth_max": 16, "leaf_rows_min": FOREST_LEAF_ROWS,
               "features_per_split": max(1, round(features ** 0.5))}
     commands = {f"picket {kind}": [options.ours, train, test, json.dumps(params), str(threads), "1"]
                 for kind, params in (("boosting", BOOSTING), ("forest", forest))}

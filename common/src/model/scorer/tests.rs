@@ -75,6 +75,8 @@ fn row(features: usize) -> impl Strategy<Value = Vec<f32>> {
 }
 
 proptest! {
+    // Each case is a whole forest.
+    #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn sums_have_the_bits_of_a_naive_walk(
         (plans, rows, imputation) in (1_u16..700).prop_flat_map(|features| (
