@@ -44,7 +44,7 @@ const QUEUE_ITEMS_MAX: usize = 16_384;
 /// Most bytes of them.
 const QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How often a quiet detector writes out what it has.
-const IDLE: Duration = Duration::from_millis(400);
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Section `[detector]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

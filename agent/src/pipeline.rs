@@ -70,7 +70,7 @@ const TURN_MAX: usize = 64;
 /// How often losses are announced, at most.
 const LOSS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the thread sleeps when nothing happens.
-const IDLE: Duration = Duration::from_millis(400);
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Section `[pipeline]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -3,8 +3,6 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use tokio_util::sync::CancellationToken;
-
 use crate::app::AppError;
 use crate::config::Config;
 use crate::hardening::{Hardening, HardeningReport, Needs, PrivilegedThread};
@@ -57,8 +55,8 @@ impl Start {
     ) -> Result<SensorSet, AppError> {
         let Self { own_program, privileged, hardening } = self;
         let state_dir = Some(config.agent.state_dir.clone());
-        let (stop, config) = (CancellationToken::new(), config.sensor.clone());
-        let context = SensorContext { sender, stop, own_remotes, own_program, state_dir, hardening: hardening.clone() };
+        let config = config.sensor.clone();
+        let context = SensorContext { sender, own_remotes, own_program, state_dir, hardening: hardening.clone() };
         let start = move || sensor::start(&config, context);
         let sensors = match privileged {
             Some(thread) => thread.run(start).map_err(AppError::Threads)?,

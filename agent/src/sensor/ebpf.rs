@@ -17,11 +17,11 @@ use std::time::Duration;
 
 use aya::maps::ring_buf::RingBufItem;
 use aya::maps::{Array, Map, MapData, PerCpuArray, RingBuf};
-use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::own_program::OwnProgram;
 use crate::sensor::ebpf::load::{AttachedProgram, LoadedObject, MissingPrograms, Program, refusal};
 use crate::sensor::ebpf::object::ObjectDefinition;
+use crate::sensor::stop::StopSignal;
 
 pub(crate) mod helper;
 mod load;
@@ -148,13 +148,9 @@ impl RecordSource {
         })
     }
 
-    /// Waits until there is a record, at most `timeout` (less than a second).
-    pub(super) fn wait(&self, timeout: Duration) -> io::Result<()> {
-        let timeout = Timespec { tv_sec: 0, tv_nsec: timeout.subsec_nanos().into() };
-        match rustix::event::poll(&mut [PollFd::new(&self.ring, PollFlags::IN)], Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+    /// Waits until there is a record, or the stop, at most `timeout`.
+    pub(super) fn wait(&self, timeout: Duration, stop: &StopSignal) -> io::Result<()> {
+        stop.wait_for(self.ring.as_fd(), timeout).map(drop)
     }
 
     /// The programs that are not there and not needed, by name, each with the reason.
