@@ -287,9 +287,24 @@ impl Worker {
             counters.write_failures.fetch_add(1, Ordering::Relaxed);
         }
         if model.is_alert(score) {
-            let reasons_max = self.config.alert_reasons_max;
-            let alert = alert_of(&self.parts, event, &vector, model, score, &mut self.contributions, reasons_max);
-            self.raise(&alert, event);
+            counters.alerts.fetch_add(1, Ordering::Relaxed);
+            self.parts.mark.raise(event.key.sequence);
+            // Reasons are found for what is written only: in a storm of alerts hardly any is.
+            match self.repeats.decide(vector.subject, event, event.time) {
+                Decision::Write => {
+                    let reasons_max = self.config.alert_reasons_max;
+                    let alert =
+                        alert_of(&self.parts, event, &vector, model, score, &mut self.contributions, reasons_max);
+                    if self.alerts.append(&alert.to_json()).is_err() {
+                        counters.write_failures.fetch_add(1, Ordering::Relaxed);
+                    }
+                    counters.alert_latency.lock().record(event.time, now());
+                }
+                Decision::Suppress => {
+                    counters.suppressed.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            self.write_summaries(false);
         }
     }
 
@@ -300,24 +315,6 @@ impl Worker {
             self.repeats.set_written_max(config.alert_repeats_max);
             self.config = config;
         }
-    }
-
-    fn raise(&mut self, alert: &Alert<'_>, event: &Event) {
-        let counters = Arc::clone(&self.parts.counters);
-        counters.alerts.fetch_add(1, Ordering::Relaxed);
-        self.parts.mark.raise(event.key.sequence);
-        match self.repeats.decide(alert.subject, event, event.time) {
-            Decision::Write => {
-                if self.alerts.append(&alert.to_json()).is_err() {
-                    counters.write_failures.fetch_add(1, Ordering::Relaxed);
-                }
-                counters.alert_latency.lock().record(event.time, now());
-            }
-            Decision::Suppress => {
-                counters.suppressed.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        self.write_summaries(false);
     }
 
     /// Says how many alerts were suppressed, for what has been quiet long enough.
