@@ -114,7 +114,7 @@ fn measure(what: &str, config: &SensorConfig, load: impl FnOnce()) {
         sender: counts.clone(),
         own_remotes: Vec::new(),
         state_dir: None,
-        own_program: None,
+        ebpf: None,
         hardening: Hardening::default(),
     };
     let sensors: SensorSet = start(config, context).unwrap();

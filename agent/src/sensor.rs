@@ -22,8 +22,9 @@ use crate::enrich::boot_clock::BootClock;
 use crate::enrich::process_table::ProcessTable;
 use crate::enrich::redaction::{PatternError, Redactor};
 use crate::hardening::{Hardening, HardeningError};
-use crate::own_program::OwnProgram;
 pub use crate::sensor::config::SensorConfig;
+#[cfg(target_os = "linux")]
+pub use crate::sensor::ebpf::EbpfLoading;
 #[cfg(target_os = "linux")]
 use crate::sensor::ebpf::EbpfSources;
 use crate::sensor::reporter::{Reporter, SensorCounters};
@@ -85,7 +86,7 @@ pub trait ObservationSink: Clone + Send + 'static {
 }
 
 /// What sensors need to run.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct SensorContext<S> {
     /// Where observations go.
     pub sender: S,
@@ -94,9 +95,9 @@ pub struct SensorContext<S> {
     pub own_remotes: Vec<SocketAddr>,
     /// Where sensors keep how far they came; `None`: they do not.
     pub state_dir: Option<PathBuf>,
-    /// How this program is started again as `picket-agent`, to have another process load the eBPF programs; without,
-    /// they are loaded in this one.
-    pub own_program: Option<OwnProgram>,
+    /// The eBPF programs on their way; without, they are loaded now and in this process.
+    #[cfg(target_os = "linux")]
+    pub ebpf: Option<EbpfLoading>,
     /// What each sensor gives up when it begins.
     pub hardening: Hardening,
 }
@@ -239,7 +240,9 @@ fn start_seeing<S: ObservationSink>(
         #[cfg(target_os = "linux")]
         boot_clock: BootClock::measure(),
         #[cfg(target_os = "linux")]
-        ebpf: Arc::new(parking_lot::Mutex::new(load_ebpf(config, context.own_program.as_ref()))),
+        ebpf: Arc::new(parking_lot::Mutex::new(
+            context.ebpf.unwrap_or_else(|| EbpfLoading::begin(config, None)).finish(),
+        )),
     };
     let mut set = SensorSet {
         modes: Vec::new(),
@@ -274,17 +277,6 @@ fn start_seeing<S: ObservationSink>(
         }
     }
     Ok(set)
-}
-
-#[cfg(target_os = "linux")]
-fn load_ebpf(config: &SensorConfig, own_program: Option<&OwnProgram>) -> EbpfSources {
-    let objects = [
-        config.process.mode.wants_ebpf().then_some(&ebpf::object::PROCESS),
-        config.connection.mode.wants_ebpf().then_some(&ebpf::object::CONNECTION),
-        (config.datagram.mode != config::EbpfChoice::Off).then_some(&ebpf::object::DATAGRAM),
-        (config.kernel.mode != config::EbpfChoice::Off).then_some(&ebpf::object::KERNEL),
-    ];
-    EbpfSources::load(&objects.into_iter().flatten().collect::<Vec<_>>(), own_program)
 }
 
 /// What takes secrets out of command lines, as the configuration says; it can be replaced while sensors run.

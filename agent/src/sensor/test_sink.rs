@@ -58,7 +58,7 @@ impl TestSink {
             sender: self.clone(),
             own_remotes: Vec::new(),
             state_dir: None,
-            own_program: None,
+            ebpf: None,
             hardening: Hardening::default(),
         }
     }

@@ -67,22 +67,40 @@ pub(crate) enum HelperError {
     HandOver(io::Error),
 }
 
-/// Has `objects` loaded by another process of this program.
-pub(super) fn load_by_helper(
-    program: &OwnProgram,
-    objects: &[&'static ObjectDefinition],
-) -> Result<Outcomes<String>, HelperError> {
-    let (ours, theirs) = socket_pair().map_err(HelperError::Start)?;
-    let mut command = program.command(SUBCOMMAND);
-    command.args(objects.iter().map(|object| object.name));
-    command.stdin(theirs).stdout(Stdio::null());
-    let mut helper = command.spawn().map_err(HelperError::Start)?;
-    // It holds the other end of the socket: without it the end of the helper would not be noticed.
-    drop(command);
-    let deadline = Instant::now() + TIMEOUT;
-    let outcomes = objects.iter().map(|object| receive(ours.as_fd(), object, deadline)).collect();
-    end(&mut helper, matches!(outcomes, Err(HelperError::TimedOut)));
-    outcomes
+/// The helper at work.
+#[derive(Debug)]
+pub(super) struct Helper {
+    socket: OwnedFd,
+    process: Child,
+    deadline: Instant,
+    has_answered: bool,
+}
+
+impl Helper {
+    /// Has `objects` loaded by another process of this program.
+    pub(super) fn start(program: &OwnProgram, objects: &[&'static ObjectDefinition]) -> Result<Self, HelperError> {
+        let (socket, theirs) = socket_pair().map_err(HelperError::Start)?;
+        let mut command = program.command(SUBCOMMAND);
+        command.args(objects.iter().map(|object| object.name));
+        command.stdin(theirs).stdout(Stdio::null());
+        let process = command.spawn().map_err(HelperError::Start)?;
+        // The command holds the other end of the socket, too: with it the end of the helper would not be noticed.
+        drop(command);
+        Ok(Self { socket, process, deadline: Instant::now() + TIMEOUT, has_answered: false })
+    }
+
+    /// Waits for what became of the objects, which are those it was started with.
+    pub(super) fn finish(mut self, objects: &[&'static ObjectDefinition]) -> Result<Outcomes<String>, HelperError> {
+        let outcomes = objects.iter().map(|object| receive(self.socket.as_fd(), object, self.deadline)).collect();
+        self.has_answered = !matches!(outcomes, Err(HelperError::TimedOut));
+        outcomes
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        end(&mut self.process, !self.has_answered);
+    }
 }
 
 fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {

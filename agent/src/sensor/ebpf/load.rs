@@ -8,6 +8,7 @@ use std::error::Error;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread;
 
 use aya::maps::{Map, MapData};
 use aya::programs::links::FdLink;
@@ -17,7 +18,7 @@ use aya::programs::{
 use aya::{Btf, BtfError, Ebpf, EbpfLoader, Endianness};
 use rustix::process::{Resource, Rlimit};
 
-use super::object::{Attachment, ObjectDefinition, ProgramDefinition};
+use super::object::{Attachment, ObjectDefinition, ProgramDefinition, Turn};
 use super::{EbpfError, KERNEL_TYPES, REASON_CHARACTERS_MAX};
 use crate::enrich::cgroup;
 
@@ -83,10 +84,28 @@ pub(super) fn load(objects: &[&'static ObjectDefinition]) -> Result<Outcomes<Ebp
         tracing::debug!(%error, "the limit of locked memory stays as it is");
     }
     let types = kernel_types()?;
-    let mut loader = EbpfLoader::new();
-    // The loader reads the types, too, but keeps them to itself: they need not be there twice at once.
-    loader.btf(None).btf(Some(&types));
-    Ok(objects.iter().map(|object| (*object, load_object(&mut loader, &types, object))).collect())
+    let load = |object: &&'static ObjectDefinition| {
+        let mut loader = EbpfLoader::new();
+        // The loader reads the types, too, but keeps them to itself: they need not be there twice at once.
+        loader.btf(None).btf(Some(&types));
+        (*object, load_object(&mut loader, &types, object))
+    };
+    let of = |turn| objects.iter().filter(move |object| object.turn == turn);
+    let mut outcomes = thread::scope(|scope| {
+        let beside = scope.spawn(|| of(Turn::Beside).map(load).collect::<Outcomes<_>>());
+        let mut outcomes: Outcomes<_> = of(Turn::First).map(load).collect();
+        match beside.join() {
+            Ok(beside) => outcomes.extend(beside),
+            Err(_) => outcomes.extend(
+                of(Turn::Beside).map(|object| (*object, Err(EbpfError::Refused("the loader failed".to_owned())))),
+            ),
+        }
+        outcomes
+    });
+    outcomes.extend(of(Turn::Last).map(load));
+    // As they were asked for.
+    outcomes.sort_by_key(|(object, _)| objects.iter().position(|asked| asked.name == object.name));
+    Ok(outcomes)
 }
 
 /// What the kernel's structures look like.

@@ -27,7 +27,7 @@ fn capabilities_are_read_as_the_kernel_writes_them() {
 #[test]
 fn loading_takes_little_time_and_leaves_little_behind() {
     let (before, begin) = (resident_kib(), Instant::now());
-    let mut sources = EbpfSources::load(&[&PROCESS, &CONNECTION], None);
+    let mut sources = EbpfLoading::begin_with(vec![&PROCESS, &CONNECTION], None).finish();
     let took = begin.elapsed();
     let (mut process, connection) = match (sources.take(&PROCESS), sources.take(&CONNECTION)) {
         (Ok(process), Ok(connection)) => (process, connection),

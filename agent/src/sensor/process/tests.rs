@@ -240,7 +240,8 @@ fn ebpf_says_the_same_as_proc() {
 fn ebpf_gives_processes_the_ids_that_proc_gives_them() {
     let clock = crate::enrich::boot_clock::BootClock::measure();
     let mut reader = crate::enrich::procfs::ProcReader::open(clock).unwrap();
-    let mut sources = crate::sensor::ebpf::EbpfSources::load(&[&crate::sensor::ebpf::object::PROCESS], None);
+    let mut sources =
+        crate::sensor::ebpf::EbpfLoading::begin_with(vec![&crate::sensor::ebpf::object::PROCESS], None).finish();
     let mut source = match sources.take(&crate::sensor::ebpf::object::PROCESS) {
         Ok(source) => source,
         Err(reason) => return eprintln!("skipped: {reason}"),
