@@ -21,7 +21,7 @@ use aya::maps::{Array, Map, MapData, PerCpuArray, RingBuf};
 use crate::own_program::OwnProgram;
 use crate::sensor::config::{EbpfChoice, SensorConfig};
 use crate::sensor::ebpf::helper::{Helper, HelperError};
-use crate::sensor::ebpf::load::{AttachedProgram, LoadedObject, MissingPrograms, Program, refusal};
+use crate::sensor::ebpf::load::{AttachedProgram, LoadedObject, MissingPrograms, ProgramDescriptor, refusal};
 use crate::sensor::ebpf::object::ObjectDefinition;
 use crate::sensor::stop::StopSignal;
 
@@ -256,7 +256,7 @@ impl std::fmt::Debug for RecordSource {
 }
 
 /// How often the kernel did not run a program because it ran already.
-fn missed_runs(program: &Program) -> Option<u64> {
+fn missed_runs(program: &ProgramDescriptor) -> Option<u64> {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd())).ok()?;
     info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
 }

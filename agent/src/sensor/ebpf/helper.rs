@@ -24,7 +24,9 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags};
 use serde::{Deserialize, Serialize};
 
 use super::EbpfError;
-use super::load::{AttachedProgram, Link, LoadedObject, MissingPrograms, Outcomes, Program, load, map_data, refusal};
+use super::load::{
+    AttachedProgram, Link, LoadedObject, MissingPrograms, Outcomes, ProgramDescriptor, load, map_data, refusal,
+};
 use super::object::{ObjectDefinition, ProgramDefinition};
 use crate::own_program::OwnProgram;
 
@@ -257,7 +259,7 @@ fn assemble(
     let map = |descriptor| MapData::from_fd(descriptor).and_then(Map::from_map_data).map_err(|error| refusal(&error));
     let maps = definition.kept_maps().map(|name| Ok((name, map(next()?)?))).collect::<Result<_, _>>()?;
     let mut program = || {
-        let (program, link) = (Program::Received(next()?), Link::Received(next()?));
+        let (program, link) = (ProgramDescriptor::Received(next()?), Link::Received(next()?));
         Ok(AttachedProgram { program, link })
     };
     let is_there = |definition: &&ProgramDefinition| missing.iter().all(|(name, _)| name != definition.name);
