@@ -9,6 +9,7 @@
 //! * [`feature`]: from events to vectors
 //! * [`model`]: the compact model format, its reader, writer and scorer
 //! * `import` (feature of the same name): logs of other programs as events
+//! * [`table`]: rows of any columns, how they become vectors, and the file of a model that judges them
 //! * `settings` (feature of the same name): configuration in layers, texts in, one typed value out
 
 pub mod batch;
@@ -21,3 +22,4 @@ pub mod import;
 pub mod model;
 #[cfg(feature = "settings")]
 pub mod settings;
+pub mod table;

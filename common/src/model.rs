@@ -44,6 +44,9 @@
 //! * 4, self-test: `u32` row count, then for each row *F* × `f32` and the expected score, `f64`. A reader computes each
 //!   score and refuses the file unless all bits are equal: a processor that calculates otherwise must not run the model.
 //!
+//! The leaves of trees are added up in ten sums: tree *k* belongs to sum *k* mod 10, which adds its trees in order, from
+//! zero, and the ten are added in order, from zero. A forest's score is the total divided by the number of trees.
+//!
 //! A missing value is first replaced by its imputation value, if there is one. What is still missing follows the node's
 //! flag in a tree, and adds nothing to a linear model. Values that are not finite count as missing.
 
@@ -65,6 +68,7 @@ mod error;
 mod forest;
 mod linear;
 mod read;
+mod scorer;
 #[cfg(test)]
 mod tests;
 mod write;

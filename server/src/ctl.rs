@@ -55,7 +55,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// [`CtlError`].
 pub fn run(arguments: Arguments, out: Box<dyn Write + '_>) -> Result<(), CtlError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CtlError::Runtime)?;
-    let mut output = Output::new(arguments.output, out);
+    let mut output = Output::new(arguments.output.format(), out);
     runtime.block_on(async {
         command::run(&arguments, &mut output).await?;
         output.flush()

@@ -28,5 +28,6 @@ pub mod pki;
 pub mod rate;
 pub mod registry;
 pub mod secret;
+pub mod table;
 pub mod training;
 pub mod wal;

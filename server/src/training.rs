@@ -224,7 +224,9 @@ impl Job {
         };
         let mut report = evaluate::evaluate(&rows, &options)?;
         let values = (0..rows.len()).map(|row| self.test.values(row));
-        report.importances = evaluate::importance::mean_contributions(model, values);
+        let spec = picket_common::feature::FeatureSpec::v1(model.metadata().subject);
+        let names: Vec<&str> = spec.features.iter().map(|feature| feature.name).collect();
+        report.importances = evaluate::importance::mean_contributions(model, &names, values);
         Ok(report)
     }
 }

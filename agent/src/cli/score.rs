@@ -11,8 +11,9 @@ use ed25519_dalek::VerifyingKey;
 use picket_common::event::{Event, EventBody};
 use picket_common::feature::{ContextLimits, FeaturePipeline, FeatureSpec};
 use picket_common::import::{ImportedEvent, LogFormat};
-use picket_common::model::limits::MODEL_BYTES_MAX;
 use picket_common::model::{Model, ModelError};
+use picket_common::table::limits::TABLE_MODEL_BYTES_MAX;
+use picket_common::table::{TableModel, TableModelError, TableReadError};
 use serde_json::{Value, json};
 
 use crate::cli::{complain, exit};
@@ -29,7 +30,8 @@ pub(super) struct ScoreArguments {
     /// The model file.
     #[arg(long, value_name = "FILE")]
     model: PathBuf,
-    /// Events or a log, in their order; `-` for standard input.
+    /// Events or a log, in their order; for a table model the rows of a table (CSV or JSON lines, also .zst). `-` for
+    /// standard input.
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
     /// What the input is; without this, what its first line looks like.
@@ -100,12 +102,17 @@ enum ScoreError {
     Identity(#[from] IdentityStoreError),
     #[error("{}", path.display())]
     Model { path: PathBuf, source: ModelError },
+    #[error("{}", path.display())]
+    TableModel { path: PathBuf, source: TableModelError },
+    #[error("{}", path.display())]
+    Table { path: PathBuf, source: TableReadError },
     #[error("{} holds no event: none of {lines} lines could be read; --format says what it is", path.display())]
     NoEvent { path: PathBuf, lines: u64 },
     #[error("cannot write the verdicts")]
     Write(#[source] io::Error),
 }
 
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -126,7 +133,15 @@ pub(super) fn score(arguments: &ScoreArguments) -> ExitCode {
 
 /// Scores everything; returns the number of findings.
 fn try_score(arguments: &ScoreArguments, out: impl Write) -> Result<u64, ScoreError> {
-    let model = load_model(arguments)?;
+    let trusted = trusted_keys(arguments)?;
+    let bytes = read_model(&arguments.model)?;
+    if trusted.is_none() {
+        eprintln!("picket-agent: the model's signature is not checked (no --trusted-key, no --state-dir)");
+    }
+    if TableModel::is_table_model(&bytes) {
+        return table::score(arguments, &bytes, trusted.as_deref(), out);
+    }
+    let model = load_model(arguments, &bytes, trusted.as_deref())?;
     let path = &arguments.input;
     let read_error = |source| ScoreError::Read { path: path.clone(), source };
     let input: Box<dyn BufRead> = if path.as_os_str() == "-" {
@@ -185,22 +200,20 @@ impl Streams {
     }
 }
 
-fn load_model(arguments: &ScoreArguments) -> Result<Model, ScoreError> {
-    let path = &arguments.model;
-    let trusted = trusted_keys(arguments)?;
-    let bytes = state_file::read_limited(path, MODEL_BYTES_MAX as u64)
+fn read_model(path: &Path) -> Result<Vec<u8>, ScoreError> {
+    state_file::read_limited(path, TABLE_MODEL_BYTES_MAX as u64)
         .and_then(|bytes| bytes.ok_or_else(|| io::ErrorKind::NotFound.into()))
-        .map_err(|source| ScoreError::Read { path: path.clone(), source })?;
+        .map_err(|source| ScoreError::Read { path: path.to_owned(), source })
+}
+
+fn load_model(arguments: &ScoreArguments, bytes: &[u8], trusted: Option<&[VerifyingKey]>) -> Result<Model, ScoreError> {
     let model = match trusted {
-        Some(trusted) => Model::verify(&bytes, &trusted),
-        None => {
-            eprintln!("picket-agent: the model's signature is not checked (no --trusted-key, no --state-dir)");
-            Model::parse(&bytes)
-        }
+        Some(trusted) => Model::verify(bytes, trusted),
+        None => Model::parse(bytes),
     };
     model
         .and_then(|model| model.check_spec(FeatureSpec::v1(model.metadata().subject)).map(|()| model))
-        .map_err(|source| ScoreError::Model { path: path.clone(), source })
+        .map_err(|source| ScoreError::Model { path: arguments.model.clone(), source })
 }
 
 fn trusted_keys(arguments: &ScoreArguments) -> Result<Option<Vec<VerifyingKey>>, ScoreError> {

@@ -1,6 +1,7 @@
-//! Trees: nodes in one array, walked from each root.
+//! Trees: nodes in one array, as they stand in the file, and laid out for scoring.
 
 use crate::model::limits::DEPTH_MAX;
+use crate::model::scorer::Scorer;
 use crate::model::{Contribution, Vector};
 
 /// One node; 16 bytes, so that four share a cache line. A leaf's `left` is 0, which is nobody's child.
@@ -20,39 +21,26 @@ pub(super) struct Node {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Forest {
     /// Index of each tree's root.
-    pub(super) roots: Vec<u32>,
+    roots: Vec<u32>,
     /// All trees' nodes, tree by tree.
-    pub(super) nodes: Vec<Node>,
+    nodes: Vec<Node>,
+    scorer: Scorer,
 }
 
 impl Forest {
+    /// Takes trees whose structure is proven.
+    pub(super) fn new(roots: Vec<u32>, nodes: Vec<Node>) -> Self {
+        let scorer = Scorer::new(&roots, &nodes);
+        Self { roots, nodes, scorer }
+    }
+
     pub(super) fn score(&self, vector: Vector<'_>) -> f64 {
         self.sum(vector) / self.tree_count()
     }
 
-    /// The sum of the leaves' values, in the order of the trees.
+    /// The sum of the leaves' values, in the order that [`Scorer`] says.
     pub(super) fn sum(&self, vector: Vector<'_>) -> f64 {
-        let mut sum = 0.0;
-        for root in &self.roots {
-            sum += self.leaf_value(*root, vector);
-        }
-        sum
-    }
-
-    /// Bounded by the proven depth whatever the array holds.
-    #[inline]
-    fn leaf_value(&self, root: u32, vector: Vector<'_>) -> f64 {
-        let mut index = root as usize;
-        let mut value = 0.0;
-        for _ in 0..=DEPTH_MAX {
-            let Some(node) = self.nodes.get(index) else { break };
-            value = node.value;
-            if node.left == 0 {
-                break;
-            }
-            index = child(node, vector);
-        }
-        f64::from(value)
+        self.scorer.sum(vector)
     }
 
     pub(super) fn baseline(&self) -> f64 {
@@ -93,7 +81,7 @@ impl Forest {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        size_of_val(self.roots.as_slice()) + size_of_val(self.nodes.as_slice())
+        size_of_val(self.roots.as_slice()) + size_of_val(self.nodes.as_slice()) + self.scorer.memory_bytes()
     }
 
     /// At most [`super::limits::TREES_MAX`], so exact.

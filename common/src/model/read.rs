@@ -215,13 +215,14 @@ fn read_forest(
         sizes.push(size);
     }
     reader.expect_remaining(total * NODE_BYTES)?;
-    let mut forest = Forest { roots: Vec::with_capacity(trees), nodes: Vec::with_capacity(total) };
+    let (mut roots, mut nodes) = (Vec::with_capacity(trees), Vec::with_capacity(total));
     for (tree, size) in sizes.into_iter().enumerate() {
-        read_tree(reader, &mut forest, size, metadata.feature_count, &values)?
+        roots.push(index(nodes.len()));
+        read_tree(reader, &mut nodes, size, metadata.feature_count, &values)?
             .map_err(|(node, problem)| ModelError::Node { tree, node, problem })?;
     }
     reader.finish(Section::Trees)?;
-    Ok(forest)
+    Ok(Forest::new(roots, nodes))
 }
 
 /// Reads one tree and proves it. The outer error is the reader's, the inner one says which node breaks the tree.
@@ -230,13 +231,12 @@ fn read_forest(
 /// are the next two unclaimed ones, and the node itself must have been claimed: no cycle, no sharing, no orphan.
 fn read_tree(
     reader: &mut Cursor<'_>,
-    forest: &mut Forest,
+    nodes: &mut Vec<Node>,
     size: usize,
     features: usize,
     values: &RangeInclusive<f64>,
 ) -> Result<Result<(), (usize, NodeProblem)>, ModelError> {
-    let base = forest.nodes.len();
-    forest.roots.push(index(base));
+    let base = nodes.len();
     let mut claimed = 1;
     let mut depth = 0;
     let mut level_end = 1;
@@ -260,7 +260,7 @@ fn read_tree(
             claimed += 2;
             index(base) + raw.left
         };
-        forest.nodes.push(Node {
+        nodes.push(Node {
             threshold: raw.threshold,
             value: raw.value,
             left,

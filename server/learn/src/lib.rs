@@ -9,4 +9,5 @@
 
 pub mod evaluate;
 pub mod random;
+pub mod table;
 pub mod train;

@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use crate::ctl::arguments::table::{ColumnArguments, FileTrainingArguments, OutputArgument, SplitArgument};
+
+mod table;
+
 /// Operate Picket: hosts, events, labels, data sets, models.
 #[derive(Clone, Debug, Parser)]
 #[command(
@@ -36,9 +40,9 @@ pub struct Arguments {
     #[arg(long, global = true, env = "PICKET_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 
-    /// How results are written.
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
-    pub output: Format,
+    /// How results are written: table, json or ndjson. For `model score` it may be the file for the scores.
+    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table", value_parser = table::output)]
+    pub output: OutputArgument,
 
     /// What to do.
     #[command(subcommand)]
@@ -262,6 +266,47 @@ pub enum DatasetVerb {
     },
     /// All data sets, the newest first.
     List,
+    /// Guess what the columns of a file are, and write it as a schema to edit.
+    Schema {
+        /// The table: CSV, JSON lines (also .gz, .zst) or Parquet.
+        #[arg(long, value_name = "FILE")]
+        input: PathBuf,
+        /// Its columns.
+        #[command(flatten)]
+        columns: Box<ColumnArguments>,
+        /// Where to; standard output without it.
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+        /// Replace a file that is there already.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Look at a file before learning from it: types, missing values, duplicates, columns that are the label in other
+    /// words or number the rows, balance, drift.
+    Profile {
+        /// The table: CSV, JSON lines (also .gz, .zst) or Parquet.
+        #[arg(long, value_name = "FILE")]
+        input: PathBuf,
+        /// Its columns.
+        #[command(flatten)]
+        columns: Box<ColumnArguments>,
+        /// Write it as one HTML page, too.
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+        /// Replace a file that is there already.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Compare two files of like columns: rows in both, columns that differ, values that are new or gone.
+    Diff {
+        /// The first.
+        first: PathBuf,
+        /// The second.
+        second: PathBuf,
+        /// Their columns.
+        #[command(flatten)]
+        columns: Box<ColumnArguments>,
+    },
 }
 
 /// A subject.
@@ -288,9 +333,12 @@ impl SubjectArgument {
 #[derive(Args, Clone, Debug)]
 pub struct TrainArguments {
     /// The data set's id.
-    #[arg(long, value_name = "DATASET_ID")]
-    pub dataset: String,
-    /// Only this algorithm; may be given more than once [default: all].
+    #[arg(long, value_name = "DATASET_ID", required_unless_present = "input", conflicts_with = "input")]
+    pub dataset: Option<String>,
+    /// Training on a file instead.
+    #[command(flatten)]
+    pub file: FileTrainingArguments,
+    /// Only this algorithm; may be given more than once [default: all; gradient_boosting on a file].
     #[arg(long = "algorithm", value_enum)]
     pub algorithms: Vec<AlgorithmArgument>,
     /// The same data set, algorithm and options give the same model.
@@ -300,7 +348,7 @@ pub struct TrainArguments {
     #[arg(long, value_name = "SHARE", default_value_t = 0.01)]
     pub false_positive_budget: f64,
     /// Once evaluated, fit the model anew on all rows, the held-out ones too.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "input")]
     pub refit: bool,
 }
 
@@ -365,6 +413,28 @@ pub enum ModelVerb {
         /// Replace a file that is there already.
         #[arg(long)]
         force: bool,
+    },
+    /// Score the rows of a file with a table model: one score, verdict and the reasons for each. Ends with 1 if there are
+    /// findings and --fail-on-findings is given.
+    Score {
+        /// The model, as `train --input` wrote it.
+        #[arg(long, value_name = "FILE")]
+        model: PathBuf,
+        /// The rows: CSV, JSON lines (also .gz, .zst) or Parquet.
+        #[arg(long, value_name = "FILE")]
+        input: PathBuf,
+        /// Where to, as CSV; `--output FILE` does the same.
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+        /// Reasons given for each row.
+        #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=50))]
+        reasons: u8,
+        /// Replace a file that is there already.
+        #[arg(long)]
+        force: bool,
+        /// End with 1 if there are findings.
+        #[arg(long)]
+        fail_on_findings: bool,
     },
     /// Write a model's signed file.
     Export {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::ctl::arguments::{Arguments, LakeVerb, Noun};
+use crate::ctl::arguments::{Arguments, DatasetVerb, LakeVerb, ModelVerb, Noun};
 use crate::ctl::client::{Client, connect};
 use crate::ctl::error::CtlError;
 use crate::ctl::output::{Output, Row};
@@ -13,10 +13,20 @@ mod event;
 mod host;
 mod label;
 mod model;
+mod table;
+mod table_report;
 mod token;
 
 /// Runs one command.
 pub(super) async fn run(arguments: &Arguments, output: &mut Output<'_>) -> Result<(), CtlError> {
+    let takes_file = matches!(arguments.noun, Noun::Model(ModelVerb::Score { .. }));
+    if let Some(path) = arguments.output.file().filter(|_| !takes_file) {
+        let text = format!("--output {}: expected table, json or ndjson", path.display());
+        return Err(CtlError::Argument(text));
+    }
+    if let Some(done) = without_server(arguments, output) {
+        return done;
+    }
     // A file of labels is checked before the server is needed.
     let prepared = match &arguments.noun {
         Noun::Label(verb) => label::prepare(verb)?,
@@ -36,6 +46,24 @@ pub(super) async fn run(arguments: &Arguments, output: &mut Output<'_>) -> Resul
         Noun::Train(arguments) => model::train(&mut client, arguments, output).await,
         Noun::Model(verb) => model::run(&mut client, verb, output).await,
         Noun::Lake(LakeVerb::Commit) => commit_lake(&mut client, output).await,
+    }
+}
+
+/// Runs a command on files alone; nothing when it is none.
+fn without_server(arguments: &Arguments, output: &mut Output<'_>) -> Option<Result<(), CtlError>> {
+    match &arguments.noun {
+        Noun::Train(train) => train.file.input.as_ref().map(|input| table::train(train, input, output)),
+        Noun::Dataset(DatasetVerb::Schema { input, columns, to, force }) => {
+            Some(table::schema(input, columns, (to.as_deref(), *force), output))
+        }
+        Noun::Dataset(DatasetVerb::Profile { input, columns, to, force }) => {
+            Some(table_report::profile(input, columns, (to.as_deref(), *force), output))
+        }
+        Noun::Dataset(DatasetVerb::Diff { first, second, columns }) => {
+            Some(table_report::diff([first, second], columns, output))
+        }
+        Noun::Model(verb @ ModelVerb::Score { .. }) => Some(table::score(verb, arguments.output.file(), output)),
+        _ => None,
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use tonic::Code;
 
 use crate::ctl::label_file::LabelFileError;
+use crate::table::TableFileError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +65,9 @@ pub enum CtlError {
     /// A file of labels cannot be used.
     #[error(transparent)]
     Labels(#[from] LabelFileError),
+    /// Nothing came of a table.
+    #[error(transparent)]
+    Table(#[from] TableFileError),
     /// A file cannot be read or written.
     #[error("{path}: {source}")]
     File {
@@ -95,7 +99,7 @@ impl CtlError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Findings(_) => 1,
-            Self::Argument(_) | Self::Labels(_) | Self::File { .. } => 2,
+            Self::Argument(_) | Self::Labels(_) | Self::Table(_) | Self::File { .. } => 2,
             Self::Unset { .. } | Self::Configuration { .. } | Self::Address { .. } => 3,
             Self::Identity { .. } => 4,
             Self::Unreachable { .. } => 5,

@@ -125,3 +125,68 @@ fn a_bad_line_does_not_stop_the_rest() {
     fixture.arguments.format = Some(InputFormat::Zeek);
     assert!(fixture.error().contains("holds no event"));
 }
+
+/// A table model that finds what has more than 100 bytes.
+fn table_model(signer: &SigningKey) -> Vec<u8> {
+    use picket_common::model::{Algorithm, ModelBody, ModelDraft, ModelMetadata, NodeDraft, TreeDraft};
+    use picket_common::table::{Encoder, Preparation, PreparedColumn};
+    let column = PreparedColumn { name: "bytes".to_owned(), encoder: Encoder::Numeric };
+    let preparation = Preparation { columns: vec![column] };
+    let inner = NodeDraft { feature: 0, threshold: 100.0, missing_left: true, left: 1, right: 2, value: 0.3 };
+    let draft = ModelDraft {
+        metadata: ModelMetadata {
+            subject: Subject::Connection,
+            algorithm: Algorithm::DecisionTree,
+            feature_spec_hash: preparation.hash(),
+            feature_count: 1,
+            threshold: 0.5,
+            dataset_digest: picket_common::id::Digest::of(b""),
+            training_run: "test".to_owned(),
+            created: picket_common::event::Timestamp(0),
+        },
+        imputation: Vec::new(),
+        body: ModelBody::Forest(vec![TreeDraft { nodes: vec![inner, NodeDraft::leaf(0.1), NodeDraft::leaf(0.9)] }]),
+        self_test: vec![vec![7.0]],
+    };
+    TableModel::encode(&preparation, &draft.encode(signer).unwrap()).unwrap()
+}
+
+#[test]
+fn rows_of_a_table_get_a_verdict_and_reasons() {
+    let mut fixture = Fixture::new(0.0, &key(1));
+    std::fs::write(&fixture.arguments.model, table_model(&key(1))).unwrap();
+    fixture.arguments.trusted_key = Some(hex(&key(1)));
+    fixture.arguments.input = fixture.dir.path().join("rows.csv");
+    std::fs::write(&fixture.arguments.input, "name,bytes\na,7\nb,500\nc,\n").unwrap();
+    let (findings, text) = fixture.score();
+    assert_eq!(findings.unwrap(), 1);
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let verdicts: Vec<_> = lines.iter().map(|line| line["verdict"].as_str().unwrap()).collect();
+    assert_eq!(verdicts, ["ok", "finding", "ok"]);
+    assert_eq!(lines[1]["reasons"][0]["column"], "bytes");
+    assert_eq!(lines[1]["reasons"][0]["value"], "500");
+    // The same from packed JSON lines, as a table.
+    fixture.arguments.output = ScoreOutput::Table;
+    fixture.arguments.findings_only = true;
+    fixture.arguments.input = fixture.dir.path().join("rows.jsonl.zst");
+    let rows = "{\"bytes\": 7}\n{\"bytes\": 500}\n";
+    std::fs::write(&fixture.arguments.input, zstd::encode_all(rows.as_bytes(), 1).unwrap()).unwrap();
+    let (findings, text) = fixture.score();
+    assert_eq!(findings.unwrap(), 1);
+    assert!(text.contains("bytes=500 (+0.600)") && text.ends_with("2 scored, 1 findings\n"), "{text}");
+}
+
+#[test]
+fn a_table_that_changed_and_a_model_of_another_key_are_refused() {
+    let mut fixture = Fixture::new(0.0, &key(1));
+    std::fs::write(&fixture.arguments.model, table_model(&key(1))).unwrap();
+    fixture.arguments.input = fixture.dir.path().join("rows.csv");
+    std::fs::write(&fixture.arguments.input, "name,octets\na,7\n").unwrap();
+    assert!(fixture.error().contains("it lacks 1 of the model's columns: bytes"), "{}", fixture.error());
+    std::fs::write(&fixture.arguments.input, "name,bytes\na,many\n").unwrap();
+    assert!(fixture.error().contains("none of the 1 values in column \"bytes\" is a number"), "{}", fixture.error());
+    std::fs::write(&fixture.arguments.input, "{\"octets\": 7}\n").unwrap();
+    assert!(fixture.error().contains("no row has a key \"bytes\""), "{}", fixture.error());
+    fixture.arguments.trusted_key = Some(hex(&key(2)));
+    assert!(fixture.error().contains("not trusted"), "{}", fixture.error());
+}

@@ -6,11 +6,12 @@ use crate::evaluate::page::chart::{Chart, escaped, ranking};
 use crate::evaluate::report::Figure;
 use crate::evaluate::{Interval, Report, TechniqueResult};
 
-mod chart;
+pub(crate) mod chart;
 #[cfg(test)]
 mod tests;
 
-const STYLE: &str = include_str!("page/page.css");
+/// The style of every page.
+pub(crate) const STYLE: &str = include_str!("page/page.css");
 
 /// What the page says about the model besides its figures: a model card (Mitchell et al., Model Cards for Model
 /// Reporting, 2019).

@@ -21,6 +21,8 @@ pub(super) async fn run(client: &mut Client, verb: &DatasetVerb, output: &mut Ou
             let text = table(&shown(), &[row(&dataset)]);
             output.one(&text, row(&dataset))
         }
+        // Done without a server already.
+        DatasetVerb::Schema { .. } | DatasetVerb::Profile { .. } | DatasetVerb::Diff { .. } => Ok(()),
         DatasetVerb::List => {
             let datasets = fetch(client, "").await?;
             output.rows(&shown(), datasets.iter().map(row).collect())

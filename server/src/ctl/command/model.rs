@@ -27,6 +27,8 @@ pub(super) async fn run(client: &mut Client, verb: &ModelVerb, output: &mut Outp
             let models = list(client, subject).await?;
             output.rows(&shown(), models.iter().map(row).collect())
         }
+        // Done without a server already.
+        ModelVerb::Score { .. } => Ok(()),
         ModelVerb::Show { model } => show(client, model, output).await,
         ModelVerb::Push { model } => push(client, model, output).await,
         ModelVerb::Report { model, to, force } => report(client, model, to, *force, output).await,
@@ -40,7 +42,7 @@ pub(super) async fn train(
     output: &mut Output<'_>,
 ) -> Result<(), CtlError> {
     let request = v1::TrainRequest {
-        dataset_id: arguments.dataset.clone(),
+        dataset_id: arguments.dataset.clone().unwrap_or_default(),
         algorithms: arguments.algorithms.iter().map(|algorithm| algorithm.name().to_owned()).collect(),
         seed: arguments.seed,
         false_positive_budget: arguments.false_positive_budget,
@@ -126,8 +128,8 @@ async fn export(
     written(&model_digest, to, &file, force, output)
 }
 
-/// Writes a file about a model and says so.
-fn written(model_digest: &str, to: &Path, bytes: &[u8], force: bool, output: &mut Output<'_>) -> Result<(), CtlError> {
+/// Writes a file; one that is there already only when `force` says so.
+pub(super) fn write_file(to: &Path, bytes: &[u8], force: bool) -> Result<(), CtlError> {
     let mut options = OpenOptions::new();
     options.write(true).truncate(force).create(force).create_new(!force);
     let write = || -> std::io::Result<()> {
@@ -135,7 +137,18 @@ fn written(model_digest: &str, to: &Path, bytes: &[u8], force: bool, output: &mu
         opened.write_all(bytes)?;
         opened.sync_all()
     };
-    write().map_err(|source| CtlError::File { path: to.to_owned(), source })?;
+    write().map_err(|source| CtlError::File { path: to.to_owned(), source })
+}
+
+/// Writes a file about a model and says so.
+pub(super) fn written(
+    model_digest: &str,
+    to: &Path,
+    bytes: &[u8],
+    force: bool,
+    output: &mut Output<'_>,
+) -> Result<(), CtlError> {
+    write_file(to, bytes, force)?;
     let text = format!("{} written, {}", to.display(), bytes_text(bytes.len() as u64));
     let result = object([
         ("model_digest", model_digest.into()),

@@ -126,7 +126,7 @@ impl Chart {
 }
 
 /// Lying bars with names, the longest over the whole width.
-pub(super) fn ranking(entries: &[(&str, f64)]) -> String {
+pub(crate) fn ranking(entries: &[(&str, f64)]) -> String {
     let height = BAR * entries.len() as f64;
     let most = entries.iter().map(|entry| entry.1).fold(f64::MIN_POSITIVE, f64::max);
     let room = WIDTH - BAR_NAMES - 60.0;
@@ -153,7 +153,7 @@ pub(super) fn ranking(entries: &[(&str, f64)]) -> String {
 }
 
 /// Text as it may stand in HTML, in an attribute, too.
-pub(super) fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

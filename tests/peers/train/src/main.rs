@@ -17,10 +17,19 @@ use picket_common::model::{Model, ModelDraft, ModelMetadata};
 use picket_learn::evaluate::curve::Curve;
 use picket_learn::train::{Control, FittedModel, Params, TrainingSet, Unobserved, ValidParams, trainer};
 
+mod score;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [train, test, params, threads, repeats] = arguments.as_slice() else {
-        return Err("usage: learn-comparison TRAIN TEST PARAMETERS THREADS REPEATS".into());
+    if let [mode, model, table] = arguments.as_slice()
+        && mode == "score"
+    {
+        return score::run(model, table);
+    }
+    let [train, test, params, threads, repeats, model_file @ ..] = arguments.as_slice() else {
+        return Err(
+            "usage: learn-comparison TRAIN TEST PARAMETERS THREADS REPEATS [MODEL], or: score MODEL TABLE".into()
+        );
     };
     let (train, test) = (read(train)?, read(test)?);
     let params: Params = serde_json::from_str(params)?;
@@ -37,6 +46,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let (seconds, cpu, fitted) = best.ok_or("no repeat")?;
     let file = draft(fitted, &params, train.feature_count()).encode(&SigningKey::from_bytes(&[7; 32]))?;
+    if let [path] = model_file {
+        std::fs::write(path, &file)?;
+    }
     let model = Model::parse(&file)?;
     let curve = Curve::new(test.rows().map(|row| model.score(row)).zip(test.malicious().iter().copied()));
     let mut score_seconds = f64::INFINITY;

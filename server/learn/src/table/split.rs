@@ -1,0 +1,278 @@
+//! Which rows only evaluation sees.
+//!
+//! * **time**: the latest rows. Rows of one group, and of one moment, stay together; a row without a time is learned from.
+//! * **group**: whole groups of each class: those of the group column, else rows of one template (near-duplicates).
+//! * **stratified**: rows of each class by lot; **random**: rows by lot. Both are kind to a model: what is nearly the same
+//!   is on both sides.
+//! * **official**: the test part is a file of its own.
+//!
+//! Whatever the rule, a test row that equals a training row in all features and the label is removed and counted.
+
+use std::collections::BTreeMap;
+
+use picket_common::event::Timestamp;
+use serde::Serialize;
+
+use crate::random::SplitMix64;
+use crate::table::frame::{Table, TableError};
+use crate::table::key::Keys;
+use crate::train::ROWS_PER_CLASS_MIN;
+
+/// By how much of its share a group may overfill the test part.
+const OVERFILL: f64 = 0.2;
+
+/// How rows are divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SplitRule {
+    /// The latest rows are the test.
+    Time,
+    /// Whole groups are.
+    Group,
+    /// Rows of each class by lot.
+    Stratified,
+    /// Rows by lot.
+    Random,
+    /// A file of its own.
+    Official,
+}
+
+impl SplitRule {
+    /// What fits a table best: time where there are times, else groups.
+    pub fn of(table: &Table) -> Self {
+        if table.group.is_none() && table.times().is_some() { Self::Time } else { Self::Group }
+    }
+}
+
+/// A division of rows.
+#[derive(Clone, Debug)]
+pub struct Parts<'a> {
+    /// The table to learn from …
+    pub train_table: &'a Table,
+    /// … and its rows.
+    pub train: Vec<usize>,
+    /// The table to evaluate on …
+    pub test_table: &'a Table,
+    /// … and its rows.
+    pub test: Vec<usize>,
+    /// How they were divided.
+    pub rule: SplitRule,
+    /// What there is.
+    pub counts: SplitCounts,
+    /// For each training row the number of its group.
+    pub(super) train_groups: Vec<u32>,
+    /// For each test row the name of its group.
+    pub(super) test_groups: Vec<String>,
+    /// The newest time of the training part.
+    pub(super) newest: Option<Timestamp>,
+}
+
+/// What a division gave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SplitCounts {
+    /// Rows to learn from.
+    pub train_rows: usize,
+    /// Malicious ones among them.
+    pub train_malicious: usize,
+    /// Rows to evaluate on.
+    pub test_rows: usize,
+    /// Malicious ones among them.
+    pub test_malicious: usize,
+    /// Test rows that were removed because a training row equals them.
+    pub duplicates_removed: usize,
+    /// Training rows that equal another one.
+    pub train_duplicates: usize,
+    /// Training rows that equal one with the other label: labels contradict each other, or the columns cannot tell. They
+    /// stay.
+    pub train_contradictions: usize,
+    /// Test rows that equal a training row with the other label. They stay.
+    pub test_contradictions: usize,
+}
+
+/// Why rows cannot be divided.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SplitError {
+    /// There is no label, or only one.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// No times to divide by.
+    #[error("no column holds times: give one the role \"time\", or divide by --split group")]
+    NoTimes,
+    /// A part lacks a class.
+    #[error(
+        "the {part} part has {found} {class} rows, at least {needed} are needed: {}",
+        "choose another --split or --test-fraction, or another seed, or give more rows"
+    )]
+    TooFewRows {
+        /// `training` or `test`.
+        part: &'static str,
+        /// `benign` or `malicious`.
+        class: &'static str,
+        /// How many there are.
+        found: usize,
+        /// How many it takes.
+        needed: usize,
+    },
+}
+
+/// Divides a table; `official` is the test table of [`SplitRule::Official`].
+///
+/// # Errors
+/// [`SplitError`].
+pub fn split<'a>(
+    table: &'a Table,
+    official: Option<&'a Table>,
+    rule: SplitRule,
+    test_fraction: f64,
+    seed: u64,
+) -> Result<Parts<'a>, SplitError> {
+    let malicious = table.labels()?;
+    let keys = Keys::of(table);
+    let groups = Groups::of(table, &keys);
+    let in_test = match (rule, official) {
+        (_, Some(_)) | (SplitRule::Official, None) => vec![false; table.rows],
+        (SplitRule::Time, _) => by_time(table, test_fraction)?,
+        (SplitRule::Group, _) => by_lot(malicious, Some(&groups.number), true, test_fraction, seed),
+        (SplitRule::Stratified, _) => by_lot(malicious, None, true, test_fraction, seed),
+        (SplitRule::Random, _) => by_lot(malicious, None, false, test_fraction, seed),
+    };
+    let (mut test, train): (Vec<usize>, Vec<usize>) = (0..table.rows).partition(|row| in_test[*row]);
+    let mut known: Vec<(u64, bool)> = train.iter().map(|row| (keys.exact[*row], malicious[*row])).collect();
+    known.sort_unstable();
+    let test_table = official.unwrap_or(table);
+    let (test_keys, test_malicious) = match official {
+        Some(official) => {
+            test = (0..official.rows).collect();
+            (Keys::of(official), official.labels()?)
+        }
+        None => (keys.clone(), malicious),
+    };
+    let is_known = |row: &usize, label: bool| known.binary_search(&(test_keys.exact[*row], label)).is_ok();
+    let before = test.len();
+    test.retain(|row| !is_known(row, test_malicious[*row]));
+    let positives = |rows: &[usize], labels: &[bool]| rows.iter().filter(|row| labels[**row]).count();
+    let has_other = |(key, label): &(u64, bool)| known.binary_search(&(*key, !label)).is_ok();
+    let counts = SplitCounts {
+        train_rows: train.len(),
+        train_malicious: positives(&train, malicious),
+        test_rows: test.len(),
+        test_malicious: positives(&test, test_malicious),
+        duplicates_removed: before - test.len(),
+        train_duplicates: known.windows(2).filter(|pair| pair[0] == pair[1]).count(),
+        train_contradictions: known.iter().filter(|entry| has_other(entry)).count(),
+        test_contradictions: test.iter().filter(|row| is_known(row, !test_malicious[**row])).count(),
+    };
+    check(&counts, malicious)?;
+    let test_groups = Groups::of(test_table, &test_keys);
+    Ok(Parts {
+        train_groups: train.iter().map(|row| groups.number[*row]).collect(),
+        test_groups: test.iter().map(|row| test_groups.name(test_table, *row)).collect(),
+        newest: table.times().and_then(|times| train.iter().filter_map(|row| times[*row]).max()),
+        train_table: table,
+        train,
+        test_table,
+        test,
+        rule: if official.is_some() { SplitRule::Official } else { rule },
+        counts,
+    })
+}
+
+fn check(counts: &SplitCounts, malicious: &[bool]) -> Result<(), SplitError> {
+    let rows = malicious.len();
+    match malicious.iter().filter(|malicious| **malicious).count() {
+        0 => return Err(TableError::OneClass { rows, class: "benign" }.into()),
+        all if all == rows => return Err(TableError::OneClass { rows, class: "malicious" }.into()),
+        _ => {}
+    }
+    for (part, rows, malicious, needed) in [
+        ("training", counts.train_rows, counts.train_malicious, ROWS_PER_CLASS_MIN),
+        ("test", counts.test_rows, counts.test_malicious, 1),
+    ] {
+        for (class, found) in [("malicious", malicious), ("benign", rows - malicious)] {
+            if found < needed {
+                return Err(SplitError::TooFewRows { part, class, found, needed });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What belongs together.
+struct Groups {
+    /// For each row the number of its group.
+    number: Vec<u32>,
+    template: Vec<u64>,
+}
+
+impl Groups {
+    /// The groups of the group column, else the rows of one template. A row whose group is missing is one of its own kind.
+    fn of(table: &Table, keys: &Keys) -> Self {
+        let mut numbers: BTreeMap<(u32, u64), u32> = BTreeMap::new();
+        let number = (0..table.rows).map(|row| {
+            let key = match table.group.as_ref().map(|group| group.codes[row]) {
+                Some(code) if code != super::Words::NONE => (code, 0),
+                _ => (super::Words::NONE, keys.template[row]),
+            };
+            let next = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+            *numbers.entry(key).or_insert(next)
+        });
+        Self { number: number.collect(), template: keys.template.clone() }
+    }
+
+    fn name(&self, table: &Table, row: usize) -> String {
+        let named = table.group.as_ref().and_then(|group| group.get(row));
+        named.map_or_else(|| format!("{:016x}", self.template[row]), str::to_owned)
+    }
+}
+
+fn by_time(table: &Table, test_fraction: f64) -> Result<Vec<bool>, SplitError> {
+    let times = table.times().ok_or(SplitError::NoTimes)?;
+    // A group's time is that of its first row.
+    let mut first_of_group: BTreeMap<u32, Timestamp> = BTreeMap::new();
+    let group_of =
+        |row: usize| table.group.as_ref().map(|group| group.codes[row]).filter(|code| *code != super::Words::NONE);
+    for (row, time) in times.iter().enumerate() {
+        if let (Some(group), Some(time)) = (group_of(row), time) {
+            let first = first_of_group.entry(group).or_insert(*time);
+            *first = (*first).min(*time);
+        }
+    }
+    let time_of = |row: usize| group_of(row).and_then(|group| first_of_group.get(&group).copied()).or(times[row]);
+    let mut known: Vec<Timestamp> = (0..table.rows).filter_map(time_of).collect();
+    known.sort_unstable();
+    if known.is_empty() {
+        return Err(SplitError::NoTimes);
+    }
+    let place = ((1.0 - test_fraction) * known.len() as f64) as usize;
+    let boundary = known[place.min(known.len() - 1)];
+    Ok((0..table.rows).map(|row| time_of(row).is_some_and(|time| time >= boundary)).collect())
+}
+
+/// Deals units (groups, or rows) to the test part until it has its share of the rows, of each class where `stratified`.
+fn by_lot(malicious: &[bool], groups: Option<&[u32]>, stratified: bool, test_fraction: f64, seed: u64) -> Vec<bool> {
+    let mut units: BTreeMap<u32, (bool, Vec<usize>)> = BTreeMap::new();
+    for (row, label) in malicious.iter().enumerate() {
+        let unit = groups.map_or_else(|| u32::try_from(row).unwrap_or(u32::MAX), |groups| groups[row]);
+        let unit = units.entry(unit).or_default();
+        unit.0 |= label;
+        unit.1.push(row);
+    }
+    let mut random = SplitMix64::new(seed);
+    let mut in_test = vec![false; malicious.len()];
+    let (of_malicious, of_benign): (Vec<_>, Vec<_>) =
+        units.into_values().partition(|(malicious, _)| stratified && *malicious);
+    for mut units in [of_malicious, of_benign] {
+        let rows: usize = units.iter().map(|(_, rows)| rows.len()).sum();
+        let wanted = test_fraction * rows as f64;
+        random.shuffle(&mut units);
+        let mut taken = 0;
+        for (_, rows) in units {
+            let after = (taken + rows.len()) as f64;
+            if (taken as f64) < wanted && after <= wanted * (1.0 + OVERFILL) + 1.0 {
+                taken += rows.len();
+                rows.into_iter().for_each(|row| in_test[row] = true);
+            }
+        }
+    }
+    in_test
+}

@@ -1,0 +1,223 @@
+//! One training on a table.
+
+use std::collections::BTreeMap;
+
+use ed25519_dalek::SigningKey;
+use picket_common::event::Timestamp;
+use picket_common::feature::Subject;
+use picket_common::id::Digest;
+use picket_common::model::limits::FEATURES_MAX;
+use picket_common::model::{Algorithm, ModelError};
+use picket_common::table::{Preparation, TableModel, TableModelError};
+
+use crate::evaluate::{self, EvaluateError, Report, ScoredRow, importance};
+use crate::table::frame::{Table, TableError};
+use crate::table::prepare::TrainingRows;
+use crate::table::split::{Parts, SplitError};
+use crate::train::{
+    BoostingParams, Control, DraftContext, Options, Params, Recipe, TrainError, Trained, TrainingSet, ValidParams,
+    train_with, trainer,
+};
+
+/// From so many training rows on, boosting grows larger trees, and more of them.
+const MANY_ROWS: usize = 2_000;
+
+/// What is asked of a training.
+#[derive(Clone, Debug)]
+pub struct TableOptions {
+    /// How to fit.
+    pub recipe: Recipe,
+    /// Seed and budget.
+    pub options: Options,
+    /// Name of the training.
+    pub training_run: String,
+    /// Digest of what it learns from.
+    pub dataset_digest: Digest,
+    /// Resamples for the intervals of the evaluation.
+    pub resamples: u32,
+}
+
+/// What a training gave.
+#[derive(Clone, Debug)]
+pub struct TrainedTable {
+    /// The model's file.
+    pub file: Vec<u8>,
+    /// The model, read back from it.
+    pub model: TableModel,
+    /// How it was found.
+    pub trained: Trained,
+    /// How good it is on the test part.
+    pub report: Report,
+    /// Columns that the model does not judge by, with the reason.
+    pub left_out: BTreeMap<String, &'static str>,
+}
+
+/// Why nothing came of it.
+#[derive(Debug, thiserror::Error)]
+pub enum TableTrainError {
+    /// The table.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// Its division.
+    #[error(transparent)]
+    Split(#[from] SplitError),
+    /// Too many features.
+    #[error("the columns give {found} features, at most {FEATURES_MAX} are supported: ignore some, texts first")]
+    TooManyFeatures {
+        /// How many.
+        found: usize,
+    },
+    /// Every column is constant.
+    #[error("no column tells one row from another in the training part: all are constant or empty")]
+    NothingToLearnFrom,
+    /// Learning failed.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The model cannot be written.
+    #[error("cannot write the learned model: {0}")]
+    Model(#[from] ModelError),
+    /// The table model cannot be written.
+    #[error("cannot write the learned model: {0}")]
+    TableModel(#[from] TableModelError),
+    /// It cannot be evaluated.
+    #[error("cannot evaluate the model: {0}")]
+    Evaluate(#[from] EvaluateError),
+}
+
+/// The usual recipe of an algorithm for so many training rows.
+pub fn recipe(algorithm: Algorithm, rows: usize, features: usize) -> Option<Recipe> {
+    let usual = trainer(algorithm).candidates(features).into_iter().next();
+    let params = match algorithm {
+        Algorithm::GradientBoosting if rows >= MANY_ROWS => {
+            let boosting = BoostingParams { trees: 300, leaves_max: 31, ..BoostingParams::default() };
+            ValidParams::new(Params::GradientBoosting(boosting)).ok()
+        }
+        _ => usual,
+    };
+    params.map(|params| Recipe { params, witnesses: false })
+}
+
+/// Learns preparation and model from the training part, and evaluates them on the test part. The model is signed with
+/// `key`. The same parts and options give the same bytes.
+///
+/// # Errors
+/// [`TableTrainError`].
+pub fn train(
+    parts: &Parts<'_>,
+    options: &TableOptions,
+    key: &SigningKey,
+    control: &Control<'_>,
+) -> Result<TrainedTable, TableTrainError> {
+    let table = parts.train_table;
+    let malicious = table.labels()?;
+    let rows = TrainingRows { table, rows: &parts.train, malicious, groups: &parts.train_groups };
+    control.observer.progress("preparation", 0, 1);
+    let prepared = rows.learn();
+    let feature_count = prepared.preparation.feature_count();
+    if feature_count == 0 {
+        return Err(TableTrainError::NothingToLearnFrom);
+    }
+    if feature_count > FEATURES_MAX {
+        return Err(TableTrainError::TooManyFeatures { found: feature_count });
+    }
+    let labels = parts.train.iter().map(|row| malicious[*row]).collect();
+    let set = TrainingSet::new(feature_count, rows.vectors(&prepared), labels, weighed_groups(parts))?;
+    control.observer.progress("preparation", 1, 1);
+    let context = DraftContext {
+        // Says nothing: the specification is the preparation.
+        subject: Subject::Connection,
+        feature_spec_hash: prepared.preparation.hash(),
+        dataset_digest: options.dataset_digest,
+        training_run: options.training_run.clone(),
+        // A clock would give other bytes each time; this is when the model's knowledge ends.
+        created: parts.newest.unwrap_or(Timestamp(0)),
+    };
+    let trained = train_with(options.recipe, &set, options.options, &context, control)?;
+    let file = TableModel::encode(&prepared.preparation, &trained.draft.encode(key)?)?;
+    let model = TableModel::parse(&file)?;
+    control.observer.progress("evaluation", 0, 1);
+    let report = judge(&model, parts, options)?;
+    control.observer.progress("evaluation", 1, 1);
+    Ok(TrainedTable { file, model, trained, report, left_out: prepared.left_out })
+}
+
+/// What folds keep whole and weights are divided by: the groups of the group column. Without one each row is its own, so
+/// that rows count alike; near-duplicates in two folds then make the validation (not the evaluation) kinder than it
+/// should be.
+fn weighed_groups(parts: &Parts<'_>) -> Vec<u32> {
+    if parts.train_table.group.is_some() {
+        return parts.train_groups.clone();
+    }
+    (0..parts.train.len()).map(|row| u32::try_from(row).unwrap_or(u32::MAX)).collect()
+}
+
+/// The test part's vectors, row by row.
+fn vectors(preparation: &Preparation, table: &Table, rows: &[usize]) -> Vec<f32> {
+    let places: Vec<Option<usize>> = preparation
+        .columns
+        .iter()
+        .map(|prepared| table.columns.iter().position(|column| column.name == prepared.name))
+        .collect();
+    let mut values = Vec::with_capacity(rows.len() * preparation.feature_count());
+    for row in rows {
+        for (prepared, place) in preparation.columns.iter().zip(&places) {
+            let value = place.map_or(picket_common::table::Value::Missing, |place| table.columns[place].value(*row));
+            prepared.encoder.encode(value, &mut values);
+        }
+    }
+    values
+}
+
+fn judge(model: &TableModel, parts: &Parts<'_>, options: &TableOptions) -> Result<Report, TableTrainError> {
+    let table = parts.test_table;
+    let malicious = table.labels()?;
+    let preparation = model.preparation();
+    let values = vectors(preparation, table, &parts.test);
+    let vectors = || values.chunks_exact(preparation.feature_count().max(1));
+    let family = |table: &Table, row: usize| {
+        let family = table.family.as_ref().and_then(|family| family.get(row));
+        family.unwrap_or_default().to_owned()
+    };
+    let families: Vec<String> = parts.test.iter().map(|row| family(table, *row)).collect();
+    let rows: Vec<ScoredRow<'_>> = vectors()
+        .zip(&parts.test)
+        .zip(parts.test_groups.iter().zip(&families))
+        .map(|((vector, row), (group, family))| ScoredRow {
+            score: model.model().score(vector),
+            malicious: malicious[*row],
+            technique: if malicious[*row] { family } else { "" },
+            group,
+        })
+        .collect();
+    let train_malicious = parts.train_table.labels()?;
+    let known = parts.train.iter().filter(|row| train_malicious[**row]).map(|row| family(parts.train_table, *row));
+    let options = evaluate::Options {
+        threshold: model.threshold(),
+        known_techniques: &known.filter(|family| !family.is_empty()).collect(),
+        resamples: options.resamples,
+        seed: options.options.seed,
+    };
+    let mut report = evaluate::evaluate(&rows, &options)?;
+    let column_of_feature = preparation.column_of_feature();
+    let names: Vec<&str> = column_of_feature.iter().map(|column| preparation.columns[*column].name.as_str()).collect();
+    report.importances = importance::mean_contributions(model.model(), &names, vectors());
+    report.notes.extend(notes(parts));
+    Ok(report)
+}
+
+fn notes(parts: &Parts<'_>) -> Vec<String> {
+    let counts = &parts.counts;
+    let mut notes = Vec::new();
+    let mut note = |count: usize, text: &str| {
+        if count > 0 {
+            notes.push(format!("{count} {text}"));
+        }
+    };
+    note(counts.duplicates_removed, "test rows equal a training row in all columns and the label: removed");
+    note(counts.train_contradictions, "training rows equal one with the other label: they stay");
+    note(
+        counts.test_contradictions,
+        "test rows equal a training row with the other label: they stay, and count as errors",
+    );
+    notes
+}

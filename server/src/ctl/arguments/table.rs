@@ -1,0 +1,119 @@
+//! What can be asked about tables of users: files, with no server.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use crate::ctl::arguments::Format;
+
+/// What the columns of a table are, over the guess from its first rows.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ColumnArguments {
+    /// Schema of the table, as `dataset schema` writes it.
+    #[arg(long, value_name = "FILE")]
+    pub schema: Option<PathBuf>,
+    /// The column that says what a row is [default: the one called "label"].
+    #[arg(long, value_name = "COLUMN")]
+    pub label: Option<String>,
+    /// A label value that is malicious; all others are benign. May be given more than once.
+    #[arg(long, value_name = "VALUE", num_args = 1..)]
+    pub positive: Vec<String>,
+    /// A label value that is benign; all others are malicious. May be given more than once.
+    #[arg(long, value_name = "VALUE", num_args = 1..)]
+    pub benign: Vec<String>,
+    /// A column whose rows of one value stay together: an attack, a piece of work, a host.
+    #[arg(long, value_name = "COLUMN")]
+    pub group: Option<String>,
+    /// The column of the rows' times.
+    #[arg(long, value_name = "COLUMN")]
+    pub time: Option<String>,
+    /// The column of the attacks' families, by which is evaluated; never a feature.
+    #[arg(long, value_name = "COLUMN")]
+    pub family: Option<String>,
+    /// A column that is not looked at. May be given more than once.
+    #[arg(long, value_name = "COLUMN", num_args = 1..)]
+    pub ignore: Vec<String>,
+    /// Memory that may be taken [default: four fifths of what is available].
+    #[arg(long, value_name = "MIB")]
+    pub memory_mib: Option<u64>,
+}
+
+/// Training on a file.
+#[derive(Args, Clone, Debug)]
+pub struct FileTrainingArguments {
+    /// A table to train on, with no server: CSV, JSON lines (also .gz, .zst) or Parquet.
+    #[arg(long, value_name = "FILE", requires = "to")]
+    pub input: Option<PathBuf>,
+    /// The table's columns.
+    #[command(flatten)]
+    pub columns: Box<ColumnArguments>,
+    /// Another table to evaluate on, of the same columns.
+    #[arg(long, value_name = "FILE", requires = "input")]
+    pub test: Option<PathBuf>,
+    /// How to choose the rows that only evaluation sees [default: time where there are times and no groups, else group].
+    #[arg(long, value_enum, requires = "input", conflicts_with = "test")]
+    pub split: Option<SplitArgument>,
+    /// Share of the rows that only evaluation sees.
+    #[arg(long, value_name = "SHARE", requires = "input", default_value_t = crate::table::train::TEST_FRACTION, value_parser = share)]
+    pub test_fraction: f64,
+    /// Folder for the model, its evaluation, and how it was made.
+    #[arg(long, value_name = "FOLDER", requires = "input")]
+    pub to: Option<PathBuf>,
+    /// Replace what is in the folder.
+    #[arg(long, requires = "input")]
+    pub force: bool,
+}
+
+/// How rows are divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SplitArgument {
+    /// The latest rows are evaluated on.
+    Time,
+    /// Whole groups are: those of the group column, else rows that are nearly the same.
+    Group,
+    /// Rows of each class by lot. Kind to the model: near-duplicates are on both sides.
+    Stratified,
+    /// Rows by lot. Kind to the model, too.
+    Random,
+}
+
+/// What stands after `--output`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutputArgument {
+    /// How results are written.
+    Format(Format),
+    /// Where scores go.
+    File(PathBuf),
+}
+
+impl OutputArgument {
+    /// How results are written.
+    pub fn format(&self) -> Format {
+        match self {
+            Self::Format(format) => *format,
+            Self::File(_) => Format::Table,
+        }
+    }
+
+    /// The file, if it is one.
+    pub fn file(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Format(_) => None,
+            Self::File(path) => Some(path),
+        }
+    }
+}
+
+/// A format, or what can only be a file.
+pub(super) fn output(text: &str) -> Result<OutputArgument, String> {
+    match Format::from_str(text, false) {
+        Ok(format) => Ok(OutputArgument::Format(format)),
+        Err(_) if text.contains(['.', '/']) => Ok(OutputArgument::File(text.into())),
+        Err(_) => Err("expected table, json or ndjson".to_owned()),
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.05..=0.9).contains(share));
+    share.ok_or_else(|| "expected a share from 0.05 to 0.9".to_owned())
+}

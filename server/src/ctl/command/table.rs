@@ -1,0 +1,197 @@
+//! Commands on tables of users: files alone, no server.
+
+use std::path::{Path, PathBuf};
+
+use picket_common::model::Algorithm;
+use picket_learn::table::{Role, SplitRule};
+use picket_learn::train::Observer;
+use picket_learn::train::threshold::FALSE_POSITIVE_BUDGET_MAX;
+use serde_json::Value;
+
+use crate::ctl::arguments::{ColumnArguments, ModelVerb, SplitArgument, TrainArguments};
+use crate::ctl::command::model::written;
+use crate::ctl::command::{bytes_text, object};
+use crate::ctl::error::CtlError;
+use crate::ctl::output::{Column, Output, Row, columns, safe, table};
+use crate::ctl::progress::Progress;
+use crate::table::train::{Outcome, TableTraining, figures};
+use crate::table::{Loader, memory, schema_file, score as scoring};
+
+/// Digits of a digest in a table.
+const SHOWN_DIGITS: usize = 12;
+
+/// `picketctl dataset schema`.
+pub(super) fn schema(
+    input: &Path,
+    arguments: &ColumnArguments,
+    (to, force): (Option<&Path>, bool),
+    output: &mut Output<'_>,
+) -> Result<(), CtlError> {
+    let (schema, _, rows) = loader(arguments)?.schema_of(input)?;
+    let name = input.file_name().unwrap_or_default().to_string_lossy();
+    let text = schema_file::write(&schema, &name, rows);
+    match to {
+        Some(to) => written(&name, to, text.as_bytes(), force, output),
+        None => output.text(&text.lines().map(|line| safe(line) + "\n").collect::<String>()),
+    }
+}
+
+/// `picketctl train --input`.
+pub(super) fn train(arguments: &TrainArguments, input: &Path, output: &mut Output<'_>) -> Result<(), CtlError> {
+    let file = &arguments.file;
+    let budget = arguments.false_positive_budget;
+    if !(budget > 0.0 && budget < FALSE_POSITIVE_BUDGET_MAX) {
+        let text = format!("--false-positive-budget: expected a share above 0 and below {FALSE_POSITIVE_BUDGET_MAX}");
+        return Err(CtlError::Argument(text));
+    }
+    let to = file.to.clone().ok_or_else(|| CtlError::Argument("--to: a folder is needed".to_owned()))?;
+    let mut algorithms: Vec<Algorithm> =
+        arguments.algorithms.iter().filter_map(|algorithm| algorithm.name().parse().ok()).collect();
+    if algorithms.is_empty() {
+        algorithms.push(Algorithm::GradientBoosting);
+    }
+    let training = TableTraining {
+        input: input.to_owned(),
+        test: file.test.clone(),
+        loader: Loader { is_for_training: true, ..loader(&file.columns)? },
+        algorithms,
+        split: file.split.map(|split| match split {
+            SplitArgument::Time => SplitRule::Time,
+            SplitArgument::Group => SplitRule::Group,
+            SplitArgument::Stratified => SplitRule::Stratified,
+            SplitArgument::Random => SplitRule::Random,
+        }),
+        test_fraction: file.test_fraction,
+        seed: arguments.seed,
+        false_positive_budget: budget,
+        to,
+        force: file.force,
+    };
+    let outcomes = training.run(&Shown::new())?;
+    let rows: Vec<Row> = outcomes.outcomes.iter().map(row).collect();
+    let counts = &outcomes.manifest["split"]["counts"];
+    let text = format!(
+        "{}\nsplit by {}: {} rows to learn from ({} malicious), {} to evaluate on ({} malicious), {} duplicates removed\n\
+         best by validation: {}, written to {}",
+        table(&shown(), &rows),
+        outcomes.manifest["split"]["rule"].as_str().unwrap_or_default(),
+        counts["train_rows"],
+        counts["train_malicious"],
+        counts["test_rows"],
+        counts["test_malicious"],
+        counts["duplicates_removed"],
+        outcomes.outcomes.first().map_or("", |best| best.algorithm.name()),
+        safe(&training.to.display().to_string()),
+    );
+    match outcomes.manifest {
+        Value::Object(manifest) => output.one(&text, manifest),
+        _ => output.text(&text),
+    }
+}
+
+/// `picketctl model score`.
+pub(super) fn score(verb: &ModelVerb, file: Option<&PathBuf>, output: &mut Output<'_>) -> Result<(), CtlError> {
+    let ModelVerb::Score { model, input, to, reasons, force, fail_on_findings } = verb else { return Ok(()) };
+    let nowhere = || CtlError::Argument("where do the scores go? Give --output FILE".to_owned());
+    let to = to.as_ref().or(file).ok_or_else(nowhere)?;
+    let model = scoring::read_model(model)?;
+    let progress = Progress::new();
+    let show = |done, total| progress.set("score rows", done, total);
+    let scored = scoring::score(&model, input, to, (usize::from(*reasons), *force), show)?;
+    drop(progress);
+    let unreadable = match scored.unreadable_fields {
+        0 => String::new(),
+        fields => format!("; {fields} fields could not be read and count as missing"),
+    };
+    let text = format!(
+        "{} rows scored, {} findings (score {:.4} or more){unreadable}; {} written",
+        scored.rows,
+        scored.findings,
+        model.threshold(),
+        safe(&to.display().to_string())
+    );
+    output.one(
+        &text,
+        object([
+            ("rows", scored.rows.into()),
+            ("findings", scored.findings.into()),
+            ("unreadable_fields", scored.unreadable_fields.into()),
+            ("threshold", model.threshold().into()),
+            ("model_digest", model.id().to_string().into()),
+        ]),
+    )?;
+    if *fail_on_findings && scored.findings > 0 {
+        return Err(CtlError::Findings("there are findings"));
+    }
+    Ok(())
+}
+
+/// How a table is read, by the command line.
+pub(super) fn loader(arguments: &ColumnArguments) -> Result<Loader, CtlError> {
+    let role = |name: &Option<String>, role| name.iter().map(|name| (name.clone(), role)).collect::<Vec<_>>();
+    let time = Role::Feature(picket_common::table::ColumnKind::Time);
+    let mut roles: Vec<(String, Role)> = arguments.ignore.iter().map(|name| (name.clone(), Role::Ignore)).collect();
+    for (name, of) in [
+        (&arguments.time, time),
+        (&arguments.group, Role::Group),
+        (&arguments.family, Role::Family),
+        (&arguments.label, Role::Label),
+    ] {
+        roles.extend(role(name, of));
+    }
+    let memory_bytes = arguments.memory_mib.map_or_else(memory::available_bytes, |mib| mib.saturating_mul(1 << 20));
+    let mut loader = Loader {
+        roles,
+        positive: arguments.positive.clone(),
+        benign: arguments.benign.clone(),
+        memory_bytes,
+        ..Loader::default()
+    };
+    if let Some(path) = &arguments.schema {
+        loader.read_schema(path)?;
+    }
+    Ok(loader)
+}
+
+fn shown() -> Vec<Column> {
+    columns([
+        ("algorithm", "algorithm"),
+        ("validation", "validation"),
+        ("recall at 1 % FPR", "recall_at_1pct_fpr"),
+        ("at 0.1 %", "recall_at_01pct_fpr"),
+        ("PR-AUC", "pr_auc"),
+        ("ROC-AUC", "roc_auc"),
+        ("recall", "recall"),
+        ("FPR", "false_positive_rate"),
+        ("size", "size"),
+        ("model", "model"),
+    ])
+}
+
+fn row(outcome: &Outcome) -> Row {
+    let mut row = object([
+        ("algorithm", outcome.algorithm.name().into()),
+        ("validation", outcome.validation_score.into()),
+        ("size", bytes_text(outcome.trained.file.len() as u64).into()),
+        ("model", outcome.trained.model.id().to_string().chars().take(SHOWN_DIGITS).collect::<String>().into()),
+    ]);
+    if let Value::Object(figures) = figures(&outcome.trained.report) {
+        row.extend(figures);
+    }
+    row
+}
+
+/// Shows the steps of a training.
+pub(super) struct Shown(Progress);
+
+impl Shown {
+    pub(super) fn new() -> Self {
+        Self(Progress::new())
+    }
+}
+
+impl Observer for Shown {
+    fn progress(&self, stage: &str, done: u64, total: u64) {
+        self.0.set(stage, done, total);
+    }
+}

@@ -1,0 +1,328 @@
+//! A training on files alone: from a table to a folder with the model, its evaluation and how it was made.
+
+use std::path::{Path, PathBuf};
+
+use ed25519_dalek::SigningKey;
+use picket_common::id::Digest;
+use picket_common::model::Algorithm;
+use picket_learn::evaluate::page::{self, Card, CardSection};
+use picket_learn::evaluate::{Report, text};
+use picket_learn::table::{
+    Parts, SplitRule, TableOptions, TableTrainError, TrainedTable, recipe, split, train as train_table,
+};
+use picket_learn::train::{Control, Observer, Options, TrainError};
+use serde_json::{Value, json};
+
+use crate::table::folder::Folder;
+use crate::table::{Loaded, Loader, TableFileError, schema_file};
+
+/// Share of the rows that only evaluation sees, unless asked otherwise.
+pub const TEST_FRACTION: f64 = 0.3;
+/// Resamples for the intervals of an evaluation.
+const BOOTSTRAP_RESAMPLES: u32 = 200;
+/// Rows with so many resamples would take minutes: beyond, fewer.
+const RESAMPLED_ROWS_MAX: usize = 20_000_000;
+/// Hexadecimal digits of the digest in a training's name.
+const RUN_DIGITS: usize = 16;
+/// Version of the code that trains: part of what a model's bytes depend on.
+const CODE_VERSION: &str = env!("CARGO_PKG_VERSION");
+/// There is no server whose key could sign: the signature proves that the file is whole, not where it is from.
+const NO_SECRET: [u8; 32] = [0; 32];
+/// Columns that a page names.
+const COLUMNS_LISTED_MAX: usize = 50;
+
+/// Name of the model's file.
+pub const MODEL_FILE: &str = "model.picket";
+/// Name of the manifest.
+pub const MANIFEST_FILE: &str = "manifest.json";
+
+/// What to train.
+#[derive(Clone, Debug)]
+pub struct TableTraining {
+    /// The table.
+    pub input: PathBuf,
+    /// A table to evaluate on.
+    pub test: Option<PathBuf>,
+    /// How to read them.
+    pub loader: Loader,
+    /// Which algorithms; the best by validation is kept.
+    pub algorithms: Vec<Algorithm>,
+    /// How to divide; what fits the table without it.
+    pub split: Option<SplitRule>,
+    /// Share of the rows that only evaluation sees.
+    pub test_fraction: f64,
+    /// The same files and options give the same model.
+    pub seed: u64,
+    /// Share of benign rows that may be alerted.
+    pub false_positive_budget: f64,
+    /// Where to.
+    pub to: PathBuf,
+    /// Replace what is there.
+    pub force: bool,
+}
+
+/// What a training of one algorithm gave.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The algorithm.
+    pub algorithm: Algorithm,
+    /// How it did in validation, by what the best is chosen.
+    pub validation_score: f64,
+    /// Model and evaluation.
+    pub trained: TrainedTable,
+}
+
+/// What was trained: the best first.
+#[derive(Debug)]
+pub struct Outcomes {
+    /// One for each algorithm, the best by validation first: it is the one that was written.
+    pub outcomes: Vec<Outcome>,
+    /// The manifest that was written.
+    pub manifest: Value,
+}
+
+impl TableTraining {
+    /// Trains and writes the folder: model, evaluation (JSON, text, page), card, schema, manifest.
+    ///
+    /// # Errors
+    /// [`TableFileError`]; nothing is written then.
+    pub fn run(&self, observer: &dyn Observer) -> Result<Outcomes, TableFileError> {
+        Folder::check(&self.to, self.force)?;
+        let loaded = self.loader.load(&self.input, observer)?;
+        let test = match &self.test {
+            Some(path) => Some(self.loader.load_like(path, &loaded.schema, observer)?),
+            None => None,
+        };
+        let rule = self.split.unwrap_or_else(|| SplitRule::of(&loaded.table));
+        let parts = split(&loaded.table, test.as_ref().map(|test| &test.table), rule, self.test_fraction, self.seed)?;
+        let dataset_digest = self.dataset_digest(&loaded, test.as_ref(), parts.rule);
+        let mut outcomes = Vec::new();
+        for algorithm in &self.algorithms {
+            outcomes.push(self.fit(*algorithm, &parts, dataset_digest, observer)?);
+        }
+        // A sort that keeps the order of equals: the first that was asked for.
+        outcomes.sort_by(|a, b| b.validation_score.total_cmp(&a.validation_score));
+        let best = outcomes.first().ok_or(TableTrainError::NothingToLearnFrom)?;
+        let schema = schema_file::write(&loaded.schema, &file_name(&self.input), loaded.table.rows);
+        let manifest = self.manifest(&loaded, test.as_ref(), &parts, &outcomes, (&schema, dataset_digest));
+        self.write(best, &manifest, schema)?;
+        Ok(Outcomes { outcomes, manifest })
+    }
+
+    fn fit(
+        &self,
+        algorithm: Algorithm,
+        parts: &Parts<'_>,
+        dataset_digest: Digest,
+        observer: &dyn Observer,
+    ) -> Result<Outcome, TableFileError> {
+        let (seed, budget) = (self.seed, self.false_positive_budget);
+        let unfit = || TrainError::Engine { algorithm, reason: "it has no usual parameters".to_owned() };
+        let recipe = recipe(algorithm, parts.train.len(), 1 + parts.train_table.columns.len())
+            .ok_or_else(|| TableTrainError::from(unfit()))?;
+        let name = Digest::of(format!("{dataset_digest}/{algorithm}/{seed}/{budget}/{CODE_VERSION}").as_bytes());
+        let name = name.to_string();
+        let resamples = RESAMPLED_ROWS_MAX / parts.test.len().max(1);
+        let options = TableOptions {
+            recipe,
+            options: Options { seed, false_positive_budget: budget, foldings: 1 },
+            training_run: format!("{algorithm}-{}", &name[..RUN_DIGITS]),
+            dataset_digest,
+            resamples: BOOTSTRAP_RESAMPLES.min(u32::try_from(resamples).unwrap_or(u32::MAX)),
+        };
+        let control = Control::observed(observer);
+        let trained = train_table(parts, &options, &SigningKey::from_bytes(&NO_SECRET), &control)?;
+        let validation_score = trained.trained.validation.candidates.first().map_or(0.0, |candidate| candidate.score);
+        Ok(Outcome { algorithm, validation_score, trained })
+    }
+
+    /// What the rows and their division depend on.
+    fn dataset_digest(&self, loaded: &Loaded, test: Option<&Loaded>, rule: SplitRule) -> Digest {
+        let mut text = format!("{}\n{rule:?}\n{}\n{}\n", loaded.digest, self.test_fraction, self.seed);
+        for column in &loaded.schema.columns {
+            text.push_str(&format!("{}\t{}\n", column.name, column.role.name()));
+        }
+        let values = &loaded.schema.label_values;
+        text.push_str(&format!("{:?}\n{:?}\n", values.malicious, values.benign));
+        if let Some(test) = test {
+            text.push_str(&test.digest.to_string());
+        }
+        Digest::of(text.as_bytes())
+    }
+
+    fn manifest(
+        &self,
+        loaded: &Loaded,
+        test: Option<&Loaded>,
+        parts: &Parts<'_>,
+        outcomes: &[Outcome],
+        (schema, dataset_digest): (&str, Digest),
+    ) -> Value {
+        let source = |role: &str, path: &Path, loaded: &Loaded| {
+            json!({
+                "role": role,
+                "file": file_name(path),
+                "bytes": loaded.bytes,
+                "sha256": loaded.digest.to_string(),
+                "counts": loaded.table.counts,
+                "labels": loaded.table.label_counts,
+            })
+        };
+        let mut inputs = vec![source("train", &self.input, loaded)];
+        if let (Some(path), Some(test)) = (&self.test, test) {
+            inputs.push(source("test", path, test));
+        }
+        let outcome = |outcome: &Outcome| {
+            let trained = &outcome.trained.trained;
+            json!({
+                "algorithm": outcome.algorithm.name(),
+                "params": trained.recipe.params,
+                "training_run": trained.draft.metadata.training_run,
+                "validation": trained.validation,
+                "threshold": trained.threshold,
+                "model_sha256": outcome.trained.model.id().to_string(),
+                "model_bytes": outcome.trained.file.len(),
+                "features": outcome.trained.model.preparation().feature_count(),
+                "columns_left_out": outcome.trained.left_out,
+                "test": figures(&outcome.trained.report),
+            })
+        };
+        json!({
+            "format": 1,
+            "picket_version": CODE_VERSION,
+            "inputs": inputs,
+            "schema_sha256": Digest::of(schema.as_bytes()).to_string(),
+            "split": {
+                "rule": parts.rule,
+                "test_fraction": self.test_fraction,
+                "counts": parts.counts,
+            },
+            "dataset_digest": dataset_digest.to_string(),
+            "seed": self.seed,
+            "false_positive_budget": self.false_positive_budget,
+            "model": MODEL_FILE,
+            "trainings": outcomes.iter().map(outcome).collect::<Vec<_>>(),
+        })
+    }
+
+    fn write(&self, best: &Outcome, manifest: &Value, schema: String) -> Result<(), TableFileError> {
+        let report = &best.trained.report;
+        let card = card(best, manifest);
+        let json = |value: &Value| format!("{value:#}\n");
+        let mut folder = Folder::default();
+        folder.add(MODEL_FILE, best.trained.file.clone());
+        folder.add("evaluation.json", json(&serde_json::to_value(report).unwrap_or_default()));
+        folder.add("evaluation.txt", text::render(report));
+        folder.add("report.html", page::render(report, &card));
+        folder.add("card.md", markdown(&card, report));
+        folder.add("schema.toml", schema);
+        folder.add(MANIFEST_FILE, json(manifest));
+        folder.write(&self.to, self.force)
+    }
+}
+
+/// The figures of a report that lists show.
+pub fn figures(report: &Report) -> Value {
+    json!({
+        "rows": report.rows,
+        "malicious": report.positives,
+        "roc_auc": report.roc_auc,
+        "pr_auc": report.pr_auc,
+        "recall_at_1pct_fpr": report.recall_at_1pct_fpr,
+        "recall_at_01pct_fpr": report.recall_at_01pct_fpr,
+        "threshold": report.threshold,
+        "recall": report.recall,
+        "false_positive_rate": report.false_positive_rate,
+    })
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// What there is to say about a model.
+fn card(outcome: &Outcome, manifest: &Value) -> Card {
+    let mut sections = Vec::new();
+    let mut section = |title: &str, facts: Vec<(String, String)>| {
+        sections.push(CardSection { title: title.to_owned(), facts });
+    };
+    let fact = |name: &str, value: &Value| (name.to_owned(), plain(value));
+    let input = &manifest["inputs"][0];
+    let mut learned_from = vec![
+        fact("file", &input["file"]),
+        fact("SHA-256", &input["sha256"]),
+        fact("rows", &input["counts"]["rows_read"]),
+        fact("rows without a label (left out)", &input["counts"]["unlabelled"]),
+        fact("fields that could not be read (taken as missing)", &input["counts"]["unreadable_fields"]),
+        fact("split", &manifest["split"]["rule"]),
+    ];
+    if let Some(counts) = manifest["split"]["counts"].as_object() {
+        learned_from.extend(counts.iter().map(|(name, value)| fact(&name.replace('_', " "), value)));
+    }
+    section("Learned from", learned_from);
+    let training = &manifest["trainings"][0];
+    section(
+        "How",
+        vec![
+            fact("algorithm", &training["algorithm"]),
+            fact("parameters", &training["params"]),
+            fact("seed", &manifest["seed"]),
+            fact("share of benign rows that may be alerted", &manifest["false_positive_budget"]),
+            fact("features", &training["features"]),
+            fact("training", &training["training_run"]),
+            fact("Picket", &manifest["picket_version"]),
+        ],
+    );
+    let columns = &outcome.trained.model.preparation().columns;
+    let mut facts: Vec<(String, String)> = columns
+        .iter()
+        .take(COLUMNS_LISTED_MAX)
+        .map(|column| (column.name.clone(), column.encoder.kind().name().to_owned()))
+        .collect();
+    if columns.len() > COLUMNS_LISTED_MAX {
+        facts.push(("and".to_owned(), format!("{} more", columns.len() - COLUMNS_LISTED_MAX)));
+    }
+    facts.extend(outcome.trained.left_out.iter().map(|(name, reason)| (name.clone(), format!("left out: {reason}"))));
+    section("Columns it judges by", facts);
+    section(
+        "Use",
+        vec![
+            ("for".to_owned(), "rows of the same columns, gathered in the same way".to_owned()),
+            ("not for".to_owned(), "rows of other sensors or sites before it was evaluated on some of them".to_owned()),
+            ("SHA-256 of the model".to_owned(), outcome.trained.model.id().to_string()),
+        ],
+    );
+    Card { title: format!("Model of {}", plain(&input["file"])), sections }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The card as Markdown. Names come from the table: they stand in code spans.
+fn markdown(card: &Card, report: &Report) -> String {
+    let code = |text: &str| {
+        let clean: String =
+            text.chars().map(|c| if c == '`' || c == '|' || c.is_control() { '\'' } else { c }).collect();
+        format!("`{clean}`")
+    };
+    let mut out = format!("# {}\n", code(&card.title));
+    let figures = figures(report);
+    out.push_str("\n## On held-out rows\n\n| figure | value |\n|---|---|\n");
+    for (name, value) in figures.as_object().into_iter().flatten() {
+        out.push_str(&format!("| {} | {value} |\n", name.replace('_', " ")));
+    }
+    for section in &card.sections {
+        out.push_str(&format!("\n## {}\n\n| | |\n|---|---|\n", section.title));
+        for (name, value) in &section.facts {
+            out.push_str(&format!("| {} | {} |\n", code(name), code(value)));
+        }
+    }
+    for note in &report.notes {
+        out.push_str(&format!("\n* {note}\n"));
+    }
+    out
+}
