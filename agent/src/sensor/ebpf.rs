@@ -113,7 +113,7 @@ impl EbpfLoading {
         // What is not permitted here is not permitted to the helper.
         let helper = load::permitted().map(|()| {
             let helper = Helper::start(program?, &objects);
-            helper.inspect_err(|error| warn_of_memory(error)).ok()
+            helper.inspect_err(warn_of_memory).ok()
         });
         Self { objects, helper }
     }
