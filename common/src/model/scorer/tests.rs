@@ -65,7 +65,7 @@ fn plan(features: u16) -> impl Strategy<Value = Vec<Plan>> {
     let node = (prop::bool::weighted(0.7), cell(features), number(), any::<bool>(), number()).prop_map(
         |(split, feature, threshold, missing_left, value)| Plan { split, feature, threshold, missing_left, value },
     );
-    prop::collection::vec(node, 1..60)
+    prop::collection::vec(node, 1..30)
 }
 
 fn row(features: usize) -> impl Strategy<Value = Vec<f32>> {
@@ -76,12 +76,12 @@ fn row(features: usize) -> impl Strategy<Value = Vec<f32>> {
 
 proptest! {
     // Each case is a whole forest.
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn sums_have_the_bits_of_a_naive_walk(
-        (plans, rows, imputation) in (1_u16..700).prop_flat_map(|features| (
-            prop::collection::vec(plan(features), 1..40),
-            prop::collection::vec(row(features.into()), 1..8),
+        (plans, rows, imputation) in (1_u16..60).prop_flat_map(|features| (
+            prop::collection::vec(plan(features), 1..25),
+            prop::collection::vec(row(features.into()), 1..6),
             prop_oneof![Just(Vec::new()), row(features.into())],
         ))
     ) {
@@ -96,6 +96,13 @@ proptest! {
 
 #[test]
 fn every_feature_on_both_sides_fits() {
+    // One number of features for each size that rows come in.
+    for features in [100, 300, FEATURES_MAX] {
+        every_feature_fits(features);
+    }
+}
+
+fn every_feature_fits(features: usize) {
     let node = |feature: usize, left, missing_left| Node {
         threshold: 0.5,
         value: 0.0,
@@ -105,7 +112,7 @@ fn every_feature_on_both_sides_fits() {
     };
     let leaf = |value| Node { threshold: 0.0, value, left: 0, feature: 0, missing_left: false };
     let (mut roots, mut nodes) = (Vec::new(), Vec::new());
-    for tree in 0..TREES_MAX {
+    for tree in 0..features {
         let base = nodes.len() as u32;
         roots.push(base);
         // Twice each feature, once with missing values on either side.
@@ -114,11 +121,11 @@ fn every_feature_on_both_sides_fits() {
         nodes.extend([leaf(4.0), leaf(1.0), leaf(2.0)]);
     }
     let scorer = Scorer::new(&roots, &nodes);
-    assert_eq!(2 * scorer.features.len(), CELLS_MAX);
+    assert_eq!(scorer.features.len(), features);
     let sum = |values: &[f32]| scorer.sum(Vector { values, imputation: &[] });
-    assert_eq!(sum(&[]), 4.0 * TREES_MAX as f64, "all are missing");
-    assert_eq!(sum(&[0.0; FEATURES_MAX]), TREES_MAX as f64);
-    assert_eq!(sum(&[1.0; FEATURES_MAX]), 4.0 * TREES_MAX as f64);
+    assert_eq!(sum(&[]), 4.0 * features as f64, "all are missing");
+    assert_eq!(sum(&[0.0; FEATURES_MAX]), features as f64);
+    assert_eq!(sum(&[1.0; FEATURES_MAX]), 4.0 * features as f64);
 }
 
 #[test]
