@@ -1,12 +1,14 @@
 //! Many trees: random forests (Breiman, 2001) and extremely randomised trees (Geurts, Ernst, Wehenkel, 2006).
 
+use std::sync::OnceLock;
+
 use picket_common::model::{Algorithm, ModelBody, TreeDraft};
 
 use crate::random::SplitMix64;
 use crate::train::params::ForestParams;
 use crate::train::tree::best::BestSplits;
 use crate::train::tree::random::RandomSplits;
-use crate::train::tree::{BinnedMatrix, Limits, RowWeights, grow};
+use crate::train::tree::{BinnedMatrix, Limits, RowWeights, Spreads, grow};
 use crate::train::weight::weights;
 use crate::train::{Control, FittedModel, Params, TrainError, Trainer, TrainingSet, ValidParams, parallel};
 
@@ -135,7 +137,7 @@ impl<F: Forest> Trainer for F {
         let algorithm = Forest::algorithm(self);
         let wrong = || TrainError::Engine { algorithm, reason: "parameters of another algorithm".to_owned() };
         let forest = params.get().forest().ok_or_else(wrong)?;
-        let ground = Ground::of(set);
+        let ground = Ground::of(set, control.threads);
         let trees = parallel::try_map(usize::from(forest.trees), control.threads, |tree| {
             control.check()?;
             let seed = SplitMix64::for_job(seed, tree as u64).next_u64();
@@ -149,6 +151,8 @@ impl<F: Forest> Trainer for F {
 struct Ground<'a> {
     set: &'a TrainingSet,
     matrix: BinnedMatrix,
+    /// Made for the first tree that needs it.
+    spreads: OnceLock<Spreads>,
     /// What every row weighs.
     weights: RowWeights,
     /// What the rows up to each weigh together, that one included.
@@ -156,7 +160,7 @@ struct Ground<'a> {
 }
 
 impl<'a> Ground<'a> {
-    fn of(set: &'a TrainingSet) -> Self {
+    fn of(set: &'a TrainingSet, threads: usize) -> Self {
         let weights = weights(set);
         let mut total = 0.0;
         let add = |weight: &f64| {
@@ -164,7 +168,9 @@ impl<'a> Ground<'a> {
             total
         };
         let ends = weights.iter().map(add).collect();
-        Self { set, matrix: BinnedMatrix::new(set), weights: RowWeights::scaled(&weights, set.malicious()), ends }
+        let (matrix, weights) =
+            (BinnedMatrix::with_threads(set, threads), RowWeights::scaled(&weights, set.malicious()));
+        Self { set, matrix, spreads: OnceLock::new(), weights, ends }
     }
 }
 
@@ -185,7 +191,8 @@ fn grow_best(ground: &Ground<'_>, forest: ForestParams, seed: u64) -> TreeDraft 
 /// A tree of extra trees: random splits of all rows.
 fn grow_random(ground: &Ground<'_>, forest: ForestParams, seed: u64) -> TreeDraft {
     let features = usize::from(forest.features_per_split);
-    let mut finder = RandomSplits::new(&ground.matrix, limits(forest), features, seed);
+    let spreads = ground.spreads.get_or_init(|| Spreads::new(&ground.matrix));
+    let mut finder = RandomSplits::new(&ground.matrix, spreads, limits(forest), features, seed);
     grow(&ground.matrix, &ground.weights, limits(forest), &mut finder)
 }
 

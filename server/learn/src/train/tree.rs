@@ -17,6 +17,7 @@
 
 pub(super) use crate::train::tree::bins::{BinnedMatrix, MISSING_BIN};
 pub(super) use crate::train::tree::grow::{Limits, grow};
+pub(super) use crate::train::tree::spreads::Spreads;
 pub(super) use crate::train::tree::sums::{RowWeights, Sums};
 
 pub(super) mod best;
@@ -25,6 +26,7 @@ mod choice;
 mod features;
 mod grow;
 pub(super) mod random;
+pub(super) mod spreads;
 mod sums;
 #[cfg(test)]
 mod tests;

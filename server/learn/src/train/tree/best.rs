@@ -9,6 +9,8 @@ use crate::train::tree::{BinnedMatrix, Sums};
 
 /// Bins of a histogram.
 const BINS: usize = 256;
+/// From so many rows on, looking through all bins costs less than looking through the rows for those they have.
+const MANY_ROWS: usize = 512;
 
 /// Looks at every threshold of some features. Rows count as often as they weigh ([`RowWeights::counted`]).
 ///
@@ -40,8 +42,7 @@ impl SplitFinder for BestSplits<'_> {
         let mut best = Best::of(side(node.sums), limits.leaf_rows_min);
         let mut looked_at = features.begin();
         while let Some(feature) = looked_at.next(random) {
-            let Some(spread) = matrix.spread(feature, node.rows) else { continue };
-            fill(histogram, matrix.column(feature), node, spread);
+            let Some(spread) = fill(histogram, matrix, feature, node) else { continue };
             offer_all(&mut best, matrix, feature, histogram, spread);
             looked_at.counts();
         }
@@ -49,13 +50,35 @@ impl SplitFinder for BestSplits<'_> {
     }
 }
 
-/// Sums up the rows of each bin.
-fn fill(histogram: &mut [Sums; BINS], column: &[u8], node: &Node<'_>, spread: Spread) {
+/// Sums up the rows of each bin; which bins they have, if they differ. Bins between these hold sums, others anything.
+fn fill(histogram: &mut [Sums; BINS], matrix: &BinnedMatrix, feature: usize, node: &Node<'_>) -> Option<Spread> {
+    if node.rows.len() >= MANY_ROWS {
+        histogram.fill(Sums::default());
+        add(histogram, matrix.column(feature), node);
+        return spread(histogram);
+    }
+    let spread = matrix.spread(feature, node.rows)?;
     histogram[usize::from(MISSING_BIN)] = Sums::default();
     histogram[usize::from(spread.low)..=usize::from(spread.high)].fill(Sums::default());
+    add(histogram, matrix.column(feature), node);
+    Some(spread)
+}
+
+fn add(histogram: &mut [Sums; BINS], column: &[u8], node: &Node<'_>) {
     for (row, sums) in node.rows.iter().zip(node.weights) {
         histogram[usize::from(column[*row as usize])] += *sums;
     }
+}
+
+/// As [`BinnedMatrix::spread`], from the sums of all bins: every row weighs something.
+fn spread(histogram: &[Sums; BINS]) -> Option<Spread> {
+    let (missing, values) = histogram.split_first()?;
+    let has_rows = |sums: &Sums| *sums != Sums::default();
+    let bin = |place: usize| u8::try_from(place + 1).ok();
+    let low = bin(values.iter().position(has_rows)?)?;
+    let high = bin(values.iter().rposition(has_rows)?)?;
+    let has_missing = has_rows(missing);
+    (low < high || has_missing).then_some(Spread { low, high, has_missing })
 }
 
 /// Offers every threshold.

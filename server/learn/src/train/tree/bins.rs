@@ -30,6 +30,19 @@ pub(in crate::train) struct Spread {
     pub(in crate::train) has_missing: bool,
 }
 
+impl Spread {
+    /// Of the lowest bin of a value less one, and of the highest and the lowest bin of all; nothing when all rows have the
+    /// same.
+    pub(super) fn of(low_less_one: u8, high: u8, lowest: u8) -> Option<Self> {
+        let has_missing = lowest == MISSING_BIN;
+        if high == MISSING_BIN {
+            return None;
+        }
+        let low = low_less_one.wrapping_add(1);
+        (low < high || has_missing).then_some(Self { low, high, has_missing })
+    }
+}
+
 /// The bins of one feature. Bin b (from 1) holds the values from `lows[b - 1]` to `highs[b - 1]`, and bins are in the
 /// order of their values.
 struct FeatureBins {
@@ -38,13 +51,14 @@ struct FeatureBins {
 }
 
 impl BinnedMatrix {
-    /// Cuts the values of `set` into bins: one for each value where a feature has few, else such that each has about
-    /// the same number of rows.
+    /// As [`with_threads`](Self::with_threads), on one.
+    #[cfg(test)]
     pub(in crate::train) fn new(set: &TrainingSet) -> Self {
         Self::with_threads(set, 1)
     }
 
-    /// As [`new`](Self::new), on so many threads.
+    /// Cuts the values of `set` into bins: one for each value where a feature has few, else such that each has about
+    /// the same number of rows. On so many threads.
     pub(in crate::train) fn with_threads(set: &TrainingSet, threads: usize) -> Self {
         let features = set.feature_count();
         let groups = try_map(features.div_ceil(FEATURES_AT_ONCE), threads, |group| {
@@ -81,12 +95,7 @@ impl BinnedMatrix {
             high = high.max(bin);
             lowest = lowest.min(bin);
         }
-        let has_missing = lowest == MISSING_BIN;
-        if high == MISSING_BIN {
-            return None;
-        }
-        let low = low_less_one + 1;
-        (low < high || has_missing).then_some(Spread { low, high, has_missing })
+        Spread::of(low_less_one, high, lowest)
     }
 
     /// A threshold between bin `bin` and the next: at `part` (0 to 1) of the way from the one's highest value to the

@@ -16,10 +16,10 @@ impl Sums {
         Self(u64::from(weight) | if malicious { u64::from(weight) << 32 } else { 0 })
     }
 
-    /// Adds `other` when `really`, without a branch.
+    /// Adds `other` once or, when `times` is 0, not at all; without a branch.
     #[inline]
-    pub(in crate::train) fn add_if(&mut self, really: bool, other: Self) {
-        self.0 = self.0.wrapping_add(other.0 & u64::from(really).wrapping_neg());
+    pub(in crate::train) fn add_times(&mut self, times: u8, other: Self) {
+        self.0 = self.0.wrapping_add(other.0 & u64::from(times).wrapping_neg());
     }
 
     /// Sum of the weights.

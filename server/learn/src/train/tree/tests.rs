@@ -59,7 +59,8 @@ fn values_lead_where_the_rows_went() {
         assert_leaves_are_of_their_rows(&tree, &set, &counted);
 
         let scaled = RowWeights::scaled(&crate::train::weight::weights(&set), set.malicious());
-        let mut random = RandomSplits::new(&matrix, LIMITS, FEATURES, 7);
+        let spreads = Spreads::new(&matrix);
+        let mut random = RandomSplits::new(&matrix, &spreads, LIMITS, FEATURES, 7);
         let tree = grow(&matrix, &scaled, LIMITS, &mut random);
         assert!(tree.nodes.len() > 20);
         assert_leaves_are_of_their_rows(&tree, &set, &scaled);
@@ -135,7 +136,8 @@ fn drawn_thresholds_are_spread_evenly_over_the_values() {
     let order = weights.rows();
     let of_rows: Vec<Sums> = order.iter().map(|row| weights.row(*row)).collect();
     let sums = of_rows.iter().copied().sum();
-    let mut finder = RandomSplits::new(&matrix, LIMITS, 1, 11);
+    let spreads = Spreads::new(&matrix);
+    let mut finder = RandomSplits::new(&matrix, &spreads, LIMITS, 1, 11);
     let (mut tenths, mut only_missing) = ([0; 10], 0);
     for _ in 0..2_000 {
         let Some(split) = finder.find(&Node { rows: &order, weights: &of_rows, sums }) else { continue };
