@@ -18,7 +18,6 @@ use picket_agent::hardening::Hardening;
 use picket_agent::sensor::config::{EbpfChoice, FileModeChoice, ModeChoice, SensorConfig, SensorSwitch};
 use picket_agent::sensor::{Observation, ObservationSink, SensorContext, SensorSet, start};
 use picket_common::event::{EventBody, LossReason, LossStage};
-use tokio_util::sync::CancellationToken;
 
 const SECONDS: u32 = 10;
 const FAST_PROCESSES_PER_SECOND: u32 = 5_000;
@@ -113,10 +112,9 @@ fn measure(what: &str, config: &SensorConfig, load: impl FnOnce()) {
     let counts = Counts::default();
     let context = SensorContext {
         sender: counts.clone(),
-        stop: CancellationToken::new(),
         own_remotes: Vec::new(),
         state_dir: None,
-        own_program: None,
+        ebpf: None,
         hardening: Hardening::default(),
     };
     let sensors: SensorSet = start(config, context).unwrap();

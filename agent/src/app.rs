@@ -60,7 +60,9 @@ const SENSOR_STOP_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the uplink may take to end after it was told to end now.
 const UPLINK_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often it is looked whether a thread still runs.
-const WATCH_INTERVAL: Duration = Duration::from_millis(200);
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is looked whether everything replayed has arrived.
+const REPLAY_WATCH_INTERVAL: Duration = Duration::from_millis(200);
 /// Threads of the asynchronous runtime: one connection needs no more …
 const WORKER_THREADS: usize = 1;
 /// … and what waits for the disk beside it.
@@ -338,7 +340,7 @@ impl App {
         let delivers = self.delivers;
         async move {
             loop {
-                tokio::time::sleep(WATCH_INTERVAL).await;
+                tokio::time::sleep(REPLAY_WATCH_INTERVAL).await;
                 if sensors.lock().is_running(replay::NAME) {
                     continue;
                 }

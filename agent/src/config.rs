@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 
 use picket_common::settings::{Document, Layers, SettingsError};
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 
 use crate::budget::BudgetConfig;
 use crate::detector::DetectorConfig;
@@ -264,11 +263,14 @@ impl Default for LogConfig {
 ///
 /// # Errors
 /// [`ConfigError::LogFilter`].
-pub(crate) fn log_filter(filter: &str) -> Result<EnvFilter, ConfigError> {
-    EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .parse(filter)
-        .map_err(|error| ConfigError::LogFilter { filter: filter.to_owned(), reason: error.to_string() })
+pub(crate) fn log_filter(filter: &str) -> Result<Targets, ConfigError> {
+    let parsed = if filter.is_empty() { Ok(Targets::new()) } else { filter.parse() };
+    let targets: Targets = parsed
+        .map_err(|error: ParseError| ConfigError::LogFilter { filter: filter.to_owned(), reason: error.to_string() })?;
+    Ok(match targets.default_level() {
+        Some(_) => targets,
+        None => targets.with_default(LevelFilter::INFO),
+    })
 }
 
 fn read(path: &Path) -> Result<Document, ConfigError> {

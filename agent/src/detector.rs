@@ -1,14 +1,16 @@
 //! The detector: features, score, alert; on this host, with or without a server.
 //!
-//! One thread observes every event of the epoch in order ([`FeaturePipeline`]), scores each subject with the model in
-//! force for it, and writes an alert when the score reaches the model's threshold. It takes its events from a bounded
-//! queue that the pipeline never waits for: what does not fit is not scored and counted as such (it is stored and
-//! delivered all the same, so it is no loss). A new model is taken up between two events.
+//! Every event of the epoch is observed in order ([`FeaturePipeline`]), each subject scored with the model in force for
+//! it, and an alert written when the score reaches the model's threshold. A few events at a time are observed on the
+//! pipeline's own thread: to wake another up costs more than that. When there are many, or any are waiting already, a
+//! thread of the detector takes them from a bounded queue that the pipeline never waits for: what does not fit is not
+//! scored and counted as such (it is stored and delivered all the same, so it is no loss). A new model is taken up between
+//! two events.
 //!
 //! Without a model nothing is scored, but the features are computed: their context must be warm when a model comes.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -43,8 +45,10 @@ mod trace;
 const QUEUE_ITEMS_MAX: usize = 16_384;
 /// Most bytes of them.
 const QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Most events observed on the thread that brings them.
+const AT_ONCE_MAX: usize = 16;
 /// How often a quiet detector writes out what it has.
-const IDLE: Duration = Duration::from_millis(400);
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Section `[detector]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,15 +105,34 @@ pub struct DetectorCounters {
 #[derive(Clone)]
 pub struct DetectorSender {
     queue: QueueSender<Vec<Event>>,
+    shared: Arc<Shared>,
+}
+
+/// What both threads use.
+struct Shared {
+    worker: Mutex<Worker>,
+    /// Turns that were queued and are not observed yet: none may overtake them.
+    behind: AtomicUsize,
     counters: Arc<DetectorCounters>,
 }
 
 impl DetectorSender {
-    /// Hands events over if there is room for all of them; never waits. The detector is woken once for them.
+    /// Observes a few events at once, and hands many over if there is room for all of them; never waits for the other
+    /// thread. From one thread only, or the order of events is lost.
     pub fn offer(&self, events: Vec<Event>) {
+        let shared = &*self.shared;
+        if events.len() <= AT_ONCE_MAX
+            && shared.behind.load(Ordering::Acquire) == 0
+            && let Some(mut worker) = shared.worker.try_lock()
+        {
+            worker.observe_all(&events);
+            return;
+        }
         let count = events.len() as u64;
+        shared.behind.fetch_add(1, Ordering::AcqRel);
         if self.queue.try_send(events).is_err() {
-            self.counters.overflowed.fetch_add(count, Ordering::Relaxed);
+            shared.behind.fetch_sub(1, Ordering::AcqRel);
+            shared.counters.overflowed.fetch_add(count, Ordering::Relaxed);
         }
     }
 
@@ -171,10 +194,30 @@ struct InForce {
 /// When the system refuses a thread.
 pub fn spawn(parts: Detector) -> std::io::Result<(DetectorSender, std::thread::JoinHandle<()>)> {
     let (sender, receiver) = queue(QueueLimits { items: QUEUE_ITEMS_MAX, bytes: QUEUE_BYTES_MAX });
-    let sender = DetectorSender { queue: sender, counters: Arc::clone(&parts.counters) };
-    let mut worker = Worker::new(parts);
-    let thread = std::thread::Builder::new().name("detector".to_owned()).spawn(move || worker.run(&receiver))?;
+    let counters = Arc::clone(&parts.counters);
+    let shared = Arc::new(Shared { worker: Mutex::new(Worker::new(parts)), behind: AtomicUsize::new(0), counters });
+    let sender = DetectorSender { queue: sender, shared: Arc::clone(&shared) };
+    let thread = std::thread::Builder::new().name("detector".to_owned()).spawn(move || shared.run(&receiver))?;
     Ok((sender, thread))
+}
+
+impl Shared {
+    /// Observes what is queued; looks after the rest while nothing is.
+    fn run(&self, queue: &QueueReceiver<Vec<Event>>) {
+        loop {
+            match queue.recv_timeout(IDLE) {
+                Ok(events) => {
+                    self.worker.lock().observe_all(&events);
+                    self.behind.fetch_sub(1, Ordering::AcqRel);
+                }
+                Err(RecvTimeoutError::Timeout) => self.worker.lock().tidy(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        let mut worker = self.worker.lock();
+        worker.write_summaries(true);
+        worker.tidy();
+    }
 }
 
 impl InForce {
@@ -219,21 +262,11 @@ impl Worker {
         }
     }
 
-    fn run(&mut self, queue: &QueueReceiver<Vec<Event>>) {
-        loop {
-            match queue.recv_timeout(IDLE) {
-                Ok(events) => events.iter().for_each(|event| self.observe(event)),
-                Err(RecvTimeoutError::Timeout) => self.tidy(),
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
+    fn observe_all(&mut self, events: &[Event]) {
+        for event in events {
+            self.judge(event);
+            self.parts.counters.observed.fetch_add(1, Ordering::Release);
         }
-        self.write_summaries(true);
-        self.tidy();
-    }
-
-    fn observe(&mut self, event: &Event) {
-        self.judge(event);
-        self.parts.counters.observed.fetch_add(1, Ordering::Release);
     }
 
     fn judge(&mut self, event: &Event) {
@@ -254,9 +287,24 @@ impl Worker {
             counters.write_failures.fetch_add(1, Ordering::Relaxed);
         }
         if model.is_alert(score) {
-            let reasons_max = self.config.alert_reasons_max;
-            let alert = alert_of(&self.parts, event, &vector, model, score, &mut self.contributions, reasons_max);
-            self.raise(&alert, event);
+            counters.alerts.fetch_add(1, Ordering::Relaxed);
+            self.parts.mark.raise(event.key.sequence);
+            // Reasons are found for what is written only: in a storm of alerts hardly any is.
+            match self.repeats.decide(vector.subject, event, event.time) {
+                Decision::Write => {
+                    let reasons_max = self.config.alert_reasons_max;
+                    let alert =
+                        alert_of(&self.parts, event, &vector, model, score, &mut self.contributions, reasons_max);
+                    if self.alerts.append(&alert.to_json()).is_err() {
+                        counters.write_failures.fetch_add(1, Ordering::Relaxed);
+                    }
+                    counters.alert_latency.lock().record(event.time, now());
+                }
+                Decision::Suppress => {
+                    counters.suppressed.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            self.write_summaries(false);
         }
     }
 
@@ -267,24 +315,6 @@ impl Worker {
             self.repeats.set_written_max(config.alert_repeats_max);
             self.config = config;
         }
-    }
-
-    fn raise(&mut self, alert: &Alert<'_>, event: &Event) {
-        let counters = Arc::clone(&self.parts.counters);
-        counters.alerts.fetch_add(1, Ordering::Relaxed);
-        self.parts.mark.raise(event.key.sequence);
-        match self.repeats.decide(alert.subject, event, event.time) {
-            Decision::Write => {
-                if self.alerts.append(&alert.to_json()).is_err() {
-                    counters.write_failures.fetch_add(1, Ordering::Relaxed);
-                }
-                counters.alert_latency.lock().record(event.time, now());
-            }
-            Decision::Suppress => {
-                counters.suppressed.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        self.write_summaries(false);
     }
 
     /// Says how many alerts were suppressed, for what has been quiet long enough.

@@ -69,8 +69,10 @@ mod writer;
 const TURN_MAX: usize = 64;
 /// How often losses are announced, at most.
 const LOSS_INTERVAL: Duration = Duration::from_secs(1);
+/// How long what is due waits for the disk before it is looked at again.
+const BEHIND_PAUSE: Duration = Duration::from_millis(10);
 /// How long the thread sleeps when nothing happens.
-const IDLE: Duration = Duration::from_millis(400);
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Section `[pipeline]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -279,7 +281,11 @@ impl<D: FnMut(Vec<Event>)> Worker<D> {
 
     fn patience(&self) -> Duration {
         let due = self.open.since.map(|opened| self.linger.due(opened));
-        let rest = due.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()));
+        let mut rest = due.map_or(IDLE, |due| due.saturating_duration_since(Instant::now()));
+        if self.output.is_behind() {
+            // What is due cannot be written yet.
+            rest = rest.max(BEHIND_PAUSE);
+        }
         if self.parts.stop.is_cancelled() { Duration::ZERO } else { rest.min(IDLE) }
     }
 

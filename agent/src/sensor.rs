@@ -1,8 +1,8 @@
 //! Sensors: what happens on this host, as [`Observation`]s.
 //!
 //! Each sensor runs on its own thread, pushes what it sees into an [`ObservationSink`] at once (nothing is held back or
-//! batched here), counts what it knows to have been lost, and checks its stop token at least every
-//! [`STOP_CHECK_INTERVAL`]. Sensors know nothing of buffer, uplink or detector.
+//! batched here), counts what it knows to have been lost, and ends when it is told to ([`stop`]). Sensors know nothing of
+//! buffer, uplink or detector.
 //!
 //! Platform code sits in its own files; what remains compiles everywhere.
 
@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use picket_common::event::limits::AGENT_TEXT_BYTES_MAX;
 use picket_common::event::{ByteString, EventBody, LossReason, LossStage, Origin, SensorMode, Timestamp};
-use tokio_util::sync::CancellationToken;
 
 use crate::config::live::Live;
 use crate::enrich::SharedProcessTable;
@@ -23,11 +22,13 @@ use crate::enrich::boot_clock::BootClock;
 use crate::enrich::process_table::ProcessTable;
 use crate::enrich::redaction::{PatternError, Redactor};
 use crate::hardening::{Hardening, HardeningError};
-use crate::own_program::OwnProgram;
 pub use crate::sensor::config::SensorConfig;
+#[cfg(target_os = "linux")]
+pub use crate::sensor::ebpf::EbpfLoading;
 #[cfg(target_os = "linux")]
 use crate::sensor::ebpf::EbpfSources;
 use crate::sensor::reporter::{Reporter, SensorCounters};
+use crate::sensor::stop::StopSignal;
 
 #[cfg(unix)]
 mod authentication;
@@ -42,19 +43,24 @@ mod event_clock;
 mod file;
 mod kernel;
 #[cfg(target_os = "linux")]
+mod maintenance;
+#[cfg(target_os = "linux")]
 mod netlink;
 #[cfg(target_os = "linux")]
 mod priority;
 mod process;
 pub mod replay;
 mod reporter;
+pub(crate) mod stop;
 #[cfg(all(test, target_os = "linux"))]
 mod test_sink;
 #[cfg(target_os = "linux")]
 mod trace;
 
-/// How often, at least, a sensor looks whether it shall stop.
-pub const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(400);
+/// How often, at least, a sensor looks whether it shall stop that cannot wait for that and for events at once.
+const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(400);
+/// How long the sensors before it may take to end when one cannot be started.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An event without a key: the pipeline numbers it.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,20 +86,18 @@ pub trait ObservationSink: Clone + Send + 'static {
 }
 
 /// What sensors need to run.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct SensorContext<S> {
     /// Where observations go.
     pub sender: S,
-    /// Stops every sensor.
-    pub stop: CancellationToken,
     /// Where the agent itself connects to. A failed attempt there that was over before its owner could be found is
     /// taken for the agent's own, which is not reported. May be empty.
     pub own_remotes: Vec<SocketAddr>,
     /// Where sensors keep how far they came; `None`: they do not.
     pub state_dir: Option<PathBuf>,
-    /// How this program is started again as `picket-agent`, to have another process load the eBPF programs; without,
-    /// they are loaded in this one.
-    pub own_program: Option<OwnProgram>,
+    /// The eBPF programs on their way; without, they are loaded now and in this process.
+    #[cfg(target_os = "linux")]
+    pub ebpf: Option<EbpfLoading>,
     /// What each sensor gives up when it begins.
     pub hardening: Hardening,
 }
@@ -123,6 +127,9 @@ pub enum SensorError {
         /// What is wrong with it.
         source: replay::RecordingError,
     },
+    /// The system has no more descriptors.
+    #[error("the sensors cannot be made to stop: {0}; raise the limit of open files")]
+    Stop(std::io::Error),
     /// What a sensor must give up and cannot.
     #[error(transparent)]
     Hardening(#[from] HardeningError),
@@ -155,7 +162,7 @@ pub struct SensorSet {
     /// Which sensors run, how, and why no better. A sensor that cannot run here at all is listed with
     /// [`Origin::Agent`] and the reason.
     pub modes: Vec<SensorMode>,
-    stop: CancellationToken,
+    stop: StopSignal,
     sensors: Vec<RunningSensor>,
     processes: SharedProcessTable,
     redactor: SharedRedactor,
@@ -172,7 +179,7 @@ struct RunningSensor {
 #[derive(Clone, Debug)]
 struct SensorEnvironment<S> {
     sender: S,
-    stop: CancellationToken,
+    stop: StopSignal,
     processes: SharedProcessTable,
     /// The agent's own process, which is not reported.
     own_pid: Option<u32>,
@@ -222,7 +229,7 @@ fn start_seeing<S: ObservationSink>(
     config.check()?;
     let environment = SensorEnvironment {
         sender: context.sender,
-        stop: context.stop.child_token(),
+        stop: StopSignal::new().map_err(SensorError::Stop)?,
         processes: Arc::new(parking_lot::Mutex::new(ProcessTable::default())),
         own_pid,
         own_remotes: context.own_remotes,
@@ -233,7 +240,9 @@ fn start_seeing<S: ObservationSink>(
         #[cfg(target_os = "linux")]
         boot_clock: BootClock::measure(),
         #[cfg(target_os = "linux")]
-        ebpf: Arc::new(parking_lot::Mutex::new(load_ebpf(config, context.own_program.as_ref()))),
+        ebpf: Arc::new(parking_lot::Mutex::new(
+            context.ebpf.unwrap_or_else(|| EbpfLoading::begin(config, None)).finish(),
+        )),
     };
     let mut set = SensorSet {
         modes: Vec::new(),
@@ -262,23 +271,12 @@ fn start_seeing<S: ObservationSink>(
             }
             Err(error) => {
                 // What was started already must not go on behind the caller's back.
-                set.stop_and_join(STOP_CHECK_INTERVAL * 5);
+                set.stop_and_join(STOP_TIMEOUT);
                 return Err(error);
             }
         }
     }
     Ok(set)
-}
-
-#[cfg(target_os = "linux")]
-fn load_ebpf(config: &SensorConfig, own_program: Option<&OwnProgram>) -> EbpfSources {
-    let objects = [
-        config.process.mode.wants_ebpf().then_some(&ebpf::object::PROCESS),
-        config.connection.mode.wants_ebpf().then_some(&ebpf::object::CONNECTION),
-        (config.datagram.mode != config::EbpfChoice::Off).then_some(&ebpf::object::DATAGRAM),
-        (config.kernel.mode != config::EbpfChoice::Off).then_some(&ebpf::object::KERNEL),
-    ];
-    EbpfSources::load(&objects.into_iter().flatten().collect::<Vec<_>>(), own_program)
 }
 
 /// What takes secrets out of command lines, as the configuration says; it can be replaced while sensors run.
@@ -348,7 +346,7 @@ impl SensorSet {
     /// Stops all sensors and waits for them, at most `timeout` for all together. Gives back the names of those that
     /// did not end in time (their threads are left to themselves) or had failed.
     pub fn stop_and_join(self, timeout: Duration) -> Vec<&'static str> {
-        self.stop.cancel();
+        self.stop.raise();
         let deadline = Instant::now() + timeout;
         let mut late = Vec::new();
         for sensor in self.sensors {

@@ -87,6 +87,22 @@ pub struct Snapshot {
     pub resident_bytes_peak: u64,
 }
 
+impl Snapshot {
+    /// Whether it differs from another in nothing but its time and what the agent costs.
+    pub(crate) fn says_the_same(&self, other: &Self) -> bool {
+        let without_cost = |snapshot: &Self| {
+            let mut snapshot = snapshot.clone();
+            (snapshot.time_unix_ns, snapshot.cpu_seconds) = (0, 0.0);
+            (snapshot.resident_bytes, snapshot.resident_bytes_peak) = (0, 0);
+            snapshot.budget.cpu_milliseconds_per_second = 0;
+            snapshot.budget.resident_bytes = 0;
+            snapshot.budget.disk_write_bytes_per_second = 0;
+            snapshot
+        };
+        without_cost(self) == without_cost(other)
+    }
+}
+
 /// Where the events of one epoch went.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

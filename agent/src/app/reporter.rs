@@ -1,13 +1,17 @@
-//! Takes the status once a second: for the file, and for the server.
+//! Takes the status once a second: for the server, and for the file when it says something new.
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use crate::app::service_manager::Watchdog;
 use crate::status::{INTERVAL, Snapshot, Sources, StatusFile};
+
+/// How old the file may become while nothing but the agent's own cost changes: to replace it makes the file system write.
+const FILE_AGE_MAX: Duration = Duration::from_secs(5);
 
 /// The thread that does it.
 #[derive(Debug)]
@@ -26,12 +30,16 @@ impl Reporter {
         let first = Arc::new(sources.snapshot());
         let mut is_writable = true;
         write(&file, &first, &mut is_writable);
+        let (mut written, mut written_at) = (Arc::clone(&first), Instant::now());
         let (news, latest) = watch::channel(first);
         let (stop, stopped) = sync_channel(1);
         let thread = Builder::new().name("status".to_owned()).spawn(move || {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(INTERVAL) {
                 let snapshot = Arc::new(sources.snapshot());
-                write(&file, &snapshot, &mut is_writable);
+                if written_at.elapsed() >= FILE_AGE_MAX || !snapshot.says_the_same(&written) {
+                    write(&file, &snapshot, &mut is_writable);
+                    (written, written_at) = (Arc::clone(&snapshot), Instant::now());
+                }
                 watchdog.look(&snapshot);
                 news.send_replace(snapshot);
             }

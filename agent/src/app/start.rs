@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use tokio_util::sync::CancellationToken;
-
 use crate::app::AppError;
 use crate::config::Config;
 use crate::hardening::{Hardening, HardeningReport, Needs, PrivilegedThread};
 use crate::own_program::OwnProgram;
 use crate::pipeline::intake::SensorSender;
+#[cfg(target_os = "linux")]
+use crate::sensor::EbpfLoading;
 use crate::sensor::{self, SensorContext, SensorSet};
 use crate::state_file;
 
@@ -25,7 +25,9 @@ pub struct Invocation {
 /// How the agent starts; see [`crate::hardening`].
 #[derive(Debug, Default)]
 pub(super) struct Start {
-    own_program: Option<OwnProgram>,
+    /// Begun with the rights of the start.
+    #[cfg(target_os = "linux")]
+    ebpf: Option<EbpfLoading>,
     /// From before the agent was restricted; without, it is not.
     privileged: Option<PrivilegedThread>,
     hardening: Hardening,
@@ -37,10 +39,18 @@ impl Start {
         let state_dir = &config.agent.state_dir;
         state_file::make_private_folder(state_dir)
             .map_err(|source| AppError::StateDir { path: state_dir.clone(), source })?;
+        // It takes longest: everything else happens meanwhile.
+        #[cfg(target_os = "linux")]
+        let ebpf = Some(EbpfLoading::begin(&config.sensor, Some(&invocation.own_program)));
         let hardening = Hardening::new(config.hardening);
         let privileged = PrivilegedThread::spawn().map_err(AppError::Threads)?;
         hardening.restrict_agent(&needs(config, &invocation.config_path))?;
-        Ok(Self { own_program: Some(invocation.own_program), privileged: Some(privileged), hardening })
+        Ok(Self {
+            #[cfg(target_os = "linux")]
+            ebpf,
+            privileged: Some(privileged),
+            hardening,
+        })
     }
 
     /// What has been and will be given up.
@@ -55,10 +65,17 @@ impl Start {
         sender: SensorSender,
         own_remotes: Vec<SocketAddr>,
     ) -> Result<SensorSet, AppError> {
-        let Self { own_program, privileged, hardening } = self;
+        let Self { privileged, hardening, .. } = self;
         let state_dir = Some(config.agent.state_dir.clone());
-        let (stop, config) = (CancellationToken::new(), config.sensor.clone());
-        let context = SensorContext { sender, stop, own_remotes, own_program, state_dir, hardening: hardening.clone() };
+        let config = config.sensor.clone();
+        let context = SensorContext {
+            sender,
+            own_remotes,
+            #[cfg(target_os = "linux")]
+            ebpf: self.ebpf,
+            state_dir,
+            hardening: hardening.clone(),
+        };
         let start = move || sensor::start(&config, context);
         let sensors = match privileged {
             Some(thread) => thread.run(start).map_err(AppError::Threads)?,

@@ -2,8 +2,10 @@
 
 use std::io::{self, IsTerminal as _};
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::reload::Handle;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{fmt, reload};
 
 use crate::config::{LogConfig, LogFormat, log_filter};
 
@@ -19,23 +21,16 @@ pub(super) fn begin(config: &LogConfig) -> SetLogFilter {
         LogFormat::Text => false,
     };
     // The configuration was checked; a filter that cannot be used all the same is the default one.
-    let filter = log_filter(&config.filter).unwrap_or_default();
+    let filter = log_filter(&config.filter).unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
+    let (filter, handle) = reload::Layer::new(filter);
     // A log that cannot be written (its disk is full) must not end what it logs: by default the failure is printed,
     // and that printing panics.
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(terminal)
-        .log_internal_errors(false);
+    let lines = fmt::layer().with_writer(io::stderr).with_ansi(terminal).log_internal_errors(false);
     // Fails when the process has a subscriber: then it logs there.
-    let (begun, set_filter) = if json {
-        let subscriber = subscriber.json().with_filter_reloading();
-        let handle = subscriber.reload_handle();
-        (subscriber.try_init().is_ok(), setter(handle))
+    let begun = if json {
+        tracing_subscriber::registry().with(filter).with(lines.json()).try_init().is_ok()
     } else {
-        let subscriber = subscriber.with_filter_reloading();
-        let handle = subscriber.reload_handle();
-        (subscriber.try_init().is_ok(), setter(handle))
+        tracing_subscriber::registry().with(filter).with(lines).try_init().is_ok()
     };
     if begun {
         // A panic must not break the log's form; those inside the buffer's store are caught and dealt with.
@@ -44,10 +39,6 @@ pub(super) fn begin(config: &LogConfig) -> SetLogFilter {
             tracing::error!(thread = thread.name().unwrap_or("?"), panic = %panic, "panic");
         }));
     }
-    set_filter
-}
-
-fn setter<S: 'static>(handle: Handle<EnvFilter, S>) -> SetLogFilter {
     Box::new(move |filter| {
         let result = log_filter(filter).map(|filter| handle.reload(filter));
         if !matches!(result, Ok(Ok(()))) {

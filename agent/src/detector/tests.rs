@@ -241,9 +241,18 @@ fn repeats_begin_anew_after_a_minute_and_the_table_is_bounded() {
 fn what_does_not_fit_into_the_queue_is_counted_and_nobody_waits() {
     let fixture = Fixture::new();
     let (sender, receiver) = queue(QueueLimits { items: 2, bytes: 1_000_000 });
-    let sender = DetectorSender { queue: sender, counters: Arc::clone(&fixture.counters) };
+    let shared = Shared {
+        worker: Mutex::new(Worker::new(fixture.parts(DetectorConfig::default()))),
+        behind: AtomicUsize::new(0),
+        counters: Arc::clone(&fixture.counters),
+    };
+    let sender = DetectorSender { queue: sender, shared: Arc::new(shared) };
+    let is_busy = sender.shared.worker.lock();
     (0..5).for_each(|sequence| sender.offer(vec![close(sequence, 1, "192.0.2.7:443")]));
-    assert_eq!(fixture.count(|counters| &counters.overflowed), 3);
+    drop(is_busy);
+    sender.offer(vec![close(5, 1, "192.0.2.7:443")]);
+    assert_eq!(fixture.count(|counters| &counters.observed), 0, "none overtakes those that wait");
+    assert_eq!(fixture.count(|counters| &counters.overflowed), 4);
     assert_eq!(receiver.try_recv().unwrap()[0].key.sequence, Sequence(0));
 }
 
@@ -255,4 +264,25 @@ fn alerts_the_disk_does_not_take_are_counted() {
     fixture.run(DetectorConfig::default(), [close(0, 5_000_000, "192.0.2.7:443")]);
     assert_eq!(fixture.count(|counters| &counters.write_failures), 1);
     assert_eq!(fixture.count(|counters| &counters.alerts), 1);
+}
+
+#[test]
+fn few_events_and_many_keep_their_order() {
+    let fixture = Fixture::new();
+    fixture.models.set(Subject::Connection, model(0.5));
+    let config = DetectorConfig { alert_repeats_max: 0, ..DetectorConfig::default() };
+    let (sender, thread) = spawn(fixture.parts(config)).unwrap();
+    let mut next = 0;
+    for turn in [1, 2 * AT_ONCE_MAX, 1, 3, AT_ONCE_MAX, AT_ONCE_MAX + 1, 1, 1] {
+        let events = (0..turn).map(|_| {
+            next += 1;
+            close(next, 5_000_000, "192.0.2.7:443")
+        });
+        sender.offer(events.collect());
+    }
+    drop(sender);
+    thread.join().unwrap();
+    let sequences: Vec<u64> =
+        fixture.lines("alerts.jsonl").iter().map(|line| line["sequence"].as_u64().unwrap()).collect();
+    assert_eq!(sequences, (1..=next).collect::<Vec<_>>());
 }

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use picket_common::event::{EventBody, LossReason, Origin, Timestamp};
-use tokio_util::sync::CancellationToken;
 
 use crate::enrich::SharedProcessTable;
+use crate::sensor::authentication::changes::Changes;
 use crate::sensor::authentication::journal::Journal;
 use crate::sensor::authentication::line::Entry;
 use crate::sensor::authentication::log_file::{Chunk, LogFile};
@@ -23,8 +23,10 @@ use crate::sensor::authentication::position::{Position, PositionFile};
 use crate::sensor::authentication::record_file::{RecordFile, RecordKind};
 use crate::sensor::config::{AuthenticationSensorConfig, SensorSwitch};
 use crate::sensor::reporter::Reporter;
-use crate::sensor::{ObservationSink, STOP_CHECK_INTERVAL, SensorEnvironment, SensorError, StartedSensor, sensor_mode};
+use crate::sensor::stop::StopSignal;
+use crate::sensor::{ObservationSink, SensorEnvironment, SensorError, StartedSensor, sensor_mode};
 
+mod changes;
 mod journal;
 mod line;
 mod log_file;
@@ -109,6 +111,14 @@ impl Sources {
         self.journal.as_ref().is_some_and(Journal::is_there)
     }
 
+    /// Has changes of all of them noticed.
+    fn follow(&self, changes: &Changes) {
+        let journal = self.journal.iter().flat_map(Journal::positions).map(|(path, _)| path);
+        let files = self.logs.iter().map(LogFile::path).chain(journal);
+        let records = self.records.iter().map(RecordFile::path);
+        changes.follow(files.chain(records), self.journal.as_ref().map(Journal::folders).unwrap_or_default());
+    }
+
     /// Why it is not a log that is followed.
     fn reason(&self, config: &AuthenticationSensorConfig) -> String {
         let no_log = format!("no log at {}", shown(&config.log_paths));
@@ -138,7 +148,7 @@ impl<S: ObservationSink> Follower<S> {
         mut sources: Sources,
         lossy: u64,
         poll_interval: Duration,
-        stop: &CancellationToken,
+        stop: &StopSignal,
     ) -> std::io::Result<()> {
         // Events that were about to be sent when the agent was killed, with the position already past their lines.
         self.reporter.lost_because(LossReason::AgentKilled, self.positions.take_pending());
@@ -146,16 +156,19 @@ impl<S: ObservationSink> Follower<S> {
         for (path, position) in sources.journal.iter().flat_map(Journal::positions) {
             self.positions.set(path, position);
         }
+        let changes = Changes::new();
         loop {
+            // Before reading: what changes meanwhile ends the wait.
+            sources.follow(&changes);
             let busy = self.read_all(&mut sources)?;
-            if stop.is_cancelled() {
+            if stop.is_raised() {
                 return self.save(&sources, 0);
             }
             if self.last_save.elapsed().unwrap_or(SAVE_INTERVAL) >= SAVE_INTERVAL {
                 self.save(&sources, 0)?;
             }
             if !busy {
-                wait(poll_interval, stop);
+                changes.wait(poll_interval, stop)?;
             }
         }
     }
@@ -259,15 +272,6 @@ impl<S: ObservationSink> Follower<S> {
         }
         self.last_save = SystemTime::now();
         self.positions.save(pending)
-    }
-}
-
-fn wait(time: Duration, stop: &CancellationToken) {
-    let mut left = time;
-    while !left.is_zero() && !stop.is_cancelled() {
-        let step = left.min(STOP_CHECK_INTERVAL);
-        std::thread::sleep(step);
-        left -= step;
     }
 }
 

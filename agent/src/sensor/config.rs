@@ -204,7 +204,7 @@ pub struct AuthenticationSensorConfig {
     pub wtmp_path: PathBuf,
     /// Records of failed logins, for hosts without journal.
     pub btmp_path: PathBuf,
-    /// Time between two looks at the logs, milliseconds.
+    /// Shortest time between two looks at the logs, milliseconds.
     pub poll_interval_ms: u64,
 }
 
@@ -222,7 +222,7 @@ impl Default for AuthenticationSensorConfig {
 }
 
 impl AuthenticationSensorConfig {
-    /// Time between two looks at the logs.
+    /// Shortest time between two looks at the logs.
     pub fn poll_interval(&self) -> Duration {
         Duration::from_millis(self.poll_interval_ms)
     }

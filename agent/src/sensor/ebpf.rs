@@ -17,11 +17,13 @@ use std::time::Duration;
 
 use aya::maps::ring_buf::RingBufItem;
 use aya::maps::{Array, Map, MapData, PerCpuArray, RingBuf};
-use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::own_program::OwnProgram;
-use crate::sensor::ebpf::load::{AttachedProgram, LoadedObject, MissingPrograms, Program, refusal};
+use crate::sensor::config::{EbpfChoice, SensorConfig};
+use crate::sensor::ebpf::helper::{Helper, HelperError};
+use crate::sensor::ebpf::load::{AttachedProgram, LoadedObject, MissingPrograms, ProgramDescriptor, refusal};
 use crate::sensor::ebpf::object::ObjectDefinition;
+use crate::sensor::stop::StopSignal;
 
 pub(crate) mod helper;
 mod load;
@@ -83,20 +85,59 @@ pub(super) struct EbpfSources {
     by_object: BTreeMap<&'static str, Result<RecordSource, String>>,
 }
 
-impl EbpfSources {
-    /// Loads and attaches the programs of these objects, by a helper process where `program` says how one is started.
-    pub(super) fn load(objects: &[&'static ObjectDefinition], program: Option<&OwnProgram>) -> Self {
+/// Programs on their way into the kernel. They take a moment, in which the agent can do other things.
+#[derive(Debug)]
+pub struct EbpfLoading {
+    objects: Vec<&'static ObjectDefinition>,
+    /// Not permitted; or not by a helper, and why.
+    helper: Result<Option<Helper>, EbpfError>,
+}
+
+impl EbpfLoading {
+    /// Begins to load what the sensors need, by a helper process where `program` says how one is started. The thread
+    /// needs the rights for it.
+    pub fn begin(config: &SensorConfig, program: Option<&OwnProgram>) -> Self {
+        let objects = [
+            config.process.mode.wants_ebpf().then_some(&object::PROCESS),
+            config.connection.mode.wants_ebpf().then_some(&object::CONNECTION),
+            (config.datagram.mode != EbpfChoice::Off).then_some(&object::DATAGRAM),
+            (config.kernel.mode != EbpfChoice::Off).then_some(&object::KERNEL),
+        ];
+        Self::begin_with(objects.into_iter().flatten().collect(), program)
+    }
+
+    pub(super) fn begin_with(objects: Vec<&'static ObjectDefinition>, program: Option<&OwnProgram>) -> Self {
         if objects.is_empty() {
-            return Self::default();
+            return Self { objects, helper: Ok(None) };
         }
         // What is not permitted here is not permitted to the helper.
-        let outcomes = load::permitted().map_err(|error| error.to_string()).and_then(|()| {
-            let Some(program) = program else { return load_here(objects) };
-            helper::load_by_helper(program, objects).or_else(|error| {
-                tracing::warn!(%error, "the agent loads its eBPF programs itself: that takes it 20 MB of memory for a moment");
-                load_here(objects)
-            })
+        let helper = load::permitted().map(|()| {
+            let helper = Helper::start(program?, &objects);
+            helper.inspect_err(warn_of_memory).ok()
         });
+        Self { objects, helper }
+    }
+
+    /// Waits for the programs; what the helper did not do is done here.
+    pub(super) fn finish(self) -> EbpfSources {
+        let Self { objects, helper } = self;
+        if objects.is_empty() {
+            return EbpfSources::default();
+        }
+        let outcomes = helper.map_err(|error| error.to_string()).and_then(|helper| {
+            let by_helper = helper.map(|helper| helper.finish(&objects).inspect_err(warn_of_memory));
+            by_helper.and_then(Result::ok).map_or_else(|| load_here(&objects), Ok)
+        });
+        EbpfSources::new(&objects, outcomes)
+    }
+}
+
+fn warn_of_memory(error: &HelperError) {
+    tracing::warn!(%error, "the agent loads its eBPF programs itself: that takes it 20 MB of memory for a moment");
+}
+
+impl EbpfSources {
+    fn new(objects: &[&'static ObjectDefinition], outcomes: Result<load::Outcomes<String>, String>) -> Self {
         let by_object = match outcomes {
             Ok(outcomes) => {
                 let source = |object, loaded| RecordSource::new(object, loaded).map_err(|error| error.to_string());
@@ -148,13 +189,9 @@ impl RecordSource {
         })
     }
 
-    /// Waits until there is a record, at most `timeout` (less than a second).
-    pub(super) fn wait(&self, timeout: Duration) -> io::Result<()> {
-        let timeout = Timespec { tv_sec: 0, tv_nsec: timeout.subsec_nanos().into() };
-        match rustix::event::poll(&mut [PollFd::new(&self.ring, PollFlags::IN)], Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+    /// Waits until there is a record, or the stop, at most `timeout`.
+    pub(super) fn wait(&self, timeout: Duration, stop: &StopSignal) -> io::Result<()> {
+        stop.wait_for(self.ring.as_fd(), timeout).map(drop)
     }
 
     /// The programs that are not there and not needed, by name, each with the reason.
@@ -219,7 +256,7 @@ impl std::fmt::Debug for RecordSource {
 }
 
 /// How often the kernel did not run a program because it ran already.
-fn missed_runs(program: &Program) -> Option<u64> {
+fn missed_runs(program: &ProgramDescriptor) -> Option<u64> {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_fd().as_raw_fd())).ok()?;
     info.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
 }

@@ -15,7 +15,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use picket_common::event::{ByteString, EventBody, FileAction, FileActivity, LossReason, Origin};
-use tokio_util::sync::CancellationToken;
 
 use crate::enrich::SharedProcessTable;
 use crate::enrich::boot_clock::{BootClock, now};
@@ -28,9 +27,8 @@ use crate::sensor::file::notifier::Notifier;
 use crate::sensor::file::plan::{Folder, Plan};
 use crate::sensor::file::record::{Entry, Handle, Record};
 use crate::sensor::reporter::Reporter;
-use crate::sensor::{
-    ObservationSink, STOP_CHECK_INTERVAL, SensorEnvironment, SensorError, StartedSensor, join_reasons, sensor_mode,
-};
+use crate::sensor::stop::StopSignal;
+use crate::sensor::{ObservationSink, SensorEnvironment, SensorError, StartedSensor, join_reasons, sensor_mode};
 
 mod actor;
 mod group;
@@ -175,10 +173,10 @@ struct Follower<S> {
 }
 
 impl<S: ObservationSink> Follower<S> {
-    fn follow(mut self, stop: &CancellationToken) -> io::Result<()> {
+    fn follow(mut self, stop: &StopSignal) -> io::Result<()> {
         let mut last_look = Instant::now();
-        while !stop.is_cancelled() {
-            if self.watcher.notifier.wait(STOP_CHECK_INTERVAL)? {
+        while !stop.is_raised() {
+            if self.watcher.notifier.wait(PLAN_INTERVAL, stop)? {
                 std::thread::sleep(SETTLE);
             }
             let mut records = std::mem::take(&mut self.watcher.early);

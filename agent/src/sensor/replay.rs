@@ -7,12 +7,12 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::sensor::stop::StopSignal;
 use picket_common::event::{Event, EventBody, Origin, ProcessId, SensorMode, Timestamp, json};
-use tokio_util::sync::CancellationToken;
 
 use crate::sensor::config::{ReplayConfig, ReplayTime};
 use crate::sensor::reporter::Reporter;
-use crate::sensor::{ObservationSink, STOP_CHECK_INTERVAL, SensorEnvironment, SensorError, StartedSensor};
+use crate::sensor::{ObservationSink, SensorEnvironment, SensorError, StartedSensor};
 
 /// Its name in statuses.
 pub(crate) const NAME: &str = "replay";
@@ -43,7 +43,7 @@ pub(super) fn start<S: ObservationSink>(
     environment.spawn(mode, NAME, move |reporter| {
         let mut player = Player { reporter, stop, pace: Pace::new(config.events_per_second), sent: 0 };
         let mut loops = 0;
-        while !player.stop.is_cancelled() && (config.loops == 0 || loops < config.loops) {
+        while !player.stop.is_raised() && (config.loops == 0 || loops < config.loops) {
             loops += 1;
             if !player.play(&config).map_err(io::Error::other)? {
                 break;
@@ -119,7 +119,7 @@ impl Iterator for Recording {
 
 struct Player<S> {
     reporter: Reporter<S>,
-    stop: CancellationToken,
+    stop: StopSignal,
     pace: Pace,
     sent: u64,
 }
@@ -158,14 +158,14 @@ impl<S: ObservationSink> Player<S> {
     fn wait_for_turn(&mut self) -> bool {
         let due = self.pace.next_due();
         loop {
-            if self.stop.is_cancelled() {
+            if self.stop.is_raised() {
                 return false;
             }
             let left = due.map_or(Duration::ZERO, |due| due.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return true;
             }
-            std::thread::sleep(left.min(STOP_CHECK_INTERVAL));
+            self.stop.sleep(left);
         }
     }
 }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use picket_common::event::{EventBody, LossReason, LossStage, ProcessExit, ProcessStart};
-use tokio_util::sync::CancellationToken;
 
 use crate::hardening::Hardening;
 use crate::sensor::{Observation, ObservationSink, SensorConfig, SensorContext, SensorSet};
@@ -57,10 +56,9 @@ impl TestSink {
     pub(crate) fn context(&self) -> SensorContext<Self> {
         SensorContext {
             sender: self.clone(),
-            stop: CancellationToken::new(),
             own_remotes: Vec::new(),
             state_dir: None,
-            own_program: None,
+            ebpf: None,
             hardening: Hardening::default(),
         }
     }

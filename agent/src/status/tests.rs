@@ -109,3 +109,16 @@ fn the_agents_own_cost_is_measured() {
     let second = cost.read();
     assert!(second.resident_bytes_peak >= first.resident_bytes_peak.max(ballast.len() as u64));
 }
+
+#[test]
+fn what_the_agent_costs_is_no_news() {
+    let before = healthy();
+    let later = Snapshot {
+        time_unix_ns: before.time_unix_ns + 1,
+        cpu_seconds: before.cpu_seconds + 1.0,
+        resident_bytes_peak: before.resident_bytes_peak + 1,
+        ..before.clone()
+    };
+    assert!(later.says_the_same(&before));
+    assert!(!Snapshot { alerts_total: before.alerts_total + 1, ..later }.says_the_same(&before));
+}

@@ -45,6 +45,12 @@ struct Options {
     /// How long each load lasts.
     #[arg(long, default_value_t = 20)]
     seconds: u32,
+    /// Process starts a second, while that is the load.
+    #[arg(long, default_value_t = 500)]
+    starts_per_second: u32,
+    /// Connections a second, while that is the load.
+    #[arg(long, default_value_t = 1_000)]
+    connections_per_second: u32,
     /// How long nothing is done, for the cost of idling.
     #[arg(long, default_value_t = 20)]
     idle_seconds: u32,
@@ -74,6 +80,8 @@ fn compare(options: &Options) -> Result<(), String> {
     let plan = Plan {
         work: options.work.clone(),
         seconds: options.seconds,
+        starts_per_second: options.starts_per_second,
+        connections_per_second: options.connections_per_second,
         idle: Duration::from_secs(options.idle_seconds.into()),
         load_group: ControlGroup::make("load")?,
     };

@@ -9,10 +9,6 @@ use crate::collector::{Collector, Load, Seen};
 use crate::control_group::ControlGroup;
 use crate::storm::{Done, Storm, write_program};
 
-/// The loads.
-const STARTS_PER_SECOND: u32 = 500;
-const CONNECTIONS_PER_SECOND: u32 = 1_000;
-
 /// How long after a load what a collector does is counted: it may still be at work.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -26,6 +22,8 @@ const TICK: Duration = Duration::from_millis(10);
 pub(crate) struct Plan {
     pub(crate) work: PathBuf,
     pub(crate) seconds: u32,
+    pub(crate) starts_per_second: u32,
+    pub(crate) connections_per_second: u32,
     pub(crate) idle: Duration,
     pub(crate) load_group: ControlGroup,
 }
@@ -109,9 +107,9 @@ impl Plan {
     }
 
     fn starts(&self, program: &std::path::Path, group: &ControlGroup) -> (Done, Cost) {
-        let starts = STARTS_PER_SECOND * self.seconds;
+        let starts = self.starts_per_second * self.seconds;
         let storm = Storm {
-            processes_per_second: STARTS_PER_SECOND,
+            processes_per_second: self.starts_per_second,
             processes: starts,
             connections_per_second: 1,
             connections: 0,
@@ -123,8 +121,8 @@ impl Plan {
         let storm = Storm {
             processes_per_second: 1,
             processes: 0,
-            connections_per_second: CONNECTIONS_PER_SECOND,
-            connections: CONNECTIONS_PER_SECOND * self.seconds,
+            connections_per_second: self.connections_per_second,
+            connections: self.connections_per_second * self.seconds,
         };
         self.measure(storm, program, group)
     }

@@ -71,6 +71,11 @@ impl Journal {
         !self.files.is_empty()
     }
 
+    /// Where the folders of the machines are looked for.
+    pub(super) fn folders(&self) -> &[PathBuf] {
+        &self.folders
+    }
+
     /// How far each file was read.
     pub(super) fn positions(&self) -> impl Iterator<Item = (&Path, Option<Position>)> {
         self.files.iter().map(|file| (file.path.as_path(), file.open.as_ref().and_then(position)))

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::io;
 use std::num::NonZeroU64;
 use std::os::unix::fs::MetadataExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use picket_common::event::{EventBody, Origin, Timestamp};
 
@@ -23,8 +23,9 @@ use crate::sensor::connection::table::{ConnectionTable, OwnConnections, Witness}
 use crate::sensor::connection::{NAME, mode};
 use crate::sensor::ebpf::RecordSource;
 use crate::sensor::event_clock::EventClock;
+use crate::sensor::maintenance::Maintenance;
 use crate::sensor::reporter::Reporter;
-use crate::sensor::{ObservationSink, STOP_CHECK_INTERVAL, SensorEnvironment, SensorError, StartedSensor, priority};
+use crate::sensor::{ObservationSink, SensorEnvironment, SensorError, StartedSensor, priority};
 
 /// Most records taken before something else gets its turn.
 const RECORDS_PER_TURN_MAX: usize = 4096;
@@ -32,8 +33,6 @@ const RECORDS_PER_TURN_MAX: usize = 4096;
 const LAST_TURNS_MAX: u32 = 8;
 /// How long records rest before they are used. What follows a first one meanwhile costs no wake-up.
 const REST: Duration = Duration::from_micros(3_500);
-/// How often losses are looked for.
-const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 /// Most sockets remembered that are used again and still live.
 const REUSED_MAX: usize = 4096;
 
@@ -67,16 +66,16 @@ pub(super) fn start<S: ObservationSink>(
             has_lost: false,
         };
         sensor.look()?;
-        let mut next_maintenance = Instant::now() + MAINTENANCE_INTERVAL;
-        while !stop.is_cancelled() {
-            sensor.source.wait(STOP_CHECK_INTERVAL)?;
+        let mut maintenance = Maintenance::new();
+        while !stop.is_raised() {
+            sensor.source.wait(maintenance.patience(), &stop)?;
             if sensor.take_records() > 0 {
+                maintenance.hasten();
                 std::thread::sleep(REST);
                 sensor.use_records();
             }
-            if Instant::now() >= next_maintenance {
-                next_maintenance = Instant::now() + MAINTENANCE_INTERVAL;
-                sensor.maintain()?;
+            if maintenance.is_due() {
+                maintenance.done(sensor.maintain()?);
             }
         }
         // What was recorded before the stop is still told.
@@ -259,7 +258,8 @@ impl<S: ObservationSink> ConnectionSensor<S> {
         record.owner.map(|owner| self.owners.owner_created_at(owner.pid, owner.created_ns))
     }
 
-    fn maintain(&mut self) -> io::Result<()> {
+    /// Says whether there is something to follow up.
+    fn maintain(&mut self) -> io::Result<bool> {
         self.find_owners();
         self.report_listening();
         let evictions = self.table.evictions();
@@ -273,7 +273,7 @@ impl<S: ObservationSink> ConnectionSensor<S> {
             self.has_lost = false;
             self.table.forget_lost();
         }
-        Ok(())
+        Ok(self.has_lost || self.table.has_listeners_to_tell())
     }
 
     /// Reports what was lost; says whether anything was.

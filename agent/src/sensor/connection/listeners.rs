@@ -71,6 +71,11 @@ impl Listeners {
         told
     }
 
+    /// Whether there are some that were not told of yet.
+    pub(super) fn has_new(&self) -> bool {
+        !self.new.is_empty()
+    }
+
     /// Forgets a socket.
     pub(super) fn remove(&mut self, cookie: u64) {
         let Some(listener) = self.by_cookie.remove(&cookie) else { return };

@@ -70,7 +70,7 @@ pub(super) fn start<S: ObservationSink>(
         };
         let mut next_look = Instant::now();
         let mut next_maintenance = Instant::now() + MAINTENANCE_INTERVAL;
-        while !stop.is_cancelled() {
+        while !stop.is_raised() {
             let now = Instant::now();
             if now >= next_maintenance {
                 next_maintenance = now + MAINTENANCE_INTERVAL;

@@ -13,7 +13,7 @@ use picket_common::event::{
 
 use crate::enrich::socket_owner::Owner;
 use crate::sensor::connection::listeners::Listeners;
-use crate::sensor::connection::owner_search::OwnerSearch;
+use crate::sensor::connection::owner_search::{OwnerSearch, Search};
 use crate::sensor::connection::sock_diag::{DiagSocket, TcpInfo, TcpState};
 use crate::sensor::connection::summary::{self, Summary};
 
@@ -178,14 +178,16 @@ impl ConnectionTable {
         }
     }
 
-    /// The sockets whose owner is wanted: inode to cookie. Each call counts as a search.
+    /// The sockets whose owner is to be looked for now: inode to cookie. Each call counts as a look.
     pub(super) fn wanted_owners(&mut self) -> HashMap<u32, u64> {
         let mut wanted = HashMap::new();
         let mut unowned = std::mem::take(&mut self.unowned);
         unowned.retain(|cookie| {
-            let inode = self.search_mut(*cookie).and_then(OwnerSearch::next_search);
-            wanted.extend(inode.map(|inode| (inode, *cookie)));
-            inode.is_some()
+            let search = self.search_mut(*cookie).map_or(Search::Over, OwnerSearch::next_search);
+            if let Search::Now { inode } = search {
+                wanted.insert(inode, *cookie);
+            }
+            search != Search::Over
         });
         self.unowned = unowned;
         wanted
@@ -219,6 +221,11 @@ impl ConnectionTable {
             }
         }
         opened
+    }
+
+    /// Whether there are sockets that listen and were not told of yet.
+    pub(super) fn has_listeners_to_tell(&self) -> bool {
+        self.listeners.has_new()
     }
 
     /// The sockets that listen since this was last asked, as events with the time they were first seen. One whose owner

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use picket_common::event::{Connection, ConnectionClose, ConnectionOutcome, Direction, EventBody, Origin};
@@ -124,9 +125,15 @@ fn wait_for_close(sink: &TestSink, cookie: u64) -> ConnectionClose {
     sink.wait_for("close", |observations| closes(observations, cookie).into_iter().next())
 }
 
-fn nowhere() -> SocketAddr {
-    // Bound, but not listening: connections are refused, and nobody else can get the port.
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+/// Where connections are refused as long as the socket exists: it is bound, so that nobody else can get the port, and
+/// does not listen.
+fn nowhere() -> (SocketAddr, OwnedFd) {
+    use rustix::net::{AddressFamily, SocketType};
+
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let address = rustix::net::getsockname(&socket).unwrap().try_into().unwrap();
+    (address, socket)
 }
 
 #[test]
@@ -206,7 +213,7 @@ fn each_short_connection_ends_exactly_once() {
 #[test]
 fn a_refused_attempt_failed() {
     with_each_way(|sink, trace| {
-        let remote = nowhere();
+        let (remote, _bound) = nowhere();
         assert!(TcpStream::connect_timeout(&remote, STOP_TIMEOUT).is_err());
         let close = wait_for_close_to(sink, |to| to == remote);
         assert!(close.outcome.is_failure(), "{close:?}");
@@ -263,7 +270,7 @@ fn ebpf_tells_connections_of_one_socket_apart() {
     use rustix::net::{AddressFamily, SocketType};
 
     with_ebpf(|sink| {
-        let (refusing, listener) = (nowhere(), TcpListener::bind("127.0.0.1:0").unwrap());
+        let ((refusing, _bound), listener) = (nowhere(), TcpListener::bind("127.0.0.1:0").unwrap());
         let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
         let plain = cookie(&socket);
         rustix::net::connect(&socket, &refusing).unwrap_err();
@@ -287,7 +294,7 @@ fn ebpf_tells_connections_of_one_socket_apart() {
 #[test]
 fn ebpf_tells_refused_cut_and_closed_apart() {
     with_ebpf(|sink| {
-        let refusing = nowhere();
+        let (refusing, _bound) = nowhere();
         assert!(TcpStream::connect(refusing).is_err());
         assert_eq!(wait_for_close_to(sink, |to| to == refusing).outcome, ConnectionOutcome::Refused);
 

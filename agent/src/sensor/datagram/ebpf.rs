@@ -93,8 +93,9 @@ impl<S: ObservationSink> Turns for DatagramSensor<S> {
         }
     }
 
-    fn maintain(&mut self) {
+    fn maintain(&mut self) -> bool {
         self.end_idle_flows();
+        !self.begun.is_empty()
     }
 
     fn count_losses(&mut self) {

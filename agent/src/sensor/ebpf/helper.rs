@@ -24,7 +24,9 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags};
 use serde::{Deserialize, Serialize};
 
 use super::EbpfError;
-use super::load::{AttachedProgram, Link, LoadedObject, MissingPrograms, Outcomes, Program, load, map_data, refusal};
+use super::load::{
+    AttachedProgram, Link, LoadedObject, MissingPrograms, Outcomes, ProgramDescriptor, load, map_data, refusal,
+};
 use super::object::{ObjectDefinition, ProgramDefinition};
 use crate::own_program::OwnProgram;
 
@@ -67,22 +69,40 @@ pub(crate) enum HelperError {
     HandOver(io::Error),
 }
 
-/// Has `objects` loaded by another process of this program.
-pub(super) fn load_by_helper(
-    program: &OwnProgram,
-    objects: &[&'static ObjectDefinition],
-) -> Result<Outcomes<String>, HelperError> {
-    let (ours, theirs) = socket_pair().map_err(HelperError::Start)?;
-    let mut command = program.command(SUBCOMMAND);
-    command.args(objects.iter().map(|object| object.name));
-    command.stdin(theirs).stdout(Stdio::null());
-    let mut helper = command.spawn().map_err(HelperError::Start)?;
-    // It holds the other end of the socket: without it the end of the helper would not be noticed.
-    drop(command);
-    let deadline = Instant::now() + TIMEOUT;
-    let outcomes = objects.iter().map(|object| receive(ours.as_fd(), object, deadline)).collect();
-    end(&mut helper, matches!(outcomes, Err(HelperError::TimedOut)));
-    outcomes
+/// The helper at work.
+#[derive(Debug)]
+pub(super) struct Helper {
+    socket: OwnedFd,
+    process: Child,
+    deadline: Instant,
+    has_answered: bool,
+}
+
+impl Helper {
+    /// Has `objects` loaded by another process of this program.
+    pub(super) fn start(program: &OwnProgram, objects: &[&'static ObjectDefinition]) -> Result<Self, HelperError> {
+        let (socket, theirs) = socket_pair().map_err(HelperError::Start)?;
+        let mut command = program.command(SUBCOMMAND);
+        command.args(objects.iter().map(|object| object.name));
+        command.stdin(theirs).stdout(Stdio::null());
+        let process = command.spawn().map_err(HelperError::Start)?;
+        // The command holds the other end of the socket, too: with it the end of the helper would not be noticed.
+        drop(command);
+        Ok(Self { socket, process, deadline: Instant::now() + TIMEOUT, has_answered: false })
+    }
+
+    /// Waits for what became of the objects, which are those it was started with.
+    pub(super) fn finish(mut self, objects: &[&'static ObjectDefinition]) -> Result<Outcomes<String>, HelperError> {
+        let outcomes = objects.iter().map(|object| receive(self.socket.as_fd(), object, self.deadline)).collect();
+        self.has_answered = !matches!(outcomes, Err(HelperError::TimedOut));
+        outcomes
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        end(&mut self.process, !self.has_answered);
+    }
 }
 
 fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -239,7 +259,7 @@ fn assemble(
     let map = |descriptor| MapData::from_fd(descriptor).and_then(Map::from_map_data).map_err(|error| refusal(&error));
     let maps = definition.kept_maps().map(|name| Ok((name, map(next()?)?))).collect::<Result<_, _>>()?;
     let mut program = || {
-        let (program, link) = (Program::Received(next()?), Link::Received(next()?));
+        let (program, link) = (ProgramDescriptor::Received(next()?), Link::Received(next()?));
         Ok(AttachedProgram { program, link })
     };
     let is_there = |definition: &&ProgramDefinition| missing.iter().all(|(name, _)| name != definition.name);

@@ -3,21 +3,23 @@
 //! The kernel's types take 16 MB for as long as this lasts, and some hundred thousand small allocations: see
 //! [`super::helper`] for how the agent is spared them.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread;
 
 use aya::maps::{Map, MapData};
 use aya::programs::links::FdLink;
 use aya::programs::{
-    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError, ProgramFd, RawTracePoint,
+    BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError, ProgramFd, RawTracePoint,
 };
 use aya::{Btf, BtfError, Ebpf, EbpfLoader, Endianness};
 use rustix::process::{Resource, Rlimit};
 
-use super::object::{Attachment, ObjectDefinition, ProgramDefinition};
+use super::object::{Attachment, ObjectDefinition, ProgramDefinition, Turn};
 use super::{EbpfError, KERNEL_TYPES, REASON_CHARACTERS_MAX};
 use crate::enrich::cgroup;
 
@@ -44,13 +46,19 @@ pub(super) type Outcomes<E> = Vec<(&'static ObjectDefinition, Result<LoadedObjec
 /// A program, for as long as it shall run.
 #[derive(Debug)]
 pub(super) struct AttachedProgram {
-    pub(super) program: Program,
+    pub(super) program: ProgramDescriptor,
     pub(super) link: Link,
+}
+
+impl AttachedProgram {
+    fn new(program: ProgramFd, link: FdLink) -> Self {
+        Self { program: ProgramDescriptor::Loaded(program), link: Link::Attached(link) }
+    }
 }
 
 /// A program's descriptor.
 #[derive(Debug)]
-pub(super) enum Program {
+pub(super) enum ProgramDescriptor {
     Loaded(ProgramFd),
     Received(OwnedFd),
 }
@@ -62,7 +70,7 @@ pub(super) enum Link {
     Received(#[expect(dead_code, reason = "detaches when closed")] OwnedFd),
 }
 
-impl AsFd for Program {
+impl AsFd for ProgramDescriptor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Loaded(descriptor) => descriptor.as_fd(),
@@ -82,19 +90,50 @@ pub(super) fn load(objects: &[&'static ObjectDefinition]) -> Result<Outcomes<Ebp
     if let Err(error) = rustix::process::setrlimit(Resource::Memlock, unlimited) {
         tracing::debug!(%error, "the limit of locked memory stays as it is");
     }
-    let types = kernel_types()?;
-    let mut loader = EbpfLoader::new();
-    // The loader reads the types, too, but keeps them to itself: they need not be there twice at once.
-    loader.btf(None).btf(Some(&types));
-    Ok(objects.iter().map(|object| (*object, load_object(&mut loader, &types, object))).collect())
+    if let Err(error) = File::open(KERNEL_TYPES) {
+        return Err(EbpfError::KernelTypes(error.to_string()));
+    }
+    let load = |turn, loader: &mut EbpfLoader<'_>, types: &KernelTypes| -> Outcomes<_> {
+        let objects = objects.iter().filter(|object| object.turn == turn);
+        objects.map(|object| (*object, load_object(loader, types, object))).collect()
+    };
+    let of = |turn| objects.iter().filter(move |object| object.turn == turn);
+    let mut outcomes = thread::scope(|scope| {
+        let beside = scope.spawn(|| {
+            let is_wanted = of(Turn::Beside).next().is_some();
+            if is_wanted { load(Turn::Beside, &mut EbpfLoader::new(), &KernelTypes::default()) } else { Vec::new() }
+        });
+        let (mut loader, types) = (EbpfLoader::new(), KernelTypes::default());
+        let mut outcomes = load(Turn::First, &mut loader, &types);
+        match beside.join() {
+            Ok(beside) => outcomes.extend(beside),
+            Err(_) => outcomes.extend(
+                of(Turn::Beside).map(|object| (*object, Err(EbpfError::Refused("the loader failed".to_owned())))),
+            ),
+        }
+        outcomes.extend(load(Turn::Last, &mut loader, &types));
+        outcomes
+    });
+    // As they were asked for.
+    outcomes.sort_by_key(|(object, _)| objects.iter().position(|asked| asked.name == object.name));
+    Ok(outcomes)
 }
 
-/// What the kernel's structures look like.
-pub(super) fn kernel_types() -> Result<Btf, EbpfError> {
-    Btf::parse_file(KERNEL_TYPES, Endianness::default()).map_err(|error| match error {
-        BtfError::FileError { error, .. } => EbpfError::KernelTypes(error.to_string()),
-        error => EbpfError::KernelTypes(error.to_string()),
-    })
+/// What the kernel's structures look like, read when they are needed first. (Each loader reads them, too, and keeps them
+/// to itself.)
+#[derive(Default)]
+pub(super) struct KernelTypes(OnceCell<Result<Btf, String>>);
+
+impl KernelTypes {
+    fn get(&self) -> Result<&Btf, EbpfError> {
+        let read = || {
+            Btf::parse_file(KERNEL_TYPES, Endianness::default()).map_err(|error| match error {
+                BtfError::FileError { error, .. } => error.to_string(),
+                error => error.to_string(),
+            })
+        };
+        self.0.get_or_init(read).as_ref().map_err(|error| EbpfError::KernelTypes(error.clone()))
+    }
 }
 
 /// Whether it is worth trying.
@@ -121,7 +160,7 @@ pub(super) fn has_capabilities(status: &str) -> bool {
 
 pub(super) fn load_object(
     loader: &mut EbpfLoader<'_>,
-    types: &Btf,
+    types: &KernelTypes,
     definition: &'static ObjectDefinition,
 ) -> Result<LoadedObject, EbpfError> {
     let mut object = loader.load(definition.bytes).map_err(|error| refusal(&error))?;
@@ -140,45 +179,38 @@ pub(super) fn load_object(
 
 fn attach(
     object: &mut Ebpf,
-    types: &Btf,
+    types: &KernelTypes,
     definition: &'static ProgramDefinition,
 ) -> Result<AttachedProgram, EbpfError> {
     let ProgramDefinition { name, attachment, .. } = *definition;
     let program = object.program_mut(name).ok_or(EbpfError::Lacking(name))?;
-    if let Attachment::SentPackets | Attachment::ReceivedPackets = attachment {
-        let direction = match attachment {
-            Attachment::SentPackets => CgroupSkbAttachType::Egress,
-            _ => CgroupSkbAttachType::Ingress,
-        };
-        let program: &mut CgroupSkb = program.try_into().map_err(|error: ProgramError| refusal(&error))?;
-        return attach_to_root_cgroup(program, direction);
+    match attachment {
+        Attachment::Raw(tracepoint) => attach_raw(program, tracepoint).map_err(|error| refusal(&error)),
+        Attachment::Typed(tracepoint) => {
+            attach_typed(program, tracepoint, types.get()?).map_err(|error| refusal(&error))
+        }
+        Attachment::SentPackets => attach_to_root_cgroup(program, CgroupSkbAttachType::Egress),
+        Attachment::ReceivedPackets => attach_to_root_cgroup(program, CgroupSkbAttachType::Ingress),
     }
-    let mut attach = || {
-        let (program, link) = match attachment {
-            Attachment::Raw(tracepoint) => {
-                let program: &mut RawTracePoint = program.try_into()?;
-                program.load()?;
-                let link = program.attach(tracepoint)?;
-                (program.fd()?.try_clone()?, program.take_link(link)?.into())
-            }
-            Attachment::Typed(tracepoint) => {
-                let program: &mut BtfTracePoint = program.try_into()?;
-                program.load(tracepoint, types)?;
-                let link = program.attach()?;
-                (program.fd()?.try_clone()?, program.take_link(link)?.into())
-            }
-            Attachment::SentPackets | Attachment::ReceivedPackets => return Err(ProgramError::NotAttached),
-        };
-        Ok(AttachedProgram { program: Program::Loaded(program), link: Link::Attached(link) })
-    };
-    attach().map_err(|error: ProgramError| refusal(&error))
+}
+
+fn attach_raw(program: &mut Program, tracepoint: &str) -> Result<AttachedProgram, ProgramError> {
+    let program: &mut RawTracePoint = program.try_into()?;
+    program.load()?;
+    let link = program.attach(tracepoint)?;
+    Ok(AttachedProgram::new(program.fd()?.try_clone()?, program.take_link(link)?.into()))
+}
+
+fn attach_typed(program: &mut Program, tracepoint: &str, types: &Btf) -> Result<AttachedProgram, ProgramError> {
+    let program: &mut BtfTracePoint = program.try_into()?;
+    program.load(tracepoint, types)?;
+    let link = program.attach()?;
+    Ok(AttachedProgram::new(program.fd()?.try_clone()?, program.take_link(link)?.into()))
 }
 
 /// A link always stands beside what others attach: nothing of theirs is disturbed.
-fn attach_to_root_cgroup(
-    program: &mut CgroupSkb,
-    direction: CgroupSkbAttachType,
-) -> Result<AttachedProgram, EbpfError> {
+fn attach_to_root_cgroup(program: &mut Program, direction: CgroupSkbAttachType) -> Result<AttachedProgram, EbpfError> {
+    let program: &mut CgroupSkb = program.try_into().map_err(|error: ProgramError| refusal(&error))?;
     let cgroup = root_cgroup()?;
     let attached = program.load().and_then(|()| {
         // No mode is told: a link has but one, and older kernels refuse to be told of it.
@@ -187,7 +219,7 @@ fn attach_to_root_cgroup(
     });
     let (program, link) = attached.map_err(|error| refusal(&error))?;
     let link = FdLink::try_from(link).map_err(|error| refusal(&error))?;
-    Ok(AttachedProgram { program: Program::Loaded(program), link: Link::Attached(link) })
+    Ok(AttachedProgram::new(program, link))
 }
 
 /// The root of the cgroup hierarchy of version 2.

@@ -15,6 +15,19 @@ pub(crate) struct ObjectDefinition {
     pub(super) maps: &'static [&'static str],
     /// What is attached, in this order.
     pub(super) programs: &'static [ProgramDefinition],
+    /// When it is loaded.
+    pub(super) turn: Turn,
+}
+
+/// When an object is loaded among others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// One after the other, as soon as may be: what happens before is not seen.
+    First,
+    /// Meanwhile: the kernel takes long to verify it.
+    Beside,
+    /// After all others.
+    Last,
 }
 
 /// A program of an object.
@@ -64,6 +77,7 @@ pub(crate) static PROCESS: ObjectDefinition = ObjectDefinition {
         needed("process_exit", Attachment::Raw("sched_process_exit")),
         needed("process_exec", Attachment::Raw("sched_process_exec")),
     ],
+    turn: Turn::First,
 };
 
 /// TCP connections: see `connection.bpf.c`.
@@ -74,6 +88,7 @@ pub(crate) static CONNECTION: ObjectDefinition = ObjectDefinition {
     lost: "connection_lost",
     maps: &[CONNECTION_LIMIT],
     programs: &[needed("connection_state", Attachment::Typed("inet_sock_set_state"))],
+    turn: Turn::First,
 };
 
 /// The flows that are counted in the kernel.
@@ -90,12 +105,13 @@ pub(crate) static DATAGRAM: ObjectDefinition = ObjectDefinition {
         needed("datagram_sent", Attachment::SentPackets),
         needed("datagram_received", Attachment::ReceivedPackets),
     ],
+    turn: Turn::Beside,
 };
 
 /// How many risky activities one cgroup may cause.
 pub(crate) const KERNEL_LIMIT: &str = "kernel_limit";
 
-/// Risky activities: see `kernel.bpf.c`. To be loaded last: it sees programs that are loaded after it.
+/// Risky activities: see `kernel.bpf.c`. It sees programs that are loaded after it.
 pub(crate) static KERNEL: ObjectDefinition = ObjectDefinition {
     name: "kernel",
     bytes: aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/kernel.bpf.o")),
@@ -111,6 +127,7 @@ pub(crate) static KERNEL: ObjectDefinition = ObjectDefinition {
         optional("kernel_module_free", Attachment::Raw("module_free")),
         optional("kernel_program", Attachment::Raw("percpu_alloc_percpu")),
     ],
+    turn: Turn::Last,
 };
 
 /// Every object.

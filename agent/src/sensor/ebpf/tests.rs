@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use aya::EbpfLoader;
 
-use super::load::{has_capabilities, kernel_types, load_object, permitted};
+use super::load::{KernelTypes, has_capabilities, load_object, permitted};
 use super::object::{CONNECTION, PROCESS};
 use super::*;
 use crate::sensor::test_sink::DEADLINE;
@@ -27,7 +27,7 @@ fn capabilities_are_read_as_the_kernel_writes_them() {
 #[test]
 fn loading_takes_little_time_and_leaves_little_behind() {
     let (before, begin) = (resident_kib(), Instant::now());
-    let mut sources = EbpfSources::load(&[&PROCESS, &CONNECTION], None);
+    let mut sources = EbpfLoading::begin_with(vec![&PROCESS, &CONNECTION], None).finish();
     let took = begin.elapsed();
     let (mut process, connection) = match (sources.take(&PROCESS), sources.take(&CONNECTION)) {
         (Ok(process), Ok(connection)) => (process, connection),
@@ -64,9 +64,9 @@ fn records_that_do_not_fit_are_counted_by_kind() {
     }
     // Room for some hundred records.
     let load = || {
-        let types = kernel_types()?;
+        let types = KernelTypes::default();
         let mut loader = EbpfLoader::new();
-        loader.btf(Some(&types)).map_max_entries("process_records", 16 * 1024);
+        loader.map_max_entries("process_records", 16 * 1024);
         RecordSource::new(&PROCESS, load_object(&mut loader, &types, &PROCESS)?)
     };
     let mut source = match load() {

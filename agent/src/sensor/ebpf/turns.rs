@@ -3,17 +3,15 @@
 //! Records rest for [`REST`] before they are used, so that the process sensor has told of the processes in them.
 
 use std::io;
-use std::time::{Duration, Instant};
-
-use tokio_util::sync::CancellationToken;
+use std::time::Duration;
 
 use crate::sensor::ebpf::RecordSource;
-use crate::sensor::{STOP_CHECK_INTERVAL, priority};
+use crate::sensor::maintenance::Maintenance;
+use crate::sensor::priority;
+use crate::sensor::stop::StopSignal;
 
 /// How long records rest before they are used.
 const REST: Duration = Duration::from_micros(3_500);
-/// How often [`Turns::maintain`] is called.
-const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What uses records.
 pub(in crate::sensor) trait Turns {
@@ -36,8 +34,10 @@ pub(in crate::sensor) trait Turns {
     /// Bytes that are no record.
     fn malformed(&mut self);
 
-    /// What is to be done now and then.
-    fn maintain(&mut self) {}
+    /// What is to be done now and then; says whether there is something to follow up.
+    fn maintain(&mut self) -> bool {
+        false
+    }
 
     /// Counts what the programs lost; after [`Turns::maintain`] and at the end.
     fn count_losses(&mut self);
@@ -47,15 +47,16 @@ pub(in crate::sensor) trait Turns {
 ///
 /// # Errors
 /// When the ring buffer cannot be waited for.
-pub(in crate::sensor) fn run(sensor: &mut impl Turns, stop: &CancellationToken) -> io::Result<()> {
+pub(in crate::sensor) fn run(sensor: &mut impl Turns, stop: &StopSignal) -> io::Result<()> {
     priority::raise();
-    let mut next_maintenance = Instant::now() + MAINTENANCE_INTERVAL;
-    while !stop.is_cancelled() {
-        sensor.source().wait(STOP_CHECK_INTERVAL)?;
-        turn(sensor);
-        if Instant::now() >= next_maintenance {
-            next_maintenance = Instant::now() + MAINTENANCE_INTERVAL;
-            sensor.maintain();
+    let mut maintenance = Maintenance::new();
+    while !stop.is_raised() {
+        sensor.source().wait(maintenance.patience(), stop)?;
+        if turn(sensor) {
+            maintenance.hasten();
+        }
+        if maintenance.is_due() {
+            maintenance.done(sensor.maintain());
             sensor.count_losses();
         }
     }

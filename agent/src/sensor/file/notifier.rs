@@ -6,11 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use picket_common::event::Origin;
-use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::group::Group;
 use super::inotify::InotifyGroup;
 use super::record::{Handle, Record};
+use crate::sensor::stop::StopSignal;
 
 /// A group of either kind.
 #[derive(Debug)]
@@ -37,18 +37,13 @@ impl Notifier {
         }
     }
 
-    /// Waits until there is something to read, at most `timeout` (less than a second); says whether there is.
-    pub(super) fn wait(&self, timeout: Duration) -> io::Result<bool> {
-        let timeout = Timespec { tv_sec: 0, tv_nsec: timeout.subsec_nanos().into() };
+    /// Waits until there is something to read, or the stop, at most `timeout`; says whether there is.
+    pub(super) fn wait(&self, timeout: Duration, stop: &StopSignal) -> io::Result<bool> {
         let descriptor = match self {
             Self::Fanotify(group) => group.descriptor(),
             Self::Inotify(group) => group.descriptor().as_fd(),
         };
-        match rustix::event::poll(&mut [PollFd::from_borrowed_fd(descriptor, PollFlags::IN)], Some(&timeout)) {
-            Ok(ready) => Ok(ready > 0),
-            Err(rustix::io::Errno::INTR) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+        stop.wait_for(descriptor, timeout)
     }
 
     /// Reads what there is, within limits.

@@ -15,11 +15,12 @@ use crate::enrich::process_table::EndedProcess;
 use crate::enrich::procfs::ProcReader;
 use crate::sensor::ebpf::RecordSource;
 use crate::sensor::event_clock::EventClock;
+use crate::sensor::maintenance::Maintenance;
 use crate::sensor::process::ebpf_record::{self, Change, ProcessRecord};
 use crate::sensor::process::tracker::ProcessTracker;
 use crate::sensor::process::{NAME, mode};
 use crate::sensor::reporter::Reporter;
-use crate::sensor::{ObservationSink, STOP_CHECK_INTERVAL, SensorEnvironment, SensorError, StartedSensor, priority};
+use crate::sensor::{ObservationSink, SensorEnvironment, SensorError, StartedSensor, priority};
 
 /// Most records taken before something else gets its turn.
 const RECORDS_PER_TURN_MAX: usize = 4096;
@@ -46,14 +47,19 @@ pub(super) fn start<S: ObservationSink>(
             ProcessSensor { tracker, cgroups: CgroupPaths::default(), source, clock: EventClock::default() };
         // What happens meanwhile is recorded already.
         sensor.tracker.seed()?;
-        while !stop.is_cancelled() {
-            sensor.source.wait(STOP_CHECK_INTERVAL)?;
-            if sensor.tell_records().has_events {
+        let mut maintenance = Maintenance::new();
+        while !stop.is_raised() {
+            sensor.source.wait(maintenance.patience(), &stop)?;
+            let turn = sensor.tell_records();
+            if turn.records > 0 {
+                maintenance.hasten();
+            }
+            if turn.has_events {
                 std::thread::sleep(BURST_DELAY);
             }
-            if sensor.tracker.is_maintenance_due() {
+            if maintenance.is_due() {
                 sensor.count_losses();
-                sensor.tracker.maintain();
+                maintenance.done(sensor.tracker.maintain());
             }
         }
         // What was recorded before the stop is still told.

@@ -14,6 +14,7 @@ use crate::enrich::boot_clock::{self, BootClock};
 use crate::enrich::process_table::TaskExit;
 use crate::enrich::procfs::ProcReader;
 use crate::sensor::event_clock::EventClock;
+use crate::sensor::maintenance::Maintenance;
 use crate::sensor::netlink::{DATAGRAM_BYTES_MAX, NetlinkSocket, Received, message, messages};
 use crate::sensor::process::proc_event::{self, ProcEvent, ProcMessage, SequenceGaps};
 use crate::sensor::process::program_trace::ProgramTrace;
@@ -110,17 +111,24 @@ pub(super) fn start<S: ObservationSink>(
     environment.spawn(mode(Origin::AgentNetlink, &reason), NAME, move |reporter| {
         priority::raise();
         let tracker = ProcessTracker::new(reporter, subscription.reader, processes, own_pid);
-        let mut sensor =
-            ProcessSensor { tracker, programs, gaps: SequenceGaps::default(), missing_messages: 0, lost_reported: 0 };
+        let mut sensor = ProcessSensor {
+            tracker,
+            programs,
+            gaps: SequenceGaps::default(),
+            missing_messages: 0,
+            lost_reported: 0,
+            maintenance: Maintenance::new(),
+        };
         sensor.tracker.seed()?;
         for (time, message) in subscription.early {
             sensor.observe(&message, time);
         }
         let mut clock = subscription.clock;
         let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
-        while !stop.is_cancelled() {
+        while !stop.is_raised() {
             match subscription.socket.receive(&mut buffer)? {
                 Received::Datagram(length) => {
+                    sensor.maintenance.hasten();
                     for message in messages(&buffer[..length]) {
                         if let Some(message) = proc_event::parse(message.payload) {
                             let time = clock.wall_clock(message.monotonic_ns, boot_clock::now());
@@ -162,6 +170,7 @@ struct ProcessSensor<S> {
     /// Messages known to be lost by the gaps.
     missing_messages: u64,
     lost_reported: u64,
+    maintenance: Maintenance,
 }
 
 impl<S: ObservationSink> ProcessSensor<S> {
@@ -216,10 +225,10 @@ impl<S: ObservationSink> ProcessSensor<S> {
     }
 
     fn maintain(&mut self, socket: &NetlinkSocket) {
-        if self.tracker.is_maintenance_due() {
+        if self.maintenance.is_due() {
             // A gap is seen when the next message of the same processor comes, and not before the first.
             self.report_lost(socket.drops().unwrap_or(0));
-            self.tracker.maintain();
+            self.maintenance.done(self.tracker.maintain());
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::enrich::user_names::UserNames;
 use crate::sensor::config::ProcessSensorConfig;
 use crate::sensor::process::{NAME, SEEDED_PROCESSES_MAX, exit_event, mode, start_event};
 use crate::sensor::reporter::Reporter;
-use crate::sensor::{ObservationSink, STOP_CHECK_INTERVAL, SensorEnvironment, SensorError, StartedSensor};
+use crate::sensor::{ObservationSink, SensorEnvironment, SensorError, StartedSensor};
 
 /// Starts the sensor; `reason` says why it is not a better one.
 pub(super) fn start<S: ObservationSink>(
@@ -40,13 +40,10 @@ pub(super) fn start<S: ObservationSink>(
     let describer = Describer::new(environment);
     environment.spawn(mode(Origin::AgentPolling, reason), NAME, move |reporter| {
         let mut poller = ProcessPoller::new(reporter, describer, processes, own_pid);
-        while !stop.is_cancelled() {
+        while !stop.is_raised() {
             let next = Instant::now() + interval;
             poller.look(&mut system);
-            while !stop.is_cancelled() && Instant::now() < next {
-                let left = next.saturating_duration_since(Instant::now());
-                std::thread::sleep(left.min(STOP_CHECK_INTERVAL));
-            }
+            stop.sleep(next.saturating_duration_since(Instant::now()));
         }
         Ok(())
     })

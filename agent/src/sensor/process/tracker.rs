@@ -18,8 +18,6 @@ use crate::sensor::ObservationSink;
 use crate::sensor::process::{SEEDED_PROCESSES_MAX, exit_event, memfd_event, start_event};
 use crate::sensor::reporter::Reporter;
 
-/// How often the table is looked after.
-const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long after a loss the table is compared with `/proc`: not while the burst that caused it lasts.
 const COMPARISON_DELAY: Duration = Duration::from_secs(1);
 
@@ -31,7 +29,6 @@ pub(super) struct ProcessTracker<S> {
     user_names: UserNames,
     own_pid: Option<u32>,
     evictions_reported: u64,
-    next_maintenance: Instant,
     comparison_due: Option<Instant>,
     /// The kernel's messages have been read up to this time.
     pub(super) seen_until: Timestamp,
@@ -54,7 +51,6 @@ impl<S: ObservationSink> ProcessTracker<S> {
             user_names: UserNames::default(),
             own_pid,
             evictions_reported: 0,
-            next_maintenance: Instant::now() + MAINTENANCE_INTERVAL,
             comparison_due: None,
             seen_until: Timestamp(0),
             missing: (Timestamp(0), Vec::new()),
@@ -142,37 +138,34 @@ impl<S: ObservationSink> ProcessTracker<S> {
         self.comparison_due = Some(Instant::now() + COMPARISON_DELAY);
     }
 
-    /// Whether it is time for [`Self::maintain`].
-    pub(super) fn is_maintenance_due(&self) -> bool {
-        Instant::now() >= self.next_maintenance
-    }
-
-    /// Looks after the table.
-    pub(super) fn maintain(&mut self) {
-        let now = Instant::now();
-        self.next_maintenance = now + MAINTENANCE_INTERVAL;
+    /// Looks after the table; says whether there is something to follow up.
+    pub(super) fn maintain(&mut self) -> bool {
         let evictions = self.processes.lock().evictions();
         // The end of a process that was forgotten cannot be reported.
         self.reporter.lost(evictions - self.evictions_reported);
         self.evictions_reported = evictions;
-        self.end_leaderless();
+        let waits_for_threads = self.end_leaderless();
         self.forget_missing();
-        if self.comparison_due.is_some_and(|due| now >= due) {
+        if self.comparison_due.is_some_and(|due| Instant::now() >= due) {
             self.comparison_due = None;
             self.compare_with_proc();
         }
+        waits_for_threads || self.comparison_due.is_some() || !self.missing.1.is_empty()
     }
 
-    /// Ends processes whose leader has ended and of which nothing is left, although threads seemed to be.
-    fn end_leaderless(&self) {
+    /// Ends processes whose leader has ended and of which nothing is left, although threads seemed to be; says whether
+    /// there are others.
+    fn end_leaderless(&self) -> bool {
         let leaderless = self.processes.lock().leaderless();
+        let mut are_others = false;
         for pid in leaderless {
-            if self.reader.folder(pid).is_none()
-                && let Some(ended) = self.processes.lock().remove(pid)
-            {
+            if self.reader.folder(pid).is_some() {
+                are_others = true;
+            } else if let Some(ended) = self.processes.lock().remove(pid) {
                 self.process_ended(&ended, boot_clock::now(), None);
             }
         }
+        are_others
     }
 
     fn forget_missing(&mut self) {

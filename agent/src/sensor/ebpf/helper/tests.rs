@@ -64,9 +64,9 @@ fn wrong_answers_are_told_apart_and_nothing_is_waited_for_forever() {
 fn a_program_that_is_no_agent_is_an_error_and_the_programs_are_loaded_here() {
     // This test's own program: it knows no such subcommand, and no test of that name.
     let program = OwnProgram::with_arguments(["--quiet", "--exact"]);
-    let error = load_by_helper(&program, &[&PROCESS]).unwrap_err();
+    let error = Helper::start(&program, &[&PROCESS]).unwrap().finish(&[&PROCESS]).unwrap_err();
     assert!(matches!(error, HelperError::Ended), "{error}");
-    let mut sources = super::super::EbpfSources::load(&[&PROCESS], Some(&program));
+    let mut sources = super::super::EbpfLoading::begin_with(vec![&PROCESS], Some(&program)).finish();
     let refused = sources.take(&PROCESS).err();
     assert_eq!(refused, permitted().err().map(|error| error.to_string()));
 }
