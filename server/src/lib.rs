@@ -7,6 +7,8 @@
 //!                         │
 //!                      training (picket-learn) ─▶ registry (signed) ─▶ fleet (desired state)
 //! ```
+//!
+//! [`table`] learns from files of users alone, with no server running.
 
 pub mod api;
 pub mod app;

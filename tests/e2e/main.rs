@@ -30,4 +30,5 @@ mod sensors;
 mod stop;
 mod store;
 mod support;
+mod table;
 mod trust;

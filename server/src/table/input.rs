@@ -15,7 +15,8 @@ use crate::table::parquet_rows::ParquetRows;
 
 /// Rows of JSON lines in which the names of the columns are looked for.
 const JSON_ROWS_LOOKED_AT: usize = 10_000;
-const BUFFER_BYTES: usize = 1 << 16;
+/// Small, so that what is read ahead does not spoil the estimate of the rows.
+const BUFFER_BYTES: usize = 1 << 13;
 
 /// What a file is, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

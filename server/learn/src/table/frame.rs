@@ -93,7 +93,7 @@ pub struct Table {
     pub label_counts: BTreeMap<String, u64>,
     /// What belongs together.
     pub group: Option<Words>,
-    /// Families of malicious rows.
+    /// Families of malicious rows: of the family column, else of a label with more than two values.
     pub family: Option<Words>,
     /// What was left out.
     pub counts: Counts,
@@ -293,10 +293,12 @@ impl TableBuilder {
             return Err(TableError::NoRows);
         }
         let mut label_counts = BTreeMap::new();
-        let malicious = match self.label {
-            Some((_, interner)) => Some(labels(&interner.words, &self.label_values, &mut label_counts)?),
-            None => None,
-        };
+        let (mut malicious, mut families) = (None, None);
+        if let Some((_, interner)) = self.label {
+            malicious = Some(labels(&interner.words, &self.label_values, &mut label_counts)?);
+            // A label of many values names the families.
+            families = Some(interner.words).filter(|words| words.words.len() > 2);
+        }
         let columns = self.columns.into_iter().map(|(_, builder, mut column)| {
             if let Values::Words(words) = &mut column.values {
                 *words = builder.0.words;
@@ -310,7 +312,7 @@ impl TableBuilder {
             malicious,
             label_counts,
             group: words(self.group),
-            family: words(self.family),
+            family: words(self.family).or(families),
             counts: self.counts,
         })
     }

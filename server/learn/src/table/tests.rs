@@ -120,6 +120,10 @@ fn label_values_of_unknown_meaning_are_listed() {
     let error = read(text, |_| {}).unwrap_err().to_string();
     assert!(error.contains("\"DoS\" (2 rows), \"BENIGN\" (1 rows)") && error.contains("--positive"), "{error}");
     let (_, table) = read(text, |schema| schema.label_values.benign.push("BENIGN".to_owned())).unwrap();
+    assert_eq!(table.family, None);
+    let more = text.to_owned() + "5,PortScan\n";
+    let (_, more) = read(&more, |schema| schema.label_values.benign.push("BENIGN".to_owned())).unwrap();
+    assert_eq!(more.family.unwrap().get(3), Some("PortScan"), "a label of many values names the families");
     assert_eq!(table.malicious.as_deref(), Some(&[false, true, true][..]));
     assert_eq!(table.counts.unlabelled, 1);
     let values = LabelValues { malicious: vec!["a".to_owned()], benign: vec!["b".to_owned()] };
