@@ -14,6 +14,7 @@
 
 pub mod batch;
 pub mod chain;
+mod civil;
 pub mod event;
 pub mod feature;
 pub mod id;

@@ -5,6 +5,7 @@
 //! * day first with slashes: `7/11/2017 8:59:30 AM` is 7 November;
 //! * seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by their size.
 
+use crate::civil::{days, nanoseconds};
 use crate::event::Timestamp;
 
 const NS: i64 = 1_000_000_000;
@@ -99,25 +100,6 @@ fn offset(clock: &str) -> Option<(&str, i64)> {
 fn number(text: &str) -> Option<i64> {
     let is_number = (1..=4).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().ok())?
-}
-
-/// Digits after the point; those beyond the ninth are cut.
-fn nanoseconds(fraction: &str) -> Option<i64> {
-    if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let digits = fraction.bytes().chain(std::iter::repeat(b'0')).take(9);
-    Some(digits.fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0')))
-}
-
-/// Days from 1970-01-01 to a date of the Gregorian calendar.
-fn days(year: i64, month: i64, day: i64) -> i64 {
-    // The year begins in March, so that the leap day is its last.
-    let year = if month <= 2 { year - 1 } else { year };
-    let month = (month + 9) % 12;
-    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let of_year = (153 * month + 2) / 5 + day - 1;
-    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
 /// Hour of the day and day of the week as points on circles: sine and cosine of each.
