@@ -101,8 +101,7 @@ pub struct DetectorCounters {
     pub score_latency: Mutex<Latency>,
 }
 
-/// The pipeline's end.
-#[derive(Clone)]
+/// The pipeline's end. There is one: two would mix up the order of events.
 pub struct DetectorSender {
     queue: QueueSender<Vec<Event>>,
     shared: Arc<Shared>,
@@ -118,7 +117,7 @@ struct Shared {
 
 impl DetectorSender {
     /// Observes a few events at once, and hands many over if there is room for all of them; never waits for the other
-    /// thread. From one thread only, or the order of events is lost.
+    /// thread.
     pub fn offer(&self, events: Vec<Event>) {
         let shared = &*self.shared;
         if events.len() <= AT_ONCE_MAX
