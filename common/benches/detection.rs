@@ -171,6 +171,7 @@ fn complete_forest(trees: u32, depth: u32, features: u16) -> ModelDraft {
         },
         imputation: Vec::new(),
         body: ModelBody::Forest((0..trees).map(tree).collect()),
+        calibration: None,
         self_test: vec![vec![0.5; usize::from(features)]],
     }
 }

@@ -14,7 +14,7 @@
 //! |---|---|---|
 //! | 0 | 8 | magic `PKTMODEL` |
 //! | 8 | 2 | format version, 1 |
-//! | 10 | 1 | algorithm: 1 decision tree, 2 random forest, 3 logistic regression, 4 extra trees, 5 voting forest, 6 gradient boosting |
+//! | 10 | 1 | algorithm: 1 decision tree, 2 random forest, 3 logistic regression, 4 extra trees, 5 voting forest, 6 gradient boosting, 7 naive Bayes, 8 linear SVM, 9 RBF SVM, 10 neural network |
 //! | 11 | 1 | subject: 1 process start, 2 connection |
 //! | 12 | 4 | feature count *F* |
 //! | 16 | 32 | hash of the feature specification |
@@ -28,7 +28,7 @@
 //! | end − 96 | 32 | key id: SHA-256 of the Ed25519 public key |
 //! | end − 64 | 64 | Ed25519 signature of everything before it |
 //!
-//! Sections (the second is 2, 3 or 5, by the algorithm):
+//! Sections (the second is 2, 3, 5, 16, 17 or 18, by the algorithm):
 //!
 //! * 1, imputation (optional): *F* × `f32`; what stands in for a missing value, the canonical NaN for "nothing".
 //! * 2, trees (decision tree: exactly one; forests): `u32` tree count, for each tree `u32` node count, then all
@@ -41,6 +41,20 @@
 //!   value is in log-odds, at most 1e6 in magnitude: a leaf's is added to the base score, an inner node's is the mean of
 //!   its leaves by the training rows that reached them. The score is the logistic function of the sum.
 //! * 3, linear (logistic regression): bias `f64`, then *F* × (weight, mean, inverse scale), each `f64`.
+//! * 16, steps (naive Bayes): bias `f64`, at most 1e6 in magnitude, then for each feature a `u16` edge count *E* and, unless
+//!   it is the `u16` maximum (a feature that says nothing), *E* × `f32` edges, ascending, and *E* + 1 × `f32` log-odds, at
+//!   most 1e6 in magnitude. A value adds the log-odds of the step that it stands on: the first for values less than or
+//!   equal to the first edge, and so on.
+//! * 17, network (linear SVM and logistic regression: one layer; neural network): scaling, `u32` layer count, then for each
+//!   layer its `u32` unit count *U*, *U* × `f32` biases and for each of its inputs *U* × `f32` weights, all at most 1e6 in
+//!   magnitude. The last layer has one unit; its value is the log-odds. A unit adds its inputs to its bias in their order,
+//!   in `f32`; what is below zero, or zero, gives nothing to the next layer.
+//! * 18, kernel (RBF SVM): scaling, gamma `f64`, bias `f64`, `u32` centre count *M*, *M* × `f64` coefficients, and for each
+//!   feature *M* × `f32`, the centres' standardised values. Squared distances are added up in `f32`, feature by feature.
+//! * Scaling stands for *F* × (`u8` signed logarithm 0 or 1, mean `f64`, inverse scale `f64`): the value, or sign(x) · ln(1 + |x|)
+//!   of it, less the mean, times the inverse scale, clamped to ±8.
+//! * 19, calibration (optional): `u32` knot count; 0: slope `f64` above 0 and offset `f64` of the log-odds (Platt); 2 or
+//!   more: so many × (score, probability), `f64` each (isotonic). What the sections before give is mapped by it.
 //! * 4, self-test: `u32` row count, then for each row *F* × `f32` and the expected score, `f64`. A reader computes each
 //!   score and refuses the file unless all bits are equal: a processor that calculates otherwise must not run the model.
 //!
@@ -56,19 +70,33 @@ use crate::event::Timestamp;
 use crate::feature::{FeatureSpec, Subject};
 use crate::id::Digest;
 use crate::model::boosting::Boosting;
+pub use crate::model::calibration::Calibration;
 pub use crate::model::draft::{ModelBody, ModelDraft, NodeDraft, TreeDraft};
 pub use crate::model::error::{ModelError, Section};
 use crate::model::forest::Forest;
+use crate::model::kernel::Kernel;
 use crate::model::linear::Linear;
+pub use crate::model::network::Layer;
+use crate::model::network::Network;
+pub use crate::model::scaling::Scaling;
+use crate::model::steps::Additive;
+pub use crate::model::steps::Steps;
 
+mod body;
 mod boosting;
+pub mod calibration;
 mod cursor;
 mod draft;
 mod error;
 mod forest;
+mod kernel;
 mod linear;
+mod network;
 mod read;
+mod scaling;
 mod scorer;
+mod shapley;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -93,6 +121,20 @@ pub mod limits {
     pub const COEFFICIENT_MAX: f64 = 1e39;
     /// Largest magnitude of a boosted tree's value and of the base score, in log-odds.
     pub const LOG_ODDS_MAX: f64 = 1e6;
+    /// Farthest that a standardised value may lie from the mean, in standard deviations; beyond is cut off.
+    pub const STANDARDISED_MAX: f64 = 8.0;
+    /// Most edges between the steps of a feature.
+    pub const EDGES_MAX: usize = 1023;
+    /// Most layers of a network, the last one included: no sum overflows.
+    pub const LAYERS_MAX: usize = 4;
+    /// Most units of a layer, and most centres of a kernel model.
+    pub const UNITS_MAX: usize = 512;
+    /// Largest magnitude of a network's weight and bias.
+    pub const WEIGHT_MAX: f32 = 1e6;
+    /// Largest gamma of a kernel model.
+    pub const GAMMA_MAX: f64 = 1e3;
+    /// Most points of an isotonic calibration.
+    pub const KNOTS_MAX: usize = 256;
 }
 
 /// How a model came to its scores.
@@ -110,17 +152,29 @@ pub enum Algorithm {
     GradientBoosting,
     /// A weighted sum through the logistic function.
     LogisticRegression,
+    /// What each value says by itself, added up, through the logistic function.
+    NaiveBayes,
+    /// A weighted sum with the widest margin between the classes.
+    LinearSvm,
+    /// How near a row is to each of some rows, with the widest margin between the classes.
+    RbfSvm,
+    /// Layers of weighted sums.
+    NeuralNetwork,
 }
 
 impl Algorithm {
     /// Every algorithm.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 10] = [
         Self::DecisionTree,
         Self::RandomForest,
         Self::ExtraTrees,
         Self::VotingForest,
         Self::GradientBoosting,
         Self::LogisticRegression,
+        Self::NaiveBayes,
+        Self::LinearSvm,
+        Self::RbfSvm,
+        Self::NeuralNetwork,
     ];
 
     /// Its name in commands, reports and the registry.
@@ -132,6 +186,10 @@ impl Algorithm {
             Self::VotingForest => "voting_forest",
             Self::GradientBoosting => "gradient_boosting",
             Self::LogisticRegression => "logistic_regression",
+            Self::NaiveBayes => "naive_bayes",
+            Self::LinearSvm => "linear_svm",
+            Self::RbfSvm => "rbf_svm",
+            Self::NeuralNetwork => "neural_network",
         }
     }
 }
@@ -153,8 +211,8 @@ impl std::str::FromStr for Algorithm {
 /// A name that is no [`Algorithm`]'s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown algorithm: expected decision_tree, random_forest, extra_trees, voting_forest, gradient_boosting or \
-     logistic_regression"
+    "unknown algorithm: expected decision_tree, random_forest, extra_trees, voting_forest, gradient_boosting, \
+     logistic_regression, naive_bayes, linear_svm, rbf_svm or neural_network"
 )]
 pub struct UnknownAlgorithm;
 
@@ -186,7 +244,7 @@ pub struct Contribution {
     pub feature: usize,
     /// The value that was scored; the canonical NaN when it was missing.
     pub value: f32,
-    /// How far it moved the score: a share of the probability (trees, forests) or of the log-odds (boosting, linear).
+    /// How far it moved the score: a share of the probability (trees, forests) or of the log-odds (all others).
     /// Positive is towards an alert.
     pub contribution: f64,
 }
@@ -200,6 +258,7 @@ pub struct Model {
     /// Empty, or one value per feature.
     imputation: Vec<f32>,
     body: Body,
+    calibration: Option<Calibration>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -207,6 +266,9 @@ enum Body {
     Forest(Forest),
     Boosting(Boosting),
     Linear(Linear),
+    Additive(Additive),
+    Network(Network),
+    Kernel(Kernel),
 }
 
 impl Model {
@@ -262,11 +324,20 @@ impl Model {
     /// The score of a vector, 0 (benign) to 1. Values beyond the vector's end count as missing.
     pub fn score(&self, values: &[f32]) -> f64 {
         let vector = Vector { values, imputation: &self.imputation };
-        match &self.body {
+        let score = match &self.body {
             Body::Forest(forest) => forest.score(vector),
             Body::Boosting(boosting) => boosting.score(vector),
             Body::Linear(linear) => linear.score(vector),
-        }
+            Body::Additive(additive) => additive.score(vector),
+            Body::Network(network) => network.score(vector),
+            Body::Kernel(kernel) => kernel.score(vector),
+        };
+        self.calibration.as_ref().map_or(score, |calibration| calibration.apply(score))
+    }
+
+    /// What is done to the body's score, if anything.
+    pub fn calibration(&self) -> Option<&Calibration> {
+        self.calibration.as_ref()
     }
 
     /// Whether a score is at or above the model's threshold.
@@ -275,20 +346,25 @@ impl Model {
     }
 
     /// What a vector without any information would score: where the contributions start from (a probability for
-    /// trees and forests, log-odds for boosting and linear models).
+    /// trees and forests, log-odds for all others), before calibration.
     pub fn baseline(&self) -> f64 {
         match &self.body {
             Body::Forest(forest) => forest.baseline(),
             Body::Boosting(boosting) => boosting.baseline(),
             Body::Linear(linear) => linear.baseline(),
+            Body::Additive(additive) => additive.baseline(),
+            Body::Network(network) => network.baseline(),
+            Body::Kernel(kernel) => kernel.baseline(),
         }
     }
 
     /// Replaces the content of `into` by the features that moved the score of `values`, strongest first.
     ///
     /// Trees: the change of the node's value at each step from the root to the leaf, added up by feature; for boosting in
-    /// log-odds. Linear: weight × (value − mean) × inverse scale. The contributions and [`Model::baseline`] add up to the
-    /// probability (trees, forests) or log-odds (boosting, linear), but for rounding.
+    /// log-odds. Linear: weight × (value − mean) × inverse scale. Naive Bayes: the value's log-likelihood ratio. Support
+    /// vector machines and networks: Shapley values by fixed permutations, exact where every order gives the same. The
+    /// contributions and [`Model::baseline`] add up to the probability (trees, forests) or log-odds (all others), but for
+    /// rounding. A calibration, which is monotone, comes after: they explain what it maps.
     pub fn explain(&self, values: &[f32], into: &mut Vec<Contribution>) {
         let vector = Vector { values, imputation: &self.imputation };
         into.clear();
@@ -301,6 +377,9 @@ impl Model {
             Body::Forest(forest) => forest.explain(vector, into),
             Body::Boosting(boosting) => boosting.explain(vector, into),
             Body::Linear(linear) => linear.explain(vector, into),
+            Body::Additive(additive) => additive.explain(vector, into),
+            Body::Network(network) => network.explain(vector, into),
+            Body::Kernel(kernel) => kernel.explain(vector, into),
         }
         into.retain(|entry| entry.contribution != 0.0);
         into.sort_by(|a, b| {
@@ -316,7 +395,11 @@ impl Model {
                 Body::Forest(forest) => forest.memory_bytes(),
                 Body::Boosting(boosting) => boosting.memory_bytes(),
                 Body::Linear(linear) => linear.memory_bytes(),
+                Body::Additive(additive) => additive.memory_bytes(),
+                Body::Network(network) => network.memory_bytes(),
+                Body::Kernel(kernel) => kernel.memory_bytes(),
             }
+            + self.calibration.as_ref().map_or(0, Calibration::memory_bytes)
     }
 }
 

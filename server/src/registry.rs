@@ -27,7 +27,7 @@ use crate::fleet::{DesiredState, ModelSource, ModelSourceError};
 use crate::metastore::{Metastore, MetastoreError, ModelStore as _};
 use crate::secret::{self, SecretError};
 use picket_learn::evaluate::Report;
-use picket_learn::train::{Params, ThresholdChoice};
+use picket_learn::train::{CalibrationMethod, Params, ThresholdChoice};
 
 #[cfg(test)]
 mod tests;
@@ -121,6 +121,9 @@ pub struct RunRecord {
     pub tried: Vec<TriedParams>,
     /// Threshold and how it did on out-of-fold scores.
     pub threshold: ThresholdChoice,
+    /// How scores became probabilities.
+    #[serde(default)]
+    pub calibration: CalibrationMethod,
 }
 
 /// What records say that are older than [`RunRecord::foldings`].

@@ -32,6 +32,7 @@ fn model(threshold: f64) -> Arc<Model> {
         },
         imputation: Vec::new(),
         body: ModelBody::Linear { weights, bias: -8.0, mean: vec![0.0; count], inverse_scale: vec![1.0; count] },
+        calibration: None,
         self_test: vec![vec![0.5; count]],
     }
     .encode(&SigningKey::from_bytes(&[1; 32]))

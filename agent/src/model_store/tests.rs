@@ -22,6 +22,7 @@ pub(crate) fn model_file(subject: Subject, threshold: f32, key: &SigningKey) -> 
         },
         imputation: Vec::new(),
         body: ModelBody::Forest(vec![TreeDraft { nodes: vec![root, leaf(0.0), leaf(1.0)] }]),
+        calibration: None,
         self_test: vec![vec![0.0; spec.features.len()], vec![9.0; spec.features.len()]],
     }
     .encode(key)

@@ -12,6 +12,10 @@ pub(super) enum Tag {
     Linear,
     SelfTest,
     Boosting,
+    Steps,
+    Network,
+    Kernel,
+    Calibration,
 }
 
 impl Tag {
@@ -22,6 +26,10 @@ impl Tag {
             Self::Linear => 3,
             Self::SelfTest => 4,
             Self::Boosting => 5,
+            Self::Steps => 16,
+            Self::Network => 17,
+            Self::Kernel => 18,
+            Self::Calibration => 19,
         }
     }
 
@@ -32,6 +40,10 @@ impl Tag {
             Self::Linear => Section::Linear,
             Self::SelfTest => Section::SelfTest,
             Self::Boosting => Section::Trees,
+            Self::Steps => Section::Steps,
+            Self::Network => Section::Network,
+            Self::Kernel => Section::Kernel,
+            Self::Calibration => Section::Calibration,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What trainers fill in.
 
-use crate::model::ModelMetadata;
+use crate::model::{Calibration, Layer, ModelMetadata, Scaling, Steps};
 
 /// A model that is not encoded yet.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +11,8 @@ pub struct ModelDraft {
     pub imputation: Vec<f32>,
     /// The model proper.
     pub body: ModelBody,
+    /// What is done to the body's score, if anything.
+    pub calibration: Option<Calibration>,
     /// Rows whose scores every reader must reproduce: 1 to [`limits::SELF_TEST_ROWS_MAX`](super::limits), each with one
     /// value per feature. Their expected scores are computed when the draft is encoded.
     pub self_test: Vec<Vec<f32>>,
@@ -38,6 +40,34 @@ pub enum ModelBody {
         mean: Vec<f64>,
         /// 1 / standard deviation of the training rows; 0 for a constant feature.
         inverse_scale: Vec<f64>,
+    },
+    /// `logistic(bias + Σ log-odds of the step that the value stands on)`.
+    Additive {
+        /// Added to the sum.
+        bias: f64,
+        /// One for each feature.
+        features: Vec<Steps>,
+    },
+    /// `logistic` of the last layer's one unit.
+    Network {
+        /// One for each feature.
+        scaling: Vec<Scaling>,
+        /// The layers; the inputs of the first are the standardised values, those of each further one the units of the
+        /// one before, cut off below zero. The last has one unit.
+        layers: Vec<Layer>,
+    },
+    /// `logistic(bias + Σ coefficient · e^(−gamma · squared distance from the centre))`.
+    Kernel {
+        /// One for each feature.
+        scaling: Vec<Scaling>,
+        /// How fast nearness falls off, above 0.
+        gamma: f64,
+        /// Added to the sum.
+        bias: f64,
+        /// One for each centre.
+        coefficients: Vec<f64>,
+        /// For each feature one standardised value for each centre, feature by feature.
+        centres: Vec<f32>,
     },
 }
 

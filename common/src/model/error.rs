@@ -15,6 +15,14 @@ pub enum Section {
     Trees,
     /// Coefficients.
     Linear,
+    /// What each value says by itself.
+    Steps,
+    /// Layers of weighted sums.
+    Network,
+    /// Centres and their coefficients.
+    Kernel,
+    /// From scores to probabilities.
+    Calibration,
     /// Rows with expected scores.
     SelfTest,
     /// Checksum, key id and signature at the end.
@@ -28,6 +36,10 @@ impl fmt::Display for Section {
             Self::Imputation => "imputation section",
             Self::Trees => "tree section",
             Self::Linear => "linear section",
+            Self::Steps => "step section",
+            Self::Network => "network section",
+            Self::Kernel => "kernel section",
+            Self::Calibration => "calibration section",
             Self::SelfTest => "self-test section",
             Self::Trailer => "trailer",
         })

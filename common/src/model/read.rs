@@ -7,6 +7,7 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use crate::event::Timestamp;
 use crate::feature::Subject;
 use crate::id::Digest;
+use crate::model::body;
 use crate::model::boosting::Boosting;
 use crate::model::cursor::{Cursor, RawNode, Tag, limit};
 use crate::model::error::NodeProblem;
@@ -112,10 +113,24 @@ fn read_model(reader: &mut Cursor<'_>) -> Result<Model, ModelError> {
             Body::Forest(read_forest(&mut reader.section(Tag::Trees)?, &metadata, 0.0..=1.0)?)
         }
         Algorithm::GradientBoosting => Body::Boosting(read_boosting(&mut reader.section(Tag::Boosting)?, &metadata)?),
-        Algorithm::LogisticRegression => Body::Linear(read_linear(&mut reader.section(Tag::Linear)?, features)?),
+        Algorithm::LogisticRegression if reader.peek_tag() == Some(Tag::Linear.code()) => {
+            Body::Linear(read_linear(&mut reader.section(Tag::Linear)?, features)?)
+        }
+        Algorithm::NaiveBayes => Body::Additive(body::read_steps(&mut reader.section(Tag::Steps)?, features)?),
+        Algorithm::LogisticRegression | Algorithm::LinearSvm | Algorithm::NeuralNetwork => {
+            let hidden_layers_max =
+                if metadata.algorithm == Algorithm::NeuralNetwork { limits::LAYERS_MAX - 1 } else { 0 };
+            Body::Network(body::read_network(&mut reader.section(Tag::Network)?, features, hidden_layers_max)?)
+        }
+        Algorithm::RbfSvm => Body::Kernel(body::read_kernel(&mut reader.section(Tag::Kernel)?, features)?),
+    };
+    let calibration = if reader.peek_tag() == Some(Tag::Calibration.code()) {
+        Some(body::read_calibration(&mut reader.section(Tag::Calibration)?)?)
+    } else {
+        None
     };
     let unknown = Digest::from_bytes([0; DIGEST_BYTES]);
-    Ok(Model { metadata, id: unknown, key_id: unknown, imputation, body })
+    Ok(Model { metadata, id: unknown, key_id: unknown, imputation, body, calibration })
 }
 
 fn read_header(reader: &mut Cursor<'_>) -> Result<ModelMetadata, ModelError> {

@@ -8,11 +8,11 @@ use super::write::seal;
 use super::*;
 use crate::feature::MISSING;
 
-fn key() -> SigningKey {
+pub(super) fn key() -> SigningKey {
     SigningKey::from_bytes(&[7; 32])
 }
 
-fn metadata(algorithm: Algorithm, feature_count: usize) -> ModelMetadata {
+pub(super) fn metadata(algorithm: Algorithm, feature_count: usize) -> ModelMetadata {
     ModelMetadata {
         subject: Subject::Connection,
         algorithm,
@@ -48,6 +48,7 @@ fn forest() -> ModelDraft {
         metadata: metadata(Algorithm::RandomForest, 3),
         imputation: Vec::new(),
         body: ModelBody::Forest(vec![tree(), stump]),
+        calibration: None,
         self_test: vec![vec![0.0, 0.0, 0.0], vec![2.0, MISSING, 3.5]],
     }
 }
@@ -71,20 +72,21 @@ fn linear() -> ModelDraft {
             mean: vec![1.0, 3.0],
             inverse_scale: vec![0.5, 2.0],
         },
+        calibration: None,
         self_test: vec![vec![0.1, MISSING]],
     }
 }
 
-fn encode(draft: &ModelDraft) -> Vec<u8> {
+pub(super) fn encode(draft: &ModelDraft) -> Vec<u8> {
     draft.encode(&key()).unwrap()
 }
 
-fn model(draft: &ModelDraft) -> Model {
+pub(super) fn model(draft: &ModelDraft) -> Model {
     Model::verify(&encode(draft), &[key().verifying_key()]).unwrap()
 }
 
 /// Changes the content of a model file and seals it again, so that only the structure can be at fault.
-fn resealed(file: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+pub(super) fn resealed(file: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut content = file[..file.len() - 128].to_vec();
     change(&mut content);
     seal(content, &key())

@@ -4,6 +4,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 
 use crate::feature::{MISSING, Subject};
 use crate::id::Digest;
+use crate::model::body;
 use crate::model::cursor::Tag;
 use crate::model::error::NodeProblem;
 use crate::model::read::{self, FORMAT_VERSION, MAGIC};
@@ -40,6 +41,20 @@ impl ModelDraft {
                     Ok(())
                 })?;
             }
+            ModelBody::Additive { bias, features } => {
+                write_section(&mut bytes, Tag::Steps, |out| body::write_steps(out, *bias, features))?;
+            }
+            ModelBody::Network { scaling, layers } => {
+                write_section(&mut bytes, Tag::Network, |out| body::write_network(out, scaling, layers))?;
+            }
+            ModelBody::Kernel { scaling, gamma, bias, coefficients, centres } => {
+                write_section(&mut bytes, Tag::Kernel, |out| {
+                    body::write_kernel(out, scaling, [*gamma, *bias], coefficients, centres)
+                })?;
+            }
+        }
+        if let Some(calibration) = &self.calibration {
+            write_section(&mut bytes, Tag::Calibration, |out| body::write_calibration(out, calibration))?;
         }
         let untested = read::parse_untested(&bytes)?;
         write_section(&mut bytes, Tag::SelfTest, |out| self.write_self_test(out, &untested))?;
@@ -71,6 +86,24 @@ impl ModelDraft {
                     return Err(draft("a linear model needs one weight, mean and inverse scale per feature"));
                 }
                 Ok(())
+            }
+            (ModelBody::Additive { features: steps, .. }, Algorithm::NaiveBayes) => {
+                if steps.len() == features {
+                    Ok(())
+                } else {
+                    Err(draft("naive Bayes needs steps for each feature"))
+                }
+            }
+            (
+                ModelBody::Network { scaling, .. },
+                Algorithm::LogisticRegression | Algorithm::LinearSvm | Algorithm::NeuralNetwork,
+            )
+            | (ModelBody::Kernel { scaling, .. }, Algorithm::RbfSvm) => {
+                if scaling.len() == features {
+                    Ok(())
+                } else {
+                    Err(draft("a scaling is needed for each feature"))
+                }
             }
             _ => Err(draft("the body does not belong to the algorithm")),
         }
@@ -131,6 +164,10 @@ pub(super) fn algorithm_code(algorithm: Algorithm) -> u8 {
         Algorithm::ExtraTrees => 4,
         Algorithm::VotingForest => 5,
         Algorithm::GradientBoosting => 6,
+        Algorithm::NaiveBayes => 7,
+        Algorithm::LinearSvm => 8,
+        Algorithm::RbfSvm => 9,
+        Algorithm::NeuralNetwork => 10,
     }
 }
 
@@ -211,7 +248,7 @@ fn write_node(out: &mut Vec<u8>, node: &NodeDraft, left: u32) {
     out.extend(u16::from(node.missing_left).to_le_bytes());
 }
 
-fn length(count: usize, what: &'static str, section: Section) -> Result<[u8; 4], ModelError> {
+pub(super) fn length(count: usize, what: &'static str, section: Section) -> Result<[u8; 4], ModelError> {
     u32::try_from(count).map(u32::to_le_bytes).map_err(|_| ModelError::Limit {
         what,
         count: count as u64,
@@ -220,6 +257,6 @@ fn length(count: usize, what: &'static str, section: Section) -> Result<[u8; 4],
     })
 }
 
-fn draft(what: &'static str) -> ModelError {
+pub(super) fn draft(what: &'static str) -> ModelError {
     ModelError::Draft { what }
 }

@@ -130,6 +130,7 @@ fn table_model() -> Vec<u8> {
         },
         imputation: Vec::new(),
         body: ModelBody::Forest(vec![TreeDraft { nodes }]),
+        calibration: None,
         self_test: vec![vec![0.5; feature_count]],
     };
     TableModel::encode(&preparation, &draft.encode(&SigningKey::from_bytes(&[7; 32])).unwrap()).unwrap()
@@ -214,6 +215,7 @@ fn a_preparation_that_breaks_the_rules_is_not_encoded() {
             },
             imputation: Vec::new(),
             body: ModelBody::Forest(vec![TreeDraft { nodes: vec![NodeDraft::leaf(0.5)] }]),
+            calibration: None,
             self_test: vec![vec![0.0; feature_count]],
         };
         let model = draft.encode(&SigningKey::from_bytes(&[7; 32])).unwrap();

@@ -97,6 +97,7 @@ fn draft(subject: Subject, algorithm: Algorithm, rows: &[&Vec<f32>]) -> ModelDra
         },
         imputation: Vec::new(),
         body,
+        calibration: None,
         self_test: rows.iter().step_by(7).take(8).map(|row| (*row).clone()).collect(),
     }
 }

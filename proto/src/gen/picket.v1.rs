@@ -1309,7 +1309,7 @@ pub struct TrainRequest {
     #[prost(string, tag = "1")]
     pub dataset_id: ::prost::alloc::string::String,
     /// `decision_tree`, `random_forest`, `extra_trees`, `voting_forest`, `gradient_boosting`,
-    /// `logistic_regression`; empty: all.
+    /// `logistic_regression`, `naive_bayes`, `linear_svm`, `rbf_svm`, `neural_network`; empty: all.
     #[prost(string, repeated, tag = "2")]
     pub algorithms: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Same data set, algorithm and options: same model bytes.
@@ -1322,6 +1322,9 @@ pub struct TrainRequest {
     /// evaluation is then that of a model that did not see them.
     #[prost(bool, tag = "5")]
     pub refit: bool,
+    /// How scores become probabilities: `none`, `platt`, `isotonic`; empty: none.
+    #[prost(string, tag = "7")]
+    pub calibration: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TrainResponse {

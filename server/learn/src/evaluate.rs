@@ -111,6 +111,7 @@ pub fn evaluate(rows: &[ScoredRow<'_>], options: &Options<'_>) -> Result<Report,
         value
     };
     let by_technique = techniques(rows, options);
+    let bins = calibration::bins(rows);
     let report = Report {
         rows: count(rows.len()),
         positives: curve.positives(),
@@ -141,6 +142,7 @@ pub fn evaluate(rows: &[ScoredRow<'_>], options: &Options<'_>) -> Result<Report,
             one_class,
         ),
         brier: Some(brier(rows)),
+        expected_calibration_error: calibration::expected_error(&bins),
         confusion,
         notes: notes(&curve),
         intervals: bootstrap::intervals(rows, options.threshold, options.resamples, options.seed),
@@ -152,7 +154,7 @@ pub fn evaluate(rows: &[ScoredRow<'_>], options: &Options<'_>) -> Result<Report,
         score_histogram: histogram(rows),
         roc: curve.roc(ROC_POINTS_MAX),
         precision_recall: curve.precision_recall(ROC_POINTS_MAX),
-        calibration: calibration::bins(rows),
+        calibration: bins,
         importances: Vec::new(),
         undefined,
     };

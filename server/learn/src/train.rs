@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! TrainingSet ─▶ folds (grouped) ─▶ tuning ─▶ out-of-fold scores ─▶ threshold
+//!            │                               └──▶ calibration ┐
 //!            └──────────────────── chosen parameters ────────────▶ fit ─▶ ModelDraft
 //! ```
 //!
@@ -9,25 +10,30 @@
 //! * **Deterministic**: the same rows, algorithm and seed give the same model bytes, whatever the number of threads.
 //!   Work is cut into the same jobs everywhere, each with a seed of its own, and results are put together in the order
 //!   of the jobs. No decision depends on a clock.
-//! * **Missing values**: a tree can split off "missing", and every node records the way missing values go; logistic
-//!   regression leaves them out (they stand at the mean).
+//! * **Missing values**: a tree can split off "missing", and every node records the way missing values go; naive Bayes
+//!   takes them for no evidence; all others leave them out (they stand at the mean, `standard`).
+//! * **Probabilities**: margins become log-odds by a line fitted to rows that were not learned from (`platt`); what any
+//!   algorithm gives can be mapped to the shares that occur ([`calibration`]).
 //! * **Imbalance**: rows are weighted as [`weight`] says.
 //! * **Attacks are labelled as a whole**: models learn from those of their rows that show them (`witness`).
 //!
-//! Forests grow on Picket's own engine (`tree`), boosted trees on its bins (`boosting`); `smartcore` grows the single tree and fits the regression. [`Trainer`] is
-//! the seam between them.
+//! Forests grow on Picket's own engine (`tree`), boosted trees on its bins (`boosting`); `smartcore` grows the single tree and
+//! fits the regression; support vector machines (`margin`) and the network are Picket's own. [`Trainer`] is the seam between
+//! them.
 
 use std::collections::BTreeSet;
 
 use picket_common::model::{Algorithm, ModelBody, ModelError};
 
-pub use crate::train::params::{BoostingParams, ForestParams, Params, ParamsError, ValidParams};
+pub use crate::train::calibration::CalibrationMethod;
+pub use crate::train::params::{BoostingParams, ForestParams, NetworkParams, Params, ParamsError, ValidParams};
 pub use crate::train::run::{
     Candidate, DraftContext, FOLDINGS, Options, Recipe, Trained, Validation, train, train_with,
 };
 pub use crate::train::set::TrainingSet;
 pub use crate::train::threshold::ThresholdChoice;
 
+pub mod calibration;
 pub mod fold;
 pub mod params;
 pub mod set;
@@ -38,10 +44,17 @@ mod boosting;
 mod crew;
 mod decision_tree;
 mod forest;
+mod linear_svm;
 mod logistic_regression;
+mod margin;
+mod naive_bayes;
+mod neural_network;
 mod parallel;
+mod platt;
+mod rbf_svm;
 mod run;
 mod smartcore_tree;
+mod standard;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -85,6 +98,10 @@ pub fn trainer(algorithm: Algorithm) -> &'static dyn Trainer {
         Algorithm::VotingForest => &forest::VotingForest,
         Algorithm::GradientBoosting => &boosting::GradientBoosting,
         Algorithm::LogisticRegression => &logistic_regression::LogisticRegression,
+        Algorithm::NaiveBayes => &naive_bayes::NaiveBayes,
+        Algorithm::LinearSvm => &linear_svm::LinearSvm,
+        Algorithm::RbfSvm => &rbf_svm::RbfSvm,
+        Algorithm::NeuralNetwork => &neural_network::NeuralNetwork,
     }
 }
 

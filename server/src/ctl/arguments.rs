@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use picket_learn::train::CalibrationMethod;
 
 pub use crate::ctl::arguments::table::{ColumnArguments, FileTrainingArguments, OutputArgument, SplitArgument};
 
@@ -347,6 +348,10 @@ pub struct TrainArguments {
     /// Share of benign events that may be alerted: what the threshold is chosen by.
     #[arg(long, value_name = "SHARE", default_value_t = 0.01)]
     pub false_positive_budget: f64,
+    /// Make probabilities of the scores: by a line in the log-odds (platt), or any rising line (isotonic, for thousands of
+    /// rows). What is alerted stays the same.
+    #[arg(long, value_name = "none|platt|isotonic", default_value = "none")]
+    pub calibration: CalibrationMethod,
     /// Once evaluated, fit the model anew on all rows, the held-out ones too.
     #[arg(long, conflicts_with = "input")]
     pub refit: bool,
@@ -368,6 +373,14 @@ pub enum AlgorithmArgument {
     GradientBoosting,
     /// A weighted sum through the logistic function.
     LogisticRegression,
+    /// What each value says by itself, added up.
+    NaiveBayes,
+    /// A weighted sum with the widest margin between the classes.
+    LinearSvm,
+    /// How near a row is to each of some rows, with the widest margin between the classes.
+    RbfSvm,
+    /// Layers of weighted sums.
+    NeuralNetwork,
 }
 
 impl AlgorithmArgument {
@@ -380,6 +393,10 @@ impl AlgorithmArgument {
             Self::VotingForest => "voting_forest",
             Self::GradientBoosting => "gradient_boosting",
             Self::LogisticRegression => "logistic_regression",
+            Self::NaiveBayes => "naive_bayes",
+            Self::LinearSvm => "linear_svm",
+            Self::RbfSvm => "rbf_svm",
+            Self::NeuralNetwork => "neural_network",
         }
     }
 }

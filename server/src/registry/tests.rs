@@ -12,7 +12,7 @@ use crate::dataset::manifest::{LabelCounts, Manifest, ManifestSpec, ManifestSpli
 use crate::dataset::split::SplitRule;
 use crate::metastore::{DatasetRecord, DatasetStore as _};
 use picket_learn::evaluate::{Options, ScoredRow, evaluate};
-use picket_learn::train::threshold;
+use picket_learn::train::{CalibrationMethod, threshold};
 
 const DATASET: &str = "connection-0123456789ab";
 
@@ -63,6 +63,7 @@ fn draft(subject: Subject, value: f32) -> ModelDraft {
         },
         imputation: Vec::new(),
         body: ModelBody::Forest(vec![TreeDraft { nodes: vec![NodeDraft::leaf(value)] }]),
+        calibration: None,
         self_test: vec![vec![0.0]],
     }
 }
@@ -82,6 +83,7 @@ async fn add(registry: &Registry, subject: Subject, value: f32) -> ModelRecord {
         training_seconds: 1.5,
         run: RunRecord {
             training_run: "run".to_owned(),
+            calibration: CalibrationMethod::None,
             seed: 1,
             refit: false,
             params: Params::DecisionTree { depth_max: 4, leaf_rows_min: 1 },

@@ -6,7 +6,7 @@ use parquet::arrow::ArrowWriter;
 use picket_common::model::Algorithm;
 use picket_common::table::Record;
 use picket_learn::table::{Role, SplitRule};
-use picket_learn::train::Unobserved;
+use picket_learn::train::{CalibrationMethod, Unobserved};
 
 use super::*;
 use crate::table::train::{MANIFEST_FILE, MODEL_FILE, Outcomes, TableTraining};
@@ -80,6 +80,7 @@ impl Lab {
             test_fraction: 0.3,
             seed: 1,
             false_positive_budget: 0.01,
+            calibration: CalibrationMethod::None,
             to: self.path(to),
             force: false,
         }

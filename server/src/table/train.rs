@@ -10,7 +10,7 @@ use picket_learn::evaluate::{Report, text};
 use picket_learn::table::{
     Parts, SplitRule, TableOptions, TableTrainError, TrainedTable, recipe, split, train as train_table,
 };
-use picket_learn::train::{Control, Observer, Options, TrainError};
+use picket_learn::train::{CalibrationMethod, Control, Observer, Options, TrainError};
 use serde_json::{Value, json};
 
 use crate::table::folder::Folder;
@@ -57,6 +57,8 @@ pub struct TableTraining {
     pub false_positive_budget: f64,
     /// Where to.
     pub to: PathBuf,
+    /// How scores become probabilities.
+    pub calibration: CalibrationMethod,
     /// Replace what is there.
     pub force: bool,
 }
@@ -120,12 +122,14 @@ impl TableTraining {
         let unfit = || TrainError::Engine { algorithm, reason: "it has no usual parameters".to_owned() };
         let recipe = recipe(algorithm, parts.train.len(), 1 + parts.train_table.columns.len())
             .ok_or_else(|| TableTrainError::from(unfit()))?;
-        let name = Digest::of(format!("{dataset_digest}/{algorithm}/{seed}/{budget}/{CODE_VERSION}").as_bytes());
+        let calibration = self.calibration;
+        let name = format!("{dataset_digest}/{algorithm}/{seed}/{budget}/{}/{CODE_VERSION}", calibration.name());
+        let name = Digest::of(name.as_bytes());
         let name = name.to_string();
         let resamples = RESAMPLED_ROWS_MAX / parts.test.len().max(1);
         let options = TableOptions {
             recipe,
-            options: Options { seed, false_positive_budget: budget, foldings: 1 },
+            options: Options { seed, false_positive_budget: budget, foldings: 1, calibration },
             training_run: format!("{algorithm}-{}", &name[..RUN_DIGITS]),
             dataset_digest,
             resamples: BOOTSTRAP_RESAMPLES.min(u32::try_from(resamples).unwrap_or(u32::MAX)),
@@ -200,6 +204,7 @@ impl TableTraining {
             "dataset_digest": dataset_digest.to_string(),
             "seed": self.seed,
             "false_positive_budget": self.false_positive_budget,
+            "calibration": self.calibration,
             "model": MODEL_FILE,
             "trainings": outcomes.iter().map(outcome).collect::<Vec<_>>(),
         })
@@ -233,6 +238,8 @@ pub fn figures(report: &Report) -> Value {
         "threshold": report.threshold,
         "recall": report.recall,
         "false_positive_rate": report.false_positive_rate,
+        "brier": report.brier,
+        "expected_calibration_error": report.expected_calibration_error,
     })
 }
 
@@ -268,6 +275,7 @@ fn card(outcome: &Outcome, manifest: &Value) -> Card {
             fact("parameters", &training["params"]),
             fact("seed", &manifest["seed"]),
             fact("share of benign rows that may be alerted", &manifest["false_positive_budget"]),
+            fact("calibration", &manifest["calibration"]),
             fact("features", &training["features"]),
             fact("training", &training["training_run"]),
             fact("Picket", &manifest["picket_version"]),

@@ -146,6 +146,7 @@ fn table_model(signer: &SigningKey) -> Vec<u8> {
         },
         imputation: Vec::new(),
         body: ModelBody::Forest(vec![TreeDraft { nodes: vec![inner, NodeDraft::leaf(0.1), NodeDraft::leaf(0.9)] }]),
+        calibration: None,
         self_test: vec![vec![7.0]],
     };
     TableModel::encode(&preparation, &draft.encode(signer).unwrap()).unwrap()

@@ -28,6 +28,14 @@ pub(super) fn bins(rows: &[ScoredRow<'_>]) -> Vec<CalibrationBin> {
     bins
 }
 
+/// How far scores are from the share of malicious rows, on the mean over rows (Naeini, Cooper, Hauskrecht 2015, with bins
+/// of equally many rows).
+pub(super) fn expected_error(bins: &[CalibrationBin]) -> Option<f64> {
+    let rows: u64 = bins.iter().map(|bin| bin.rows).sum();
+    let off: f64 = bins.iter().map(|bin| real(bin.rows) * (bin.score - bin.malicious).abs()).sum();
+    (rows > 0).then(|| off / real(rows))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,5 +58,8 @@ mod tests {
         let found: Vec<_> = bins.iter().map(|bin| (bin.score, bin.malicious, bin.rows)).collect();
         assert_eq!(found, [(0.0, 0.0, 60), (1.0, 0.75, 40)]);
         assert!(super::bins(&[]).is_empty());
+        // 60 rows that score what they are, 40 whose score is a quarter too high.
+        assert_eq!(expected_error(&bins), Some(0.1));
+        assert_eq!(expected_error(&[]), None);
     }
 }

@@ -33,6 +33,9 @@ pub struct Report {
     pub recall_at_01pct_fpr: Option<f64>,
     /// Mean squared difference between score and label.
     pub brier: Option<f64>,
+    /// Mean difference between score and share of malicious rows over the bins of [`Report::calibration`], by their rows.
+    #[serde(default)]
+    pub expected_calibration_error: Option<f64>,
     /// Rows by label and verdict.
     pub confusion: Confusion,
     /// Why a figure is absent, by its key.
@@ -80,7 +83,7 @@ pub(super) struct Figure {
 
 impl Report {
     /// The figures, the most telling first.
-    pub(super) fn figures(&self) -> [Figure; 10] {
+    pub(super) fn figures(&self) -> [Figure; 11] {
         let majority = self.baselines.get("majority_class");
         let figure = |name, key, value, baseline| Figure { name, key, value, baseline };
         [
@@ -94,6 +97,7 @@ impl Report {
             figure("F1", "f1", self.f1, None),
             figure("accuracy", "accuracy", self.accuracy, majority.map(|baseline| baseline.accuracy)),
             figure("Brier score", "brier", self.brier, None),
+            figure("calibration error", "expected_calibration_error", self.expected_calibration_error, None),
         ]
     }
 }

@@ -133,6 +133,7 @@ pub(super) fn of_all_columns(
         },
         imputation: Vec::new(),
         body: fitted.body,
+        calibration: None,
         self_test: vec![vec![MISSING; feature_count]],
     };
     let model = Model::parse(&draft.encode(&SigningKey::from_bytes(&NO_SECRET))?)?;

@@ -7,7 +7,7 @@ use picket_common::table::{ColumnKind, Encoder, Record, TableReader};
 
 use super::*;
 use crate::random::SplitMix64;
-use crate::train::{Control, Options, Unobserved};
+use crate::train::{CalibrationMethod, Control, Options, Unobserved};
 
 /// The sample and the rows of a CSV text, all with the schema it looks to have after `edit`.
 fn read(text: &str, edit: impl FnOnce(&mut Schema)) -> Result<(Schema, Table), TableError> {
@@ -34,7 +34,7 @@ fn table(text: &str) -> Table {
 fn options(algorithm: Algorithm, rows: usize) -> TableOptions {
     TableOptions {
         recipe: recipe(algorithm, rows, 4).unwrap(),
-        options: Options { seed: 1, false_positive_budget: 0.01, foldings: 1 },
+        options: Options { seed: 1, false_positive_budget: 0.01, foldings: 1, calibration: CalibrationMethod::None },
         training_run: "test".to_owned(),
         dataset_digest: Digest::of(b"test"),
         resamples: 20,

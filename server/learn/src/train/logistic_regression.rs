@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 
-use picket_common::model::limits::COEFFICIENT_MAX;
-use picket_common::model::{Algorithm, ModelBody};
+use picket_common::model::limits::WEIGHT_MAX;
+use picket_common::model::{Algorithm, Layer, ModelBody, Scaling};
 use smartcore::optimization::FunctionOrder;
 use smartcore::optimization::first_order::FirstOrderOptimizer as _;
 use smartcore::optimization::first_order::lbfgs::LBFGS;
@@ -11,11 +11,9 @@ use smartcore::optimization::line_search::Backtracking;
 
 use crate::train::smartcore_tree::engine_error;
 use crate::train::weight::weights;
-use crate::train::{Control, FittedModel, Params, TrainError, Trainer, TrainingSet, ValidParams};
+use crate::train::{Control, FittedModel, Params, TrainError, Trainer, TrainingSet, ValidParams, standard};
 
 const ALGORITHM: Algorithm = Algorithm::LogisticRegression;
-/// A feature whose standard deviation is smaller than this share of its mean is a constant with rounding errors.
-const CONSTANT_DEVIATION: f64 = 1e-9;
 /// Steps of the optimiser.
 const ITERATIONS_MAX: usize = 200;
 /// The optimiser ends when two steps change the loss by less than this share.
@@ -23,10 +21,7 @@ const LOSS_TOLERANCE: f64 = 1e-7;
 /// Passes over the rows until the optimiser ends, roughly.
 const PASSES: u64 = 150;
 
-/// A weighted sum of the standardised values through the logistic function.
-///
-/// Mean and standard deviation come from the present values of the training part. A missing value adds nothing, which is
-/// the same as standing at the mean. A constant feature gets no weight.
+/// A weighted sum of the [standardised](standard) values through the logistic function.
 ///
 /// smartcore's L-BFGS minimises the weighted log-loss plus half of `ridge` times the sum of the squared weights, the
 /// bias left out. Its own regression is not used: it knows no row weights, and it goes on until the loss does not change
@@ -60,7 +55,7 @@ impl Trainer for LogisticRegression {
         let Params::LogisticRegression { ridge } = *params.get() else {
             return Err(engine_error(ALGORITHM, "parameters of another algorithm"));
         };
-        let scaling: Vec<Scaling> = (0..set.feature_count()).map(|feature| Scaling::of(set.column(feature))).collect();
+        let scaling = standard::learn(set);
         let objective = Objective::new(set, &scaling, ridge, control);
         let start = vec![0.0; set.feature_count() + 1];
         let optimizer = LBFGS { max_iter: ITERATIONS_MAX, f_reltol: LOSS_TOLERANCE, g_atol: 1e-6, ..LBFGS::default() };
@@ -74,17 +69,12 @@ impl Trainer for LogisticRegression {
         control.check()?;
         let mut weights = found.x;
         let bias = weights.pop().unwrap_or_default();
-        if weights.iter().chain([&bias]).any(|weight| !weight.is_finite() || weight.abs() > COEFFICIENT_MAX) {
+        if weights.iter().chain([&bias]).any(|weight| !weight.is_finite() || weight.abs() > f64::from(WEIGHT_MAX)) {
             return Err(engine_error(ALGORITHM, "it did not converge"));
         }
-        Ok(FittedModel {
-            body: ModelBody::Linear {
-                weights,
-                bias,
-                mean: scaling.iter().map(|scaling| scaling.mean).collect(),
-                inverse_scale: scaling.iter().map(|scaling| scaling.inverse_scale).collect(),
-            },
-        })
+        let layer =
+            Layer { biases: vec![bias as f32], weights: weights.into_iter().map(|weight| weight as f32).collect() };
+        Ok(FittedModel { body: ModelBody::Network { scaling, layers: vec![layer] } })
     }
 }
 
@@ -110,12 +100,9 @@ struct Evaluation {
 
 impl<'a> Objective<'a> {
     fn new(set: &'a TrainingSet, scaling: &[Scaling], ridge: f64, control: &'a Control<'a>) -> Self {
-        let standardised = |row: &'a [f32]| {
-            row.iter().zip(scaling).map(|(value, scaling)| scaling.standardise(*value)).collect::<Vec<_>>()
-        };
         Self {
             feature_count: set.feature_count(),
-            values: set.rows().flat_map(standardised).collect(),
+            values: standard::matrix(set, scaling).into_iter().map(f64::from).collect(),
             malicious: set.malicious(),
             row_weights: weights(set),
             ridge,
@@ -161,27 +148,5 @@ impl<'a> Objective<'a> {
         }
         gradient.push(bias_gradient);
         *last = Evaluation { at: at.to_vec(), loss, gradient };
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Scaling {
-    mean: f64,
-    inverse_scale: f64,
-}
-
-impl Scaling {
-    fn of(column: impl Iterator<Item = f32> + Clone) -> Self {
-        let present = || column.clone().filter(|value| !value.is_nan()).map(f64::from);
-        let rows = present().count().max(1) as f64;
-        let mean = present().sum::<f64>() / rows;
-        let deviation = (present().map(|value| (value - mean).powi(2)).sum::<f64>() / rows).sqrt();
-        let constant = deviation <= CONSTANT_DEVIATION * mean.abs() || deviation < f64::MIN_POSITIVE;
-        let inverse_scale = if constant { 0.0 } else { (1.0 / deviation).min(COEFFICIENT_MAX) };
-        Self { mean, inverse_scale }
-    }
-
-    fn standardise(self, value: f32) -> f64 {
-        if value.is_nan() { 0.0 } else { (f64::from(value) - self.mean) * self.inverse_scale }
     }
 }

@@ -1,7 +1,7 @@
 //! The parameters of each algorithm, checked once.
 
 use picket_common::model::Algorithm;
-use picket_common::model::limits::NODES_MAX;
+use picket_common::model::limits::{NODES_MAX, UNITS_MAX};
 use serde::{Deserialize, Serialize};
 
 /// Limits of the parameters.
@@ -24,6 +24,22 @@ pub mod limits {
     pub const SHARE_MIN: f64 = 0.01;
     /// Strongest ridge penalty.
     pub const RIDGE_MAX: f64 = 1e6;
+    /// Fewest and most bins of naive Bayes.
+    pub const BINS: [u16; 2] = [2, 1024];
+    /// Least and most rows that a bin's share is smoothed by.
+    pub const SMOOTHING: [f64; 2] = [1e-3, 1e6];
+    /// Least and greatest cost of a row within a margin.
+    pub const COST: [f64; 2] = [1e-6, 1e6];
+    /// Least and greatest fall-off of a radial basis function.
+    pub const GAMMA: [f64; 2] = [1e-3, 1e3];
+    /// Most passes of a neural network over the rows.
+    pub const PASSES_MAX: u16 = 1000;
+    /// Largest learning rate of a neural network.
+    pub const NETWORK_LEARNING_RATE_MAX: f64 = 0.1;
+    /// Smallest learning rate of a neural network.
+    pub const NETWORK_LEARNING_RATE_MIN: f64 = 1e-5;
+    /// Strongest decay of a neural network's weights.
+    pub const DECAY_MAX: f64 = 10.0;
 }
 
 /// What an algorithm is told.
@@ -50,6 +66,53 @@ pub enum Params {
         /// Strength of the penalty: half of it times the sum of the squared weights is added to the log-loss.
         ridge: f64,
     },
+    /// Naive Bayes on binned values.
+    NaiveBayes {
+        /// Most bins of a feature.
+        bins: u16,
+        /// How many rows of the mean a bin's share is mixed with.
+        smoothing: f64,
+    },
+    /// The widest margin in the standardised values.
+    LinearSvm {
+        /// What a row within the margin costs, times its weight, for its squared distance.
+        cost: f64,
+    },
+    /// The widest margin in the nearness to centres.
+    RbfSvm {
+        /// As of the linear one.
+        cost: f64,
+        /// How fast nearness falls off with the mean of the squared distances by feature.
+        gamma: f64,
+        /// Most centres.
+        centres: u16,
+    },
+    /// Layers of weighted sums.
+    NeuralNetwork(NetworkParams),
+}
+
+/// What a neural network is told. What a JSON object leaves out is as in [`NetworkParams::default`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NetworkParams {
+    /// Units of the first hidden layer.
+    pub units: u16,
+    /// Units of the second hidden layer; 0: there is none.
+    pub second_units: u16,
+    /// Step size of Adam, falling to a tenth.
+    pub learning_rate: f64,
+    /// Share of each weight that is taken away with a step, times the step size.
+    pub decay: f64,
+    /// Most passes over the rows; where rows are few, more.
+    pub passes: u16,
+    /// Stop when so many passes have not made the log-loss of held-out groups smaller; 0: never, and none are held out.
+    pub early_stopping_passes: u16,
+}
+
+impl Default for NetworkParams {
+    fn default() -> Self {
+        Self { units: 64, second_units: 32, learning_rate: 2e-3, decay: 0.01, passes: 40, early_stopping_passes: 10 }
+    }
 }
 
 /// What a forest is told.
@@ -136,6 +199,10 @@ impl Params {
             Self::VotingForest(_) => Algorithm::VotingForest,
             Self::GradientBoosting(_) => Algorithm::GradientBoosting,
             Self::LogisticRegression { .. } => Algorithm::LogisticRegression,
+            Self::NaiveBayes { .. } => Algorithm::NaiveBayes,
+            Self::LinearSvm { .. } => Algorithm::LinearSvm,
+            Self::RbfSvm { .. } => Algorithm::RbfSvm,
+            Self::NeuralNetwork(_) => Algorithm::NeuralNetwork,
         }
     }
 
@@ -143,7 +210,7 @@ impl Params {
     pub fn forest(&self) -> Option<ForestParams> {
         match self {
             Self::RandomForest(forest) | Self::ExtraTrees(forest) | Self::VotingForest(forest) => Some(*forest),
-            Self::DecisionTree { .. } | Self::GradientBoosting(_) | Self::LogisticRegression { .. } => None,
+            _ => None,
         }
     }
 
@@ -207,6 +274,24 @@ impl ValidParams {
                 check("trees × (2 × leaves_max − 1)", nodes as f64, 1.0, NODES_MAX as f64)?;
             }
             Params::LogisticRegression { ridge } => check("ridge", ridge, 0.0, limits::RIDGE_MAX)?,
+            Params::NaiveBayes { bins, smoothing } => {
+                check("bins", bins.into(), limits::BINS[0].into(), limits::BINS[1].into())?;
+                check("smoothing", smoothing, limits::SMOOTHING[0], limits::SMOOTHING[1])?;
+            }
+            Params::LinearSvm { cost } => check("cost", cost, limits::COST[0], limits::COST[1])?,
+            Params::RbfSvm { cost, gamma, centres } => {
+                check("cost", cost, limits::COST[0], limits::COST[1])?;
+                check("gamma", gamma, limits::GAMMA[0], limits::GAMMA[1])?;
+                check("centres", centres.into(), 2.0, UNITS_MAX as f64)?;
+            }
+            Params::NeuralNetwork(network) => {
+                let (low, high) = (limits::NETWORK_LEARNING_RATE_MIN, limits::NETWORK_LEARNING_RATE_MAX);
+                check("units", network.units.into(), 1.0, UNITS_MAX as f64)?;
+                check("second_units", network.second_units.into(), 0.0, UNITS_MAX as f64)?;
+                check("learning_rate", network.learning_rate, low, high)?;
+                check("decay", network.decay, 0.0, limits::DECAY_MAX)?;
+                check("passes", network.passes.into(), 1.0, limits::PASSES_MAX.into())?;
+            }
         }
         Ok(Self(params))
     }
@@ -241,6 +326,13 @@ mod tests {
             (Params::GradientBoosting(BoostingParams { trees: 1000, leaves_max: 1024, ..boosting }), "trees ×"),
             (Params::LogisticRegression { ridge: f64::NAN }, "ridge"),
             (Params::LogisticRegression { ridge: -1.0 }, "ridge"),
+            (Params::NaiveBayes { bins: 1, smoothing: 1.0 }, "bins"),
+            (Params::NaiveBayes { bins: 8, smoothing: 0.0 }, "smoothing"),
+            (Params::LinearSvm { cost: f64::NAN }, "cost"),
+            (Params::RbfSvm { cost: 1.0, gamma: 0.0, centres: 8 }, "gamma"),
+            (Params::RbfSvm { cost: 1.0, gamma: 1.0, centres: 513 }, "centres"),
+            (Params::NeuralNetwork(NetworkParams { units: 0, ..NetworkParams::default() }), "units"),
+            (Params::NeuralNetwork(NetworkParams { decay: -1.0, ..NetworkParams::default() }), "decay"),
         ] {
             let error = ValidParams::new(bad).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");

@@ -9,6 +9,7 @@ use picket_common::id::Digest;
 use picket_common::model::{Algorithm, Model, ModelDraft, ModelMetadata};
 use serde::Serialize;
 
+use crate::train::calibration::CalibrationMethod;
 use crate::train::fold::Folds;
 use crate::train::threshold::{self, ThresholdChoice};
 use crate::train::{Control, FittedModel, TrainError, Trainer, TrainingSet, ValidParams, parallel, trainer, witness};
@@ -86,6 +87,8 @@ pub struct Options {
     /// How many times the rows are dealt into folds to choose the threshold, as the size of the training part allows:
     /// [`FOLDINGS`] for a model that is used, 1 for one that is only evaluated.
     pub foldings: usize,
+    /// How scores become probabilities.
+    pub calibration: CalibrationMethod,
 }
 
 /// What a training gave.
@@ -266,14 +269,22 @@ impl Run<'_> {
         let Self { set, context, control, .. } = self;
         let algorithm = self.trainer.algorithm();
         let (recipe, rows) = (tried.recipes[chosen], &tried.out_of_fold[chosen]);
-        let threshold = self.threshold(recipe, rows, plan)?;
+        let mut threshold = self.threshold(recipe, rows, plan)?;
+        let calibration = self.options.calibration.learn(rows);
+        if let Some(calibration) = &calibration {
+            // Chosen on the model's own scores: the map is monotone, so that the same rows are alerted.
+            threshold.threshold = calibration.apply(threshold.threshold);
+        }
         control.observer.progress(&format!("{algorithm}: fit"), 0, 1);
         let fitted = self.fit(set, &recipe, control)?;
         control.observer.progress(&format!("{algorithm}: fit"), 1, 1);
         let self_test = self_test_rows(set, rows);
         let candidates = tried.recipes.iter().zip(&tried.tuning_scores);
         Ok(Trained {
-            draft: draft(fitted, algorithm, set.feature_count(), threshold.threshold, self_test, context),
+            draft: ModelDraft {
+                calibration,
+                ..draft(fitted, algorithm, set.feature_count(), threshold.threshold, self_test, context)
+            },
             recipe,
             validation: Validation {
                 folds: folds.count,
@@ -386,6 +397,7 @@ fn draft(
         },
         imputation: Vec::new(),
         body: fitted.body,
+        calibration: None,
         self_test,
     }
 }

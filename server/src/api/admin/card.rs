@@ -70,6 +70,7 @@ fn training(run: &RunRecord) -> CardSection {
                     run.threshold.recall
                 ),
             ),
+            ("calibration", run.calibration.name().to_owned()),
             ("seed", run.seed.to_string()),
             (
                 "fitted anew on all rows after its evaluation",

@@ -2,7 +2,7 @@
 
 use picket_common::feature::{ContextLimits, FeaturePipeline};
 use picket_common::id::EventId;
-use picket_common::model::Model;
+use picket_common::model::{Algorithm, Model};
 use picket_proto::v1;
 use tonic::{Code, Status, Streaming};
 
@@ -72,7 +72,7 @@ async fn from_labels_to_a_model_in_force() {
     let models = train(&mut client, &dataset.dataset_id, &[], 7).await.unwrap();
     assert_eq!(
         models.iter().map(|model| model.algorithm.as_str()).collect::<Vec<_>>(),
-        ["decision_tree", "random_forest", "extra_trees", "voting_forest", "gradient_boosting", "logistic_regression"]
+        Algorithm::ALL.map(Algorithm::name)
     );
     for model in &models {
         assert_eq!((model.stage.as_str(), model.subject.as_str()), ("candidate", "process_start"));

@@ -47,6 +47,7 @@ pub(super) async fn train(
         seed: arguments.seed,
         false_positive_budget: arguments.false_positive_budget,
         refit: arguments.refit,
+        calibration: arguments.calibration.name().to_owned(),
     };
     let mut answers = client.train(request).await?.into_inner();
     let mut rows = Vec::new();

@@ -64,6 +64,7 @@ pub(super) fn train(arguments: &TrainArguments, input: &Path, output: &mut Outpu
         test_fraction: file.test_fraction,
         seed: arguments.seed,
         false_positive_budget: budget,
+        calibration: arguments.calibration,
         to,
         force: file.force,
     };

@@ -97,6 +97,7 @@ fn draft(fitted: FittedModel, params: &Params, feature_count: usize) -> ModelDra
         },
         imputation: Vec::new(),
         body: fitted.body,
+        calibration: None,
         self_test: vec![vec![MISSING; feature_count]],
     }
 }
