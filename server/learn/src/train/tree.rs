@@ -20,6 +20,11 @@ pub(super) use crate::train::tree::grow::{Limits, grow};
 pub(super) use crate::train::tree::spreads::Spreads;
 pub(super) use crate::train::tree::sums::{RowWeights, Sums};
 
+/// The cover of a leaf of so many rows.
+pub(super) fn cover(rows: usize) -> u32 {
+    u32::try_from(rows).unwrap_or(u32::MAX).max(1)
+}
+
 pub(super) mod best;
 mod bins;
 mod choice;
