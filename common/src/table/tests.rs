@@ -141,7 +141,7 @@ fn rows_get_a_score_and_reasons_whatever_the_order_of_columns() {
             let reasons = scorer.reasons(&record, 5);
             let said: Vec<_> = reasons.iter().map(|reason| (reason.column.as_str(), reason.field.as_str())).collect();
             assert_eq!(said, [("bytes", "500"), ("proto", "tcp")]);
-            assert!((reasons[0].contribution - 0.6).abs() < 1e-6 && (reasons[1].contribution + 0.2).abs() < 1e-6);
+            assert!((reasons[0].contribution - 0.4725).abs() < 1e-6 && (reasons[1].contribution + 0.0725).abs() < 1e-6);
             assert_eq!(scorer.reasons(&record, 1).len(), 1);
         }
     }
