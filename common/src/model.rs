@@ -6,14 +6,14 @@
 //! the same bits on every machine: every sum has a fixed order, and the one function that is not exactly rounded
 //! (the exponential) comes from `libm`, not from the platform.
 //!
-//! # Format, version 1
+//! # Format, version 2
 //!
-//! All numbers are little-endian. There is no padding and no free choice: one model has one encoding.
+//! All numbers are little-endian. There is no free choice: one model has one encoding.
 //!
 //! | offset | bytes | field |
 //! |---|---|---|
 //! | 0 | 8 | magic `PKTMODEL` |
-//! | 8 | 2 | format version, 1 |
+//! | 8 | 2 | format version, 2 |
 //! | 10 | 1 | algorithm: 1 decision tree, 2 random forest, 3 logistic regression, 4 extra trees, 5 voting forest, 6 gradient boosting, 7 naive Bayes, 8 linear SVM, 9 RBF SVM, 10 neural network |
 //! | 11 | 1 | subject: 1 process start, 2 connection |
 //! | 12 | 4 | feature count *F* |
@@ -31,15 +31,11 @@
 //! Sections (the second is 2, 3, 5, 16, 17 or 18, by the algorithm):
 //!
 //! * 1, imputation (optional): *F* × `f32`; what stands in for a missing value, the canonical NaN for "nothing".
-//! * 2, trees (decision tree: exactly one; forests): `u32` tree count, for each tree `u32` node count, then all
-//!   nodes, 16 bytes each: threshold `f32`, value `f32`, left child `u32`, feature `u16`, flags `u16` (bit 0: a missing
-//!   value goes left). A child index counts within its tree. The right child is the left child + 1, and children are
-//!   numbered in the order in which their parents stand (breadth first), so that the left child of the *k*-th inner
-//!   node is 2*k* + 1: a tree is a tree by arithmetic, without cycles, sharing or unreachable nodes. A leaf has left
-//!   child, feature, threshold and flags zero. A node's value is the mean label of the training rows that reached it.
-//! * 5, boosted trees (gradient boosting): base score `f64`, at most 1e6 in magnitude, then as section 2, but that a node's
-//!   value is in log-odds, at most 1e6 in magnitude: a leaf's is added to the base score, an inner node's is the mean of
-//!   its leaves by the training rows that reached them. The score is the logistic function of the sum.
+//! * 2, trees (decision tree: exactly one; forests): see [`trees`]. A leaf's value is the mean label of the training rows
+//!   that reached it.
+//! * 5, boosted trees (gradient boosting): base score `f64`, at most 1e6 in magnitude, then as section 2, but that a leaf's
+//!   value is in log-odds, at most 1e6 in magnitude, and added to the base score. The score is the logistic function of the
+//!   sum.
 //! * 3, linear (logistic regression): bias `f64`, then *F* × (weight, mean, inverse scale), each `f64`.
 //! * 16, steps (naive Bayes): bias `f64`, at most 1e6 in magnitude, then for each feature a `u16` edge count *E* and, unless
 //!   it is the `u16` maximum (a feature that says nothing), *E* × `f32` edges, ascending, and *E* + 1 × `f32` log-odds, at
@@ -82,6 +78,7 @@ pub use crate::model::scaling::Scaling;
 use crate::model::steps::Additive;
 pub use crate::model::steps::Steps;
 
+mod bits;
 mod body;
 mod boosting;
 pub mod calibration;
@@ -92,13 +89,16 @@ mod forest;
 mod kernel;
 mod linear;
 mod network;
+mod order;
 mod read;
 mod scaling;
 mod scorer;
+mod shap;
 mod shapley;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod trees;
 mod write;
 
 /// Limits of a model file. The writer refuses what exceeds them, and so does the reader before it allocates.
@@ -110,7 +110,7 @@ pub mod limits {
     /// Most trees of a forest.
     pub const TREES_MAX: usize = 4096;
     /// Most nodes of all trees together.
-    pub const NODES_MAX: usize = 500_000;
+    pub const NODES_MAX: usize = 1_000_000;
     /// Longest path from a root to a leaf, in edges.
     pub const DEPTH_MAX: usize = 64;
     /// Most self-test rows; there is at least one.
@@ -345,11 +345,11 @@ impl Model {
         score >= self.metadata.threshold
     }
 
-    /// What a vector without any information would score: where the contributions start from (a probability for
-    /// trees and forests, log-odds for all others), before calibration.
+    /// Where the contributions start from, before calibration: for trees and forests the mean probability over the training
+    /// rows, for boosting the mean of the log-odds, for all others the log-odds of a row without any information.
     pub fn baseline(&self) -> f64 {
         match &self.body {
-            Body::Forest(forest) => forest.baseline(),
+            Body::Forest(forest) => forest.expected(),
             Body::Boosting(boosting) => boosting.baseline(),
             Body::Linear(linear) => linear.baseline(),
             Body::Additive(additive) => additive.baseline(),
@@ -360,11 +360,12 @@ impl Model {
 
     /// Replaces the content of `into` by the features that moved the score of `values`, strongest first.
     ///
-    /// Trees: the change of the node's value at each step from the root to the leaf, added up by feature; for boosting in
+    /// Shapley values. Trees: exactly those of TreeSHAP with the training rows as background ([`shap`]); for boosting in
     /// log-odds. Linear: weight × (value − mean) × inverse scale. Naive Bayes: the value's log-likelihood ratio. Support
-    /// vector machines and networks: Shapley values by fixed permutations, exact where every order gives the same. The
+    /// vector machines and networks: by fixed permutations ([`shapley`]), exact where every order gives the same. The
     /// contributions and [`Model::baseline`] add up to the probability (trees, forests) or log-odds (all others), but for
-    /// rounding. A calibration, which is monotone, comes after: they explain what it maps.
+    /// rounding. A calibration, which is monotone, comes after: they explain what it maps. Takes some hundred times as long
+    /// as a score; allocates nothing once `into` has room for all features.
     pub fn explain(&self, values: &[f32], into: &mut Vec<Contribution>) {
         let vector = Vector { values, imputation: &self.imputation };
         into.clear();
@@ -382,7 +383,7 @@ impl Model {
             Body::Kernel(kernel) => kernel.explain(vector, into),
         }
         into.retain(|entry| entry.contribution != 0.0);
-        into.sort_by(|a, b| {
+        into.sort_unstable_by(|a, b| {
             b.contribution.abs().total_cmp(&a.contribution.abs()).then_with(|| a.feature.cmp(&b.feature))
         });
     }

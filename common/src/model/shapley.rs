@@ -6,7 +6,7 @@
 //! the orders, the contributions add up to the difference from the baseline, but for rounding. For a weighted sum every
 //! order gives the same, and the values are exact.
 
-use crate::model::limits::UNITS_MAX;
+use crate::model::limits::{FEATURES_MAX, UNITS_MAX};
 use crate::model::network::Units;
 use crate::model::scaling::Scaling;
 use crate::model::{Contribution, Vector};
@@ -28,8 +28,16 @@ pub(super) trait Stepwise {
 
 /// `into` holds one entry per feature, in order.
 pub(super) fn explain(model: &impl Stepwise, scaling: &[Scaling], vector: Vector<'_>, into: &mut [Contribution]) {
-    let values: Vec<f32> = scaling.iter().enumerate().map(|(feature, scaling)| scaling.of(vector, feature)).collect();
-    let mut order: Vec<usize> = (0..values.len()).filter(|feature| values[*feature] != 0.0).collect();
+    // A vector has at most so many features: nothing is allocated.
+    let (mut values, mut order, mut count) = ([0.0; FEATURES_MAX], [0_usize; FEATURES_MAX], 0);
+    for (feature, (value, scaling)) in values.iter_mut().zip(scaling).enumerate() {
+        *value = scaling.of(vector, feature);
+        if *value != 0.0 {
+            order[count] = feature;
+            count += 1;
+        }
+    }
+    let order = &mut order[..count];
     let mut base = [0.0; UNITS_MAX];
     model.begin(&mut base);
     let start = model.finish(&base);
@@ -45,7 +53,7 @@ pub(super) fn explain(model: &impl Stepwise, scaling: &[Scaling], vector: Vector
         }
     };
     for permutation in 0..PERMUTATIONS {
-        shuffle(&mut order, permutation);
+        shuffle(order, permutation);
         walk(&mut order.iter());
         walk(&mut order.iter().rev());
     }
