@@ -97,7 +97,7 @@ fn a_model_damaged_on_disk_gives_way_to_the_one_before_and_is_fetched_again() {
     let mut home = sandbox.server();
     let server = home.start().unwrap();
     let School { agent, mut running, mut admin, models } =
-        learn(&sandbox, &server, &["decision_tree", "logistic_regression"]);
+        learn(&sandbox, &server, &["decision_tree", "neural_network"]);
     let (first, second) = (&models[0].model_digest, &models[1].model_digest);
     for digest in [first, second] {
         admin.push_model(digest).unwrap();

@@ -220,6 +220,53 @@ fn training_learns_and_keeps_its_budget_on_new_rows() {
     }
 }
 
+/// A ring around benign rows: no weighted sum tells it, nearness and layers do.
+#[test]
+fn what_a_line_cannot_tell_apart_is_learned() {
+    let rows = |count: u32, seed: u64| {
+        let mut random = SplitMix64::new(seed);
+        let points: Vec<[f32; 2]> = (0..count).map(|_| [(); 2].map(|()| (4.0 * random.unit() - 2.0) as f32)).collect();
+        let outside = points.iter().map(|[x, y]| x * x + y * y > 2.0).collect();
+        TrainingSet::new(2, points.concat(), outside, (0..count).collect()).unwrap()
+    };
+    let (set, fresh) = (rows(1500, 1), rows(1500, 2));
+    for (algorithm, auc_low, auc_high) in [
+        (Algorithm::LinearSvm, 0.3, 0.7),
+        (Algorithm::LogisticRegression, 0.3, 0.7),
+        // Each feature tells a little by itself.
+        (Algorithm::NaiveBayes, 0.9, 1.0),
+        (Algorithm::RbfSvm, 0.99, 1.0),
+        (Algorithm::NeuralNetwork, 0.99, 1.0),
+    ] {
+        let trainer = trainer(algorithm);
+        let fitted = trainer.fit(&set, &trainer.candidates(2)[0], 1, &Control::unobserved()).unwrap();
+        let model = compact(fitted, algorithm, 2);
+        let scored = fresh.rows().map(|row| model.score(row)).zip(fresh.malicious().iter().copied());
+        let auc = Curve::new(scored).roc_auc().unwrap();
+        assert!((auc_low..=auc_high).contains(&auc), "{algorithm}: {auc}");
+        if auc_low > 0.8 {
+            assert!(model.score(&[0.0, 0.0]) < 0.1 && model.score(&[1.9, 1.9]) > 0.9, "{algorithm}");
+        }
+    }
+}
+
+/// More centres tell more, and what is learned in the space they span is what they score.
+#[test]
+fn centres_are_as_many_as_asked_for() {
+    let set = generated(600, FEATURES, 0.1, 4);
+    let algorithm = Algorithm::RbfSvm;
+    for centres in [8, 200] {
+        let params = ValidParams::new(Params::RbfSvm { cost: 10.0, gamma: 1.0, centres }).unwrap();
+        let fitted = trainer(algorithm).fit(&set, &params, 3, &Control::unobserved()).unwrap();
+        let ModelBody::Kernel { coefficients, .. } = &fitted.body else { panic!("no kernel") };
+        assert_eq!(coefficients.len(), usize::from(centres));
+        let model = compact(fitted, algorithm, FEATURES);
+        let scored = set.rows().map(|row| model.score(row)).zip(set.malicious().iter().copied());
+        let auc = Curve::new(scored).roc_auc().unwrap();
+        assert!(auc > if centres == 8 { 0.75 } else { 0.95 }, "{centres} centres: {auc}");
+    }
+}
+
 #[test]
 fn calibrated_models_alert_the_same_rows_with_better_probabilities() {
     let set = generated(2000, FEATURES, 0.05, 10);
