@@ -15,6 +15,7 @@ mod doctor;
 mod ebpf;
 mod enrollment;
 mod errors;
+mod exchange;
 mod hardening;
 mod hostile;
 mod integrity;

@@ -19,6 +19,7 @@ use picket_common::model::{Algorithm, ModelBody, ModelError};
 use picket_common::table::TableModelError;
 
 pub use crate::exchange::imported::{ImportOptions, Imported, import};
+pub use crate::exchange::onnx::export;
 
 mod foreign;
 mod imported;
@@ -90,11 +91,22 @@ pub enum ImportError {
     Table(#[from] TableModelError),
 }
 
+/// Why a compact model cannot be written for other tools.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// There is no operator for it.
+    #[error("{0} has no counterpart in ONNX here: trees without calibration and logistic regression have")]
+    Algorithm(Algorithm),
+    /// It replaces missing values.
+    #[error("the model replaces missing values, which is not exported")]
+    Imputation,
+}
+
 /// Which algorithm a body is of.
 fn algorithm(body: &ModelBody) -> Algorithm {
     match body {
         ModelBody::Forest(_) => Algorithm::RandomForest,
         ModelBody::Linear { .. } => Algorithm::LogisticRegression,
-        _ => Algorithm::GradientBoosting,
+        ModelBody::Boosting { .. } => Algorithm::GradientBoosting,
     }
 }

@@ -79,8 +79,7 @@ fn read_tree(block: &BTreeMap<&str, &str>) -> Result<ForeignTree, ImportError> {
     if values.len() != inner + 1 {
         return Err(malformed("a tree does not have one leaf more than splits"));
     }
-    let [features, kinds, lefts, rights] =
-        ["split_feature", "decision_type", "left_child", "right_child"].map(|name| list(name));
+    let [features, kinds, lefts, rights] = ["split_feature", "decision_type", "left_child", "right_child"].map(list);
     let (features, kinds, lefts, rights) = (features?, kinds?, lefts?, rights?);
     if [&features, &kinds, &lefts, &rights].iter().any(|list| list.len() != inner) {
         return Err(malformed("the lists of a tree's splits differ in length"));

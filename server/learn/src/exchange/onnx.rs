@@ -9,6 +9,9 @@ use crate::exchange::foreign::{ForeignBody, ForeignModel, ForeignNode, ForeignTr
 use crate::exchange::onnx::message::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
 
 mod message;
+mod write;
+
+pub use crate::exchange::onnx::write::export;
 
 const TOOL: &str = "ONNX";
 /// Operators that pass scores on, or make labels of them.

@@ -26,6 +26,8 @@ pub(super) struct GraphProto {
     pub(super) node: Vec<NodeProto>,
     #[prost(string, optional, tag = "2")]
     pub(super) name: Option<String>,
+    #[prost(string, optional, tag = "10")]
+    pub(super) doc_string: Option<String>,
     #[prost(message, repeated, tag = "11")]
     pub(super) input: Vec<ValueInfoProto>,
     #[prost(message, repeated, tag = "12")]
