@@ -31,5 +31,6 @@ mod sensors;
 mod stop;
 mod store;
 mod support;
+mod systemd;
 mod table;
 mod trust;

@@ -40,6 +40,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<ForeignModel, ImportError> {
     let features = feature_count(&graph)?;
     let mut scaling = Scaling { mean: vec![0.0; features], inverse_scale: vec![1.0; features], is_there: false };
     let mut body = None;
+    let has = |operator: &str| graph.node.iter().any(|node| node.op_type.as_deref() == Some(operator));
+    let (has_sigmoid, is_regressor) = (has("Sigmoid"), has("TreeEnsembleRegressor"));
     for node in &graph.node {
         let operator = node.op_type.as_deref().unwrap_or_default();
         let attributes = Attributes::of(node);
@@ -47,8 +49,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<ForeignModel, ImportError> {
             _ if body.is_some() && PASSED.contains(&operator) => {}
             "Identity" | "Cast" => {}
             "Scaler" if body.is_none() => scaling.add(&attributes)?,
-            "TreeEnsembleClassifier" if body.is_none() => body = Some(trees(&attributes, true)?),
-            "TreeEnsembleRegressor" if body.is_none() => body = Some(trees(&attributes, false)?),
+            "TreeEnsembleClassifier" if body.is_none() => {
+                body = Some(trees(&attributes, true, attributes.text("post_transform") == "LOGISTIC")?);
+            }
+            "TreeEnsembleRegressor" if body.is_none() => body = Some(trees(&attributes, false, has_sigmoid)?),
+            "Sigmoid" if is_regressor => {}
             "LinearClassifier" if body.is_none() => body = Some(linear(&attributes, features)?),
             _ => {
                 let reason = format!(
@@ -171,8 +176,13 @@ impl<'a> Attributes<'a> {
     }
 }
 
-/// A tree ensemble's classifier, or regressor.
-fn trees(attributes: &Attributes<'_>, classifies: bool) -> Result<ForeignBody, ImportError> {
+/// A tree ensemble's classifier, or regressor; its sums may pass through the logistic function.
+fn trees(attributes: &Attributes<'_>, classifies: bool, is_logistic: bool) -> Result<ForeignBody, ImportError> {
+    // ONNX Runtime leaves out what a regressor's `post_transform` asks for.
+    let transform = attributes.text("post_transform");
+    if !matches!(transform.as_str(), "" | "NONE") && !(classifies && is_logistic) {
+        return Err(unsupported(&format!("its scores pass through {transform:?}")));
+    }
     if classifies {
         attributes.check_classes()?;
     }
@@ -207,28 +217,24 @@ fn trees(attributes: &Attributes<'_>, classifies: bool) -> Result<ForeignBody, I
             }
         }
     };
-    match attributes.text("post_transform").as_str() {
-        "LOGISTIC" => {
-            scale(if averages { 1.0 / count } else { 1.0 });
-            Ok(ForeignBody::Boosting { base, trees })
-        }
-        "" | "NONE" if base == 0.0 => {
-            scale(if averages { 1.0 } else { count });
-            // What is 1 in all may be a little more in numbers of 32 bits.
-            for node in trees.iter_mut().flat_map(|tree| &mut tree.nodes) {
-                if let ForeignNode::Leaf { value, .. } = node {
-                    if !(-1e-5..=1.0 + 1e-5).contains(value) {
-                        return Err(unsupported("its scores are no probabilities"));
-                    }
-                    *value = value.clamp(0.0, 1.0);
-                }
+    if is_logistic {
+        scale(if averages { 1.0 / count } else { 1.0 });
+        return Ok(ForeignBody::Boosting { base, trees });
+    }
+    if base != 0.0 {
+        return Err(unsupported("its scores have a base without a logistic function"));
+    }
+    scale(if averages { 1.0 } else { count });
+    // What is 1 in all may be a little more in numbers of 32 bits.
+    for node in trees.iter_mut().flat_map(|tree| &mut tree.nodes) {
+        if let ForeignNode::Leaf { value, .. } = node {
+            if !(-1e-5..=1.0 + 1e-5).contains(value) {
+                return Err(unsupported("its scores are no probabilities"));
             }
-            Ok(ForeignBody::Forest(trees))
-        }
-        other => {
-            Err(unsupported(&format!("its scores pass through {other:?}, or have a base without a logistic function")))
+            *value = value.clamp(0.0, 1.0);
         }
     }
+    Ok(ForeignBody::Forest(trees))
 }
 
 /// Where the node of a tree is, by the numbers of both.

@@ -17,6 +17,7 @@ const ML_OPERATORS: (&str, i64) = ("ai.onnx.ml", 3);
 const FLOAT: i32 = 1;
 /// The tensors.
 const INPUT: &str = "features";
+const LOG_ODDS: &str = "log_odds";
 const OUTPUT: &str = "score";
 
 /// Writes a model's trees or coefficients as ONNX (`ai.onnx.ml` 3): an input `features` of rows of 32-bit numbers, NaN for
@@ -32,10 +33,10 @@ pub fn export(model: &Model, names: &[String]) -> Result<Vec<u8>, ExportError> {
         return Err(ExportError::Imputation);
     }
     let node = match &body {
-        ModelBody::Forest(trees) => vec![ensemble(trees, &[text("aggregate_function", "AVERAGE")])],
+        ModelBody::Forest(trees) => vec![ensemble(trees, OUTPUT, text("aggregate_function", "AVERAGE"))],
         ModelBody::Boosting { base_score, trees } => {
             let base = floats("base_values", [*base_score as f32]);
-            vec![ensemble(trees, &[base, text("post_transform", "LOGISTIC")])]
+            vec![ensemble(trees, LOG_ODDS, base), sigmoid()]
         }
         ModelBody::Linear { weights, bias, mean, inverse_scale } => linear(weights, *bias, mean, inverse_scale),
     };
@@ -57,7 +58,7 @@ pub fn export(model: &Model, names: &[String]) -> Result<Vec<u8>, ExportError> {
     Ok(onnx.encode_to_vec())
 }
 
-fn ensemble(trees: &[TreeDraft], further: &[AttributeProto]) -> NodeProto {
+fn ensemble(trees: &[TreeDraft], output: &str, further: AttributeProto) -> NodeProto {
     let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     let mut lists: [Vec<i64>; 6] = Default::default();
     let (mut values, mut modes) = (Vec::new(), Vec::new());
@@ -96,8 +97,8 @@ fn ensemble(trees: &[TreeDraft], further: &[AttributeProto]) -> NodeProto {
         ints("target_ids", zeros),
         floats("target_weights", leaf_values),
     ];
-    attribute.extend_from_slice(further);
-    node("TreeEnsembleRegressor", [INPUT, OUTPUT], attribute)
+    attribute.push(further);
+    node("TreeEnsembleRegressor", [INPUT, output], attribute)
 }
 
 /// A missing value is the mean, which adds nothing once it is standardised.
@@ -113,11 +114,16 @@ fn linear(weights: &[f64], bias: f64, mean: &[f64], inverse_scale: &[f64]) -> Ve
         ),
         node(
             "LinearRegressor",
-            ["scaled", "log_odds"],
+            ["scaled", LOG_ODDS],
             vec![floats("coefficients", narrow(weights)), floats("intercepts", [bias as f32]), int("targets", 1)],
         ),
-        NodeProto { domain: Some(String::new()), ..node("Sigmoid", ["log_odds", OUTPUT], Vec::new()) },
+        sigmoid(),
     ]
+}
+
+/// ONNX Runtime leaves out what a regressor's `post_transform` asks for.
+fn sigmoid() -> NodeProto {
+    NodeProto { domain: Some(String::new()), ..node("Sigmoid", [LOG_ODDS, OUTPUT], Vec::new()) }
 }
 
 fn node(operator: &str, [input, output]: [&str; 2], attribute: Vec<AttributeProto>) -> NodeProto {
