@@ -180,7 +180,8 @@ impl<'a> Attributes<'a> {
 fn trees(attributes: &Attributes<'_>, classifies: bool, is_logistic: bool) -> Result<ForeignBody, ImportError> {
     // ONNX Runtime leaves out what a regressor's `post_transform` asks for.
     let transform = attributes.text("post_transform");
-    if !matches!(transform.as_str(), "" | "NONE") && !(classifies && is_logistic) {
+    let is_kept = matches!(transform.as_str(), "" | "NONE") || classifies && is_logistic;
+    if !is_kept {
         return Err(unsupported(&format!("its scores pass through {transform:?}")));
     }
     if classifies {
