@@ -41,7 +41,7 @@
 //!   it is the `u16` maximum (a feature that says nothing), *E* × `f32` edges, ascending, and *E* + 1 × `f32` log-odds, at
 //!   most 1e6 in magnitude. A value adds the log-odds of the step that it stands on: the first for values less than or
 //!   equal to the first edge, and so on.
-//! * 17, network (linear SVM and logistic regression: one layer; neural network): scaling, `u32` layer count, then for each
+//! * 17, network (linear SVM: one layer; neural network): scaling, `u32` layer count, then for each
 //!   layer its `u32` unit count *U*, *U* × `f32` biases and for each of its inputs *U* × `f32` weights, all at most 1e6 in
 //!   magnitude. The last layer has one unit; its value is the log-odds. A unit adds its inputs to its bias in their order,
 //!   in `f32`; what is below zero, or zero, gives nothing to the next layer.
@@ -386,6 +386,35 @@ impl Model {
         into.sort_unstable_by(|a, b| {
             b.contribution.abs().total_cmp(&a.contribution.abs()).then_with(|| a.feature.cmp(&b.feature))
         });
+    }
+
+    /// The model proper as it was drafted, trees with their nodes breadth first; nothing for kinds that no other tool takes, and
+    /// where a calibration comes after.
+    pub fn body(&self) -> Option<ModelBody> {
+        if self.calibration.is_some() {
+            return None;
+        }
+        match &self.body {
+            Body::Additive(_) | Body::Network(_) | Body::Kernel(_) => None,
+            Body::Forest(forest) => Some(ModelBody::Forest(forest.drafts())),
+            Body::Boosting(boosting) => {
+                Some(ModelBody::Boosting { base_score: boosting.base_score, trees: boosting.trees.drafts() })
+            }
+            Body::Linear(linear) => {
+                let column = |number: fn(&linear::Term) -> f64| linear.terms.iter().map(number).collect();
+                Some(ModelBody::Linear {
+                    weights: column(|term| term.weight),
+                    bias: linear.bias,
+                    mean: column(|term| term.mean),
+                    inverse_scale: column(|term| term.inverse_scale),
+                })
+            }
+        }
+    }
+
+    /// What stands in for missing values: empty, or one value per feature, NaN for nothing.
+    pub fn imputation(&self) -> &[f32] {
+        &self.imputation
     }
 
     /// Memory the model takes, in bytes.

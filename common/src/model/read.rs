@@ -118,11 +118,9 @@ fn read_model(reader: &mut Cursor<'_>) -> Result<Model, ModelError> {
             Body::Forest(read_forest(&mut reader.section(Tag::Trees)?, &metadata)?)
         }
         Algorithm::GradientBoosting => Body::Boosting(read_boosting(&mut reader.section(Tag::Boosting)?, &metadata)?),
-        Algorithm::LogisticRegression if reader.peek_tag() == Some(Tag::Linear.code()) => {
-            Body::Linear(read_linear(&mut reader.section(Tag::Linear)?, features)?)
-        }
+        Algorithm::LogisticRegression => Body::Linear(read_linear(&mut reader.section(Tag::Linear)?, features)?),
         Algorithm::NaiveBayes => Body::Additive(body::read_steps(&mut reader.section(Tag::Steps)?, features)?),
-        Algorithm::LogisticRegression | Algorithm::LinearSvm | Algorithm::NeuralNetwork => {
+        Algorithm::LinearSvm | Algorithm::NeuralNetwork => {
             let hidden_layers_max =
                 if metadata.algorithm == Algorithm::NeuralNetwork { limits::LAYERS_MAX - 1 } else { 0 };
             Body::Network(body::read_network(&mut reader.section(Tag::Network)?, features, hidden_layers_max)?)

@@ -96,10 +96,7 @@ impl ModelDraft {
                     Err(draft("naive Bayes needs steps for each feature"))
                 }
             }
-            (
-                ModelBody::Network { scaling, .. },
-                Algorithm::LogisticRegression | Algorithm::LinearSvm | Algorithm::NeuralNetwork,
-            )
+            (ModelBody::Network { scaling, .. }, Algorithm::LinearSvm | Algorithm::NeuralNetwork)
             | (ModelBody::Kernel { scaling, .. }, Algorithm::RbfSvm) => {
                 if scaling.len() == features {
                     Ok(())

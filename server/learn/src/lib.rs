@@ -10,6 +10,7 @@
 //! a package of its own so that it is compiled with optimisation even where the server around it is not.
 
 pub mod evaluate;
+pub mod exchange;
 pub mod random;
 pub mod table;
 pub mod train;

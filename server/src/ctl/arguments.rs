@@ -8,6 +8,7 @@ use picket_learn::train::CalibrationMethod;
 
 pub use crate::ctl::arguments::table::{ColumnArguments, FileTrainingArguments, OutputArgument, SplitArgument};
 
+pub mod exchange;
 mod table;
 
 /// Operate Picket: hosts, events, labels, data sets, models.
@@ -452,6 +453,20 @@ pub enum ModelVerb {
         /// End with 1 if there are findings.
         #[arg(long)]
         fail_on_findings: bool,
+    },
+    /// Make a table model of another tool's model. Pickles are refused.
+    Import(exchange::ImportArguments),
+    /// Write a model's trees or coefficients as ONNX, for use elsewhere.
+    Convert {
+        /// The model's file, as `export` or `train --input` wrote it.
+        #[arg(long, value_name = "FILE")]
+        model: PathBuf,
+        /// Where to.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        /// Replace a file that is there already.
+        #[arg(long)]
+        force: bool,
     },
     /// Write a model's signed file.
     Export {

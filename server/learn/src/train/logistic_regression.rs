@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 
-use picket_common::model::limits::WEIGHT_MAX;
-use picket_common::model::{Algorithm, Layer, ModelBody, Scaling};
+use picket_common::model::limits::COEFFICIENT_MAX;
+use picket_common::model::{Algorithm, ModelBody, Scaling};
 use smartcore::optimization::FunctionOrder;
 use smartcore::optimization::first_order::FirstOrderOptimizer as _;
 use smartcore::optimization::first_order::lbfgs::LBFGS;
@@ -21,7 +21,10 @@ const LOSS_TOLERANCE: f64 = 1e-7;
 /// Passes over the rows until the optimiser ends, roughly.
 const PASSES: u64 = 150;
 
-/// A weighted sum of the [standardised](standard) values through the logistic function.
+/// A weighted sum of the standardised values through the logistic function.
+///
+/// Mean and standard deviation come from the present values of the training part. A missing value adds nothing, which is
+/// the same as standing at the mean. A constant feature gets no weight.
 ///
 /// smartcore's L-BFGS minimises the weighted log-loss plus half of `ridge` times the sum of the squared weights, the
 /// bias left out. Its own regression is not used: it knows no row weights, and it goes on until the loss does not change
@@ -55,7 +58,7 @@ impl Trainer for LogisticRegression {
         let Params::LogisticRegression { ridge } = *params.get() else {
             return Err(engine_error(ALGORITHM, "parameters of another algorithm"));
         };
-        let scaling = standard::learn(set);
+        let scaling = standard::learn_plain(set);
         let objective = Objective::new(set, &scaling, ridge, control);
         let start = vec![0.0; set.feature_count() + 1];
         let optimizer = LBFGS { max_iter: ITERATIONS_MAX, f_reltol: LOSS_TOLERANCE, g_atol: 1e-6, ..LBFGS::default() };
@@ -69,12 +72,17 @@ impl Trainer for LogisticRegression {
         control.check()?;
         let mut weights = found.x;
         let bias = weights.pop().unwrap_or_default();
-        if weights.iter().chain([&bias]).any(|weight| !weight.is_finite() || weight.abs() > f64::from(WEIGHT_MAX)) {
+        if weights.iter().chain([&bias]).any(|weight| !weight.is_finite() || weight.abs() > COEFFICIENT_MAX) {
             return Err(engine_error(ALGORITHM, "it did not converge"));
         }
-        let layer =
-            Layer { biases: vec![bias as f32], weights: weights.into_iter().map(|weight| weight as f32).collect() };
-        Ok(FittedModel { body: ModelBody::Network { scaling, layers: vec![layer] } })
+        Ok(FittedModel {
+            body: ModelBody::Linear {
+                weights,
+                bias,
+                mean: scaling.iter().map(|scaling| scaling.mean).collect(),
+                inverse_scale: scaling.iter().map(|scaling| scaling.inverse_scale).collect(),
+            },
+        })
     }
 }
 
@@ -100,9 +108,12 @@ struct Evaluation {
 
 impl<'a> Objective<'a> {
     fn new(set: &'a TrainingSet, scaling: &[Scaling], ridge: f64, control: &'a Control<'a>) -> Self {
+        let standardised = |row: &'a [f32]| {
+            row.iter().zip(scaling).map(|(value, scaling)| standardised(*value, *scaling)).collect::<Vec<_>>()
+        };
         Self {
             feature_count: set.feature_count(),
-            values: standard::matrix(set, scaling).into_iter().map(f64::from).collect(),
+            values: set.rows().flat_map(standardised).collect(),
             malicious: set.malicious(),
             row_weights: weights(set),
             ridge,
@@ -149,4 +160,9 @@ impl<'a> Objective<'a> {
         gradient.push(bias_gradient);
         *last = Evaluation { at: at.to_vec(), loss, gradient };
     }
+}
+
+/// As the scorer has it; without the cut of [`Scaling::apply`], which this form of model lacks.
+fn standardised(value: f32, scaling: Scaling) -> f64 {
+    if value.is_nan() { 0.0 } else { (f64::from(value) - scaling.mean) * scaling.inverse_scale }
 }

@@ -20,6 +20,11 @@ pub(super) fn learn(set: &TrainingSet) -> Vec<Scaling> {
     (0..set.feature_count()).map(|feature| of_column(set.column(feature))).collect()
 }
 
+/// How each feature is standardised where there can be no logarithm.
+pub(super) fn learn_plain(set: &TrainingSet) -> Vec<Scaling> {
+    (0..set.feature_count()).map(|feature| moments(set.column(feature), false).0).collect()
+}
+
 /// The standardised values, row by row.
 pub(super) fn matrix(set: &TrainingSet, scaling: &[Scaling]) -> Vec<f32> {
     set.rows().flat_map(|row| row.iter().zip(scaling).map(|(value, scaling)| scaling.apply(*value))).collect()

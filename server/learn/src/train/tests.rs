@@ -123,20 +123,17 @@ fn regression_decides_as_its_coefficients_say() {
     let params = ValidParams::new(Params::LogisticRegression { ridge: 1.0 }).unwrap();
     let control = Control::unobserved();
     let fitted = trainer(Algorithm::LogisticRegression).fit(&set, &params, 0, &control).unwrap();
-    let ModelBody::Network { scaling, layers } = fitted.body.clone() else { panic!("no layers") };
-    let [layer] = layers.as_slice() else { panic!("more than one layer") };
+    let ModelBody::Linear { weights, bias, mean, inverse_scale } = fitted.body.clone() else { panic!("not linear") };
     let expected: Vec<f64> = set
         .rows()
         .map(|row| {
             let log_odds: f64 = row
                 .iter()
-                .zip(scaling.iter().zip(&layer.weights))
-                .filter(|(value, _)| !value.is_nan())
-                .map(|(value, (scaling, weight))| {
-                    f64::from(*weight) * (f64::from(*value) - scaling.mean) * scaling.inverse_scale
-                })
+                .enumerate()
+                .filter(|(_, value)| !value.is_nan())
+                .map(|(index, value)| weights[index] * (f64::from(*value) - mean[index]) * inverse_scale[index])
                 .sum();
-            1.0 / (1.0 + (-(log_odds + f64::from(layer.biases[0]))).exp())
+            1.0 / (1.0 + (-(log_odds + bias)).exp())
         })
         .collect();
     let model = compact(fitted, Algorithm::LogisticRegression, FEATURES);

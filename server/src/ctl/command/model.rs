@@ -28,7 +28,7 @@ pub(super) async fn run(client: &mut Client, verb: &ModelVerb, output: &mut Outp
             output.rows(&shown(), models.iter().map(row).collect())
         }
         // Done without a server already.
-        ModelVerb::Score { .. } => Ok(()),
+        ModelVerb::Score { .. } | ModelVerb::Import(_) | ModelVerb::Convert { .. } => Ok(()),
         ModelVerb::Show { model } => show(client, model, output).await,
         ModelVerb::Push { model } => push(client, model, output).await,
         ModelVerb::Report { model, to, force } => report(client, model, to, *force, output).await,
