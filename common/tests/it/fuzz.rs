@@ -112,6 +112,7 @@ fn check_encoding(model: &Model, bytes: &[u8]) {
         metadata: model.metadata().clone(),
         imputation: model.imputation().to_vec(),
         body,
+        calibration: None,
         self_test: vec![vec![0.0; model.metadata().feature_count]],
     };
     let again = draft.encode(&key()).unwrap();
