@@ -26,8 +26,9 @@ pub use crate::train::run::{
     Candidate, DraftContext, FOLDINGS, Options, Recipe, Trained, Validation, train, train_with,
 };
 pub use crate::train::set::TrainingSet;
-pub use crate::train::threshold::ThresholdChoice;
+pub use crate::train::threshold::{Confidence, ThresholdChoice};
 
+pub mod conformal;
 pub mod fold;
 pub mod params;
 pub mod set;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use picket_learn::train::Confidence;
 
 pub use crate::ctl::arguments::table::{ColumnArguments, FileTrainingArguments, OutputArgument, SplitArgument};
 
@@ -347,9 +348,30 @@ pub struct TrainArguments {
     /// Share of benign events that may be alerted: what the threshold is chosen by.
     #[arg(long, value_name = "SHARE", default_value_t = 0.01)]
     pub false_positive_budget: f64,
+    /// The same as a number of false alerts, for every 1,000 hosts and day.
+    #[arg(long, value_name = "ALERTS", requires = "events_per_host_day", conflicts_with = "false_positive_budget")]
+    pub alert_budget: Option<f64>,
+    /// Rows to judge that a host has in a day, for --alert-budget.
+    #[arg(long, value_name = "ROWS", requires = "alert_budget")]
+    pub events_per_host_day: Option<f64>,
+    /// Keep the budget with this confidence on new rows like those learned from, not on average only: 0.5 to below 1.
+    #[arg(long, value_name = "SHARE", value_parser = confidence)]
+    pub false_positive_confidence: Option<Confidence>,
     /// Once evaluated, fit the model anew on all rows, the held-out ones too.
     #[arg(long, conflicts_with = "input")]
     pub refit: bool,
+}
+
+impl TrainArguments {
+    /// Share of benign rows that may be alerted, by whichever argument said it.
+    pub fn false_positive_share(&self) -> f64 {
+        /// Hosts that an alert budget is for.
+        const HOSTS: f64 = 1_000.0;
+        match (self.alert_budget, self.events_per_host_day) {
+            (Some(alerts), Some(rows)) => alerts / (HOSTS * rows),
+            _ => self.false_positive_budget,
+        }
+    }
 }
 
 /// An algorithm.
@@ -454,6 +476,11 @@ pub enum ModelVerb {
 pub enum LakeVerb {
     /// Move everything acknowledged so far into the tables, so that queries see it.
     Commit,
+}
+
+fn confidence(text: &str) -> Result<Confidence, String> {
+    let number: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
+    Confidence::try_from(number).map_err(|error| error.to_string())
 }
 
 /// Reads `90s`, `30m`, `12h`, `7d`.

@@ -80,6 +80,7 @@ impl Lab {
             test_fraction: 0.3,
             seed: 1,
             false_positive_budget: 0.01,
+            confidence: None,
             to: self.path(to),
             force: false,
         }

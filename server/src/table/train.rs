@@ -10,7 +10,7 @@ use picket_learn::evaluate::{Report, text};
 use picket_learn::table::{
     Parts, SplitRule, TableOptions, TableTrainError, TrainedTable, recipe, split, train as train_table,
 };
-use picket_learn::train::{Control, Observer, Options, TrainError};
+use picket_learn::train::{Confidence, Control, Observer, Options, TrainError};
 use serde_json::{Value, json};
 
 use crate::table::folder::Folder;
@@ -55,6 +55,8 @@ pub struct TableTraining {
     pub seed: u64,
     /// Share of benign rows that may be alerted.
     pub false_positive_budget: f64,
+    /// How surely that is to be kept on new rows; on average without it.
+    pub confidence: Option<Confidence>,
     /// Where to.
     pub to: PathBuf,
     /// Replace what is there.
@@ -120,12 +122,13 @@ impl TableTraining {
         let unfit = || TrainError::Engine { algorithm, reason: "it has no usual parameters".to_owned() };
         let recipe = recipe(algorithm, parts.train.len(), 1 + parts.train_table.columns.len())
             .ok_or_else(|| TableTrainError::from(unfit()))?;
-        let name = Digest::of(format!("{dataset_digest}/{algorithm}/{seed}/{budget}/{CODE_VERSION}").as_bytes());
-        let name = name.to_string();
+        let confidence = self.confidence.map_or_else(String::new, |confidence| format!("/{}", f64::from(confidence)));
+        let what = format!("{dataset_digest}/{algorithm}/{seed}/{budget}{confidence}/{CODE_VERSION}");
+        let name = Digest::of(what.as_bytes()).to_string();
         let resamples = RESAMPLED_ROWS_MAX / parts.test.len().max(1);
         let options = TableOptions {
             recipe,
-            options: Options { seed, false_positive_budget: budget, foldings: 1 },
+            options: Options { seed, false_positive_budget: budget, confidence: self.confidence, foldings: 1 },
             training_run: format!("{algorithm}-{}", &name[..RUN_DIGITS]),
             dataset_digest,
             resamples: BOOTSTRAP_RESAMPLES.min(u32::try_from(resamples).unwrap_or(u32::MAX)),
@@ -200,6 +203,7 @@ impl TableTraining {
             "dataset_digest": dataset_digest.to_string(),
             "seed": self.seed,
             "false_positive_budget": self.false_positive_budget,
+            "false_positive_confidence": self.confidence,
             "model": MODEL_FILE,
             "trainings": outcomes.iter().map(outcome).collect::<Vec<_>>(),
         })
@@ -268,6 +272,10 @@ fn card(outcome: &Outcome, manifest: &Value) -> Card {
             fact("parameters", &training["params"]),
             fact("seed", &manifest["seed"]),
             fact("share of benign rows that may be alerted", &manifest["false_positive_budget"]),
+            fact(
+                "alerted benign rows to expect at most, with 95 % confidence",
+                &training["threshold"]["false_positive_rate_bound"],
+            ),
             fact("features", &training["features"]),
             fact("training", &training["training_run"]),
             fact("Picket", &manifest["picket_version"]),

@@ -89,6 +89,7 @@ pub fn train(
         false_positive_budget: FALSE_POSITIVE_BUDGET,
         // Round two is judged by what was learned from all of round one.
         refit: true,
+        ..v1::TrainRequest::default()
     };
     let models = admin.train(request, &mut show)?;
     Ok(models.into_iter().map(candidate).collect())

@@ -34,7 +34,7 @@ fn table(text: &str) -> Table {
 fn options(algorithm: Algorithm, rows: usize) -> TableOptions {
     TableOptions {
         recipe: recipe(algorithm, rows, 4).unwrap(),
-        options: Options { seed: 1, false_positive_budget: 0.01, foldings: 1 },
+        options: Options { seed: 1, false_positive_budget: 0.01, confidence: None, foldings: 1 },
         training_run: "test".to_owned(),
         dataset_digest: Digest::of(b"test"),
         resamples: 20,

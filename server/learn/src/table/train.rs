@@ -121,7 +121,8 @@ pub fn train(
         return Err(TableTrainError::TooManyFeatures { found: feature_count });
     }
     let labels = parts.train.iter().map(|row| malicious[*row]).collect();
-    let set = TrainingSet::new(feature_count, rows.vectors(&prepared), labels, weighed_groups(parts))?;
+    let set = TrainingSet::new(feature_count, rows.vectors(&prepared), labels, weighed_groups(parts))?
+        .with_kin(parts.train_groups.clone())?;
     control.observer.progress("preparation", 1, 1);
     let context = DraftContext {
         // Says nothing: the specification is the preparation.
@@ -141,9 +142,8 @@ pub fn train(
     Ok(TrainedTable { file, model, trained, report, left_out: prepared.left_out })
 }
 
-/// What folds keep whole and weights are divided by: the groups of the group column. Without one each row is its own, so
-/// that rows count alike; near-duplicates in two folds then make the validation (not the evaluation) kinder than it
-/// should be.
+/// What weights are divided by: the groups of the group column. Without one each row is its own, so that rows count
+/// alike; folds keep near-duplicates together all the same.
 fn weighed_groups(parts: &Parts<'_>) -> Vec<u32> {
     if parts.train_table.group.is_some() {
         return parts.train_groups.clone();

@@ -53,7 +53,7 @@ pub(super) fn context() -> DraftContext {
 }
 
 fn options(seed: u64) -> Options {
-    Options { seed, false_positive_budget: threshold::FALSE_POSITIVE_BUDGET, foldings: 1 }
+    Options { seed, false_positive_budget: threshold::FALSE_POSITIVE_BUDGET, confidence: None, foldings: 1 }
 }
 
 fn key() -> SigningKey {

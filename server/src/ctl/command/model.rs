@@ -45,8 +45,9 @@ pub(super) async fn train(
         dataset_id: arguments.dataset.clone().unwrap_or_default(),
         algorithms: arguments.algorithms.iter().map(|algorithm| algorithm.name().to_owned()).collect(),
         seed: arguments.seed,
-        false_positive_budget: arguments.false_positive_budget,
+        false_positive_budget: arguments.false_positive_share(),
         refit: arguments.refit,
+        false_positive_confidence: arguments.false_positive_confidence.map_or(0.0, f64::from),
     };
     let mut answers = client.train(request).await?.into_inner();
     let mut rows = Vec::new();

@@ -39,7 +39,7 @@ pub(super) fn schema(
 /// `picketctl train --input`.
 pub(super) fn train(arguments: &TrainArguments, input: &Path, output: &mut Output<'_>) -> Result<(), CtlError> {
     let file = &arguments.file;
-    let budget = arguments.false_positive_budget;
+    let budget = arguments.false_positive_share();
     if !(budget > 0.0 && budget < FALSE_POSITIVE_BUDGET_MAX) {
         let text = format!("--false-positive-budget: expected a share above 0 and below {FALSE_POSITIVE_BUDGET_MAX}");
         return Err(CtlError::Argument(text));
@@ -64,6 +64,7 @@ pub(super) fn train(arguments: &TrainArguments, input: &Path, output: &mut Outpu
         test_fraction: file.test_fraction,
         seed: arguments.seed,
         false_positive_budget: budget,
+        confidence: arguments.false_positive_confidence,
         to,
         force: file.force,
     };
