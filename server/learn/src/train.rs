@@ -33,6 +33,7 @@ pub mod fold;
 pub mod params;
 pub mod set;
 pub mod threshold;
+pub mod tune;
 pub mod weight;
 
 mod boosting;

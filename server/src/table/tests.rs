@@ -5,7 +5,7 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray,
 use parquet::arrow::ArrowWriter;
 use picket_common::model::Algorithm;
 use picket_common::table::Record;
-use picket_learn::table::{Role, SplitRule};
+use picket_learn::table::{Role, SearchBudget, SplitRule};
 use picket_learn::train::Unobserved;
 
 use super::*;
@@ -76,6 +76,7 @@ impl Lab {
             test: None,
             loader: Loader { is_for_training: true, memory_bytes: 1 << 30, ..Loader::default() },
             algorithms: vec![Algorithm::DecisionTree],
+            search: None,
             split: None,
             test_fraction: 0.3,
             seed: 1,
@@ -260,13 +261,40 @@ fn the_same_file_gives_the_same_model_and_a_folder_is_replaced_only_when_asked()
 #[test]
 fn the_best_algorithm_by_validation_is_written() {
     let lab = Lab::new();
-    let input = lab.file("t.csv", csv_text());
+    // Either of two things, but not both: no weighted sum tells.
+    let row = |row| {
+        let (time, service, bytes, _) = fields(row);
+        format!("{time},{service},{bytes},{}\n", u8::from((service == "ssh") != (bytes > 500)))
+    };
+    let input = lab.file("t.csv", "start,service,bytes,label\n".to_owned() + &(0..ROWS).map(row).collect::<String>());
     let algorithms = vec![Algorithm::LogisticRegression, Algorithm::GradientBoosting];
     let outcomes = TableTraining { algorithms, ..lab.training(&input, "to") }.run(&Unobserved).unwrap();
     assert_eq!(outcomes.outcomes[0].algorithm, Algorithm::GradientBoosting);
     let model = score::read_model(&lab.path("to").join(MODEL_FILE)).unwrap();
     assert_eq!(model.model().metadata().algorithm, Algorithm::GradientBoosting);
     assert_eq!(outcomes.manifest["trainings"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_search_finds_the_same_again_with_the_work_it_recorded() {
+    let lab = Lab::new();
+    let input = lab.file("t.csv", csv_text());
+    let algorithms = vec![Algorithm::LogisticRegression, Algorithm::DecisionTree];
+    let search = |search, to: &str| {
+        let training =
+            TableTraining { algorithms: algorithms.clone(), search: Some(search), ..lab.training(&input, to) };
+        training.run(&Unobserved).unwrap().manifest
+    };
+    let manifest = search(SearchBudget::Seconds(1), "a");
+    let found = &manifest["trainings"][0]["search"];
+    let work = found["work"].as_u64().unwrap();
+    assert!(work > 1_000_000 && found["leaderboard"].as_array().unwrap().len() > 1, "{found}");
+    let again = search(SearchBudget::Work(work), "b");
+    assert_eq!(manifest, again);
+    assert_eq!(
+        std::fs::read(lab.path("a").join(MODEL_FILE)).unwrap(),
+        std::fs::read(lab.path("b").join(MODEL_FILE)).unwrap()
+    );
 }
 
 #[test]

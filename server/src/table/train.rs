@@ -1,6 +1,7 @@
 //! A training on files alone: from a table to a folder with the model, its evaluation and how it was made.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use ed25519_dalek::SigningKey;
 use picket_common::id::Digest;
@@ -8,8 +9,10 @@ use picket_common::model::Algorithm;
 use picket_learn::evaluate::page::{self, Card, CardSection};
 use picket_learn::evaluate::{Report, text};
 use picket_learn::table::{
-    Parts, SplitRule, TableOptions, TableTrainError, TrainedTable, recipe, split, train as train_table,
+    Parts, SearchBudget, SplitRule, TableOptions, TableSearch, TableTrainError, TrainedTable, recipe, split,
+    train as train_table,
 };
+use picket_learn::train::tune::Found;
 use picket_learn::train::{Confidence, Control, Observer, Options, TrainError};
 use serde_json::{Value, json};
 
@@ -30,6 +33,8 @@ const CODE_VERSION: &str = env!("CARGO_PKG_VERSION");
 const NO_SECRET: [u8; 32] = [0; 32];
 /// Columns that a page names.
 const COLUMNS_LISTED_MAX: usize = 50;
+/// Sets of parameters that a page lists.
+const CONTESTANTS_LISTED_MAX: usize = 20;
 
 /// Name of the model's file.
 pub const MODEL_FILE: &str = "model.picket";
@@ -45,8 +50,10 @@ pub struct TableTraining {
     pub test: Option<PathBuf>,
     /// How to read them.
     pub loader: Loader,
-    /// Which algorithms; the best by validation is kept.
+    /// Which algorithms; the best by validation is kept. A search looks among them.
     pub algorithms: Vec<Algorithm>,
+    /// Search parameters, too.
+    pub search: Option<SearchBudget>,
     /// How to divide; what fits the table without it.
     pub split: Option<SplitRule>,
     /// Share of the rows that only evaluation sees.
@@ -99,7 +106,9 @@ impl TableTraining {
         let parts = split(&loaded.table, test.as_ref().map(|test| &test.table), rule, self.test_fraction, self.seed)?;
         let dataset_digest = self.dataset_digest(&loaded, test.as_ref(), parts.rule);
         let mut outcomes = Vec::new();
-        for algorithm in &self.algorithms {
+        // A search is one training, and begins with the first algorithm.
+        let trainings = if self.search.is_some() { 1 } else { self.algorithms.len() };
+        for algorithm in self.algorithms.iter().take(trainings) {
             outcomes.push(self.fit(*algorithm, &parts, dataset_digest, observer)?);
         }
         // A sort that keeps the order of equals: the first that was asked for.
@@ -123,18 +132,28 @@ impl TableTraining {
         let recipe = recipe(algorithm, parts.train.len(), 1 + parts.train_table.columns.len())
             .ok_or_else(|| TableTrainError::from(unfit()))?;
         let confidence = self.confidence.map_or_else(String::new, |confidence| format!("/{}", f64::from(confidence)));
-        let what = format!("{dataset_digest}/{algorithm}/{seed}/{budget}{confidence}/{CODE_VERSION}");
+        let algorithms: Vec<&str> = self.algorithms.iter().map(|algorithm| algorithm.name()).collect();
+        let (kind, searched) = match self.search {
+            // The work is not known yet where it is told in seconds: the model's digest says what came of it.
+            Some(_) => ("search", format!("/{}", algorithms.join("+"))),
+            None => (algorithm.name(), String::new()),
+        };
+        let what = format!("{dataset_digest}/{kind}/{seed}/{budget}{confidence}{searched}/{CODE_VERSION}");
         let name = Digest::of(what.as_bytes()).to_string();
         let resamples = RESAMPLED_ROWS_MAX / parts.test.len().max(1);
         let options = TableOptions {
             recipe,
             options: Options { seed, false_positive_budget: budget, confidence: self.confidence, foldings: 1 },
-            training_run: format!("{algorithm}-{}", &name[..RUN_DIGITS]),
+            search: self.search.map(|budget| TableSearch { algorithms: self.algorithms.clone(), budget }),
+            training_run: format!("{kind}-{}", &name[..RUN_DIGITS]),
             dataset_digest,
             resamples: BOOTSTRAP_RESAMPLES.min(u32::try_from(resamples).unwrap_or(u32::MAX)),
         };
         let control = Control::observed(observer);
-        let trained = train_table(parts, &options, &SigningKey::from_bytes(&NO_SECRET), &control)?;
+        let begin = Instant::now();
+        let clock = || begin.elapsed().as_secs_f64();
+        let trained = train_table(parts, &options, &SigningKey::from_bytes(&NO_SECRET), &clock, &control)?;
+        let algorithm = trained.trained.recipe.params.get().algorithm();
         let validation_score = trained.trained.validation.candidates.first().map_or(0.0, |candidate| candidate.score);
         Ok(Outcome { algorithm, validation_score, trained })
     }
@@ -182,6 +201,7 @@ impl TableTraining {
                 "params": trained.recipe.params,
                 "training_run": trained.draft.metadata.training_run,
                 "validation": trained.validation,
+                "search": outcome.trained.found,
                 "threshold": trained.threshold,
                 "model_sha256": outcome.trained.model.id().to_string(),
                 "model_bytes": outcome.trained.file.len(),
@@ -202,6 +222,7 @@ impl TableTraining {
             },
             "dataset_digest": dataset_digest.to_string(),
             "seed": self.seed,
+            "algorithms": self.algorithms.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>(),
             "false_positive_budget": self.false_positive_budget,
             "false_positive_confidence": self.confidence,
             "model": MODEL_FILE,
@@ -281,6 +302,9 @@ fn card(outcome: &Outcome, manifest: &Value) -> Card {
             fact("Picket", &manifest["picket_version"]),
         ],
     );
+    if let Some(found) = &outcome.trained.found {
+        section("Search", leaderboard(found));
+    }
     let columns = &outcome.trained.model.preparation().columns;
     let mut facts: Vec<(String, String)> = columns
         .iter()
@@ -301,6 +325,21 @@ fn card(outcome: &Outcome, manifest: &Value) -> Card {
         ],
     );
     Card { title: format!("Model of {}", plain(&input["file"])), sections }
+}
+
+/// How much was searched, and the best of what was tried.
+fn leaderboard(found: &Found) -> Vec<(String, String)> {
+    let mut facts = vec![
+        ("elementary steps".to_owned(), found.work.to_string()),
+        ("… of which were planned".to_owned(), found.work_spent.to_string()),
+        ("tried".to_owned(), found.leaderboard.len().to_string()),
+    ];
+    for (place, contestant) in found.leaderboard.iter().take(CONTESTANTS_LISTED_MAX).enumerate() {
+        let score = contestant.score.map_or_else(|| "not fitted".to_owned(), |score| format!("{score:.4}"));
+        let params = serde_json::to_string(&contestant.recipe.params).unwrap_or_default();
+        facts.push((format!("{}. on {} rows", place + 1, contestant.rows), format!("{score}: {params}")));
+    }
+    facts
 }
 
 fn plain(value: &Value) -> String {

@@ -11,7 +11,9 @@ use serde::Serialize;
 
 use crate::train::fold::Folds;
 use crate::train::threshold::{self, Confidence, ThresholdChoice};
-use crate::train::{Control, FittedModel, TrainError, Trainer, TrainingSet, ValidParams, parallel, trainer, witness};
+use crate::train::{
+    Control, FittedModel, Observer, TrainError, Trainer, TrainingSet, ValidParams, parallel, trainer, witness,
+};
 
 /// Folds for validation, where the training part allows: a model of nine tenths of a small set is much like that of all,
 /// so that its scores say where the threshold belongs.
@@ -209,6 +211,32 @@ struct Plan {
     witnesses: bool,
     /// How many times the rows are dealt into folds to choose the threshold.
     foldings: usize,
+}
+
+/// The (score, label) of every row, scored by a model of the recipe that did not see its fold.
+pub(super) fn fold_scores(
+    set: &TrainingSet,
+    recipe: &Recipe,
+    folds: &Folds,
+    options: Options,
+    context: &DraftContext,
+    control: &Control<'_>,
+) -> Result<Vec<(f64, bool)>, TrainError> {
+    let quiet = Control { threads: control.threads, observer: &Quiet(control.observer) };
+    let run = Run { trainer: trainer(recipe.params.get().algorithm()), set, options, context, control: &quiet };
+    let mut scores = run.out_of_fold_scores(std::slice::from_ref(recipe), folds)?;
+    Ok(scores.pop().unwrap_or_default())
+}
+
+/// Hears when to stop, and tells nothing: the search tells how far it is.
+struct Quiet<'a>(&'a dyn Observer);
+
+impl Observer for Quiet<'_> {
+    fn progress(&self, _stage: &str, _done: u64, _total: u64) {}
+
+    fn cancelled(&self) -> bool {
+        self.0.cancelled()
+    }
 }
 
 /// What every step of a training needs.

@@ -1,6 +1,7 @@
 //! What can be asked about tables of users: files, with no server.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
@@ -56,6 +57,15 @@ pub struct FileTrainingArguments {
     /// Share of the rows that only evaluation sees.
     #[arg(long, value_name = "SHARE", requires = "input", default_value_t = crate::table::train::TEST_FRACTION, value_parser = share)]
     pub test_fraction: f64,
+    /// Search algorithms and parameters for what does best in validation; the rows to evaluate on are never looked at.
+    #[arg(long, requires = "input")]
+    pub auto: bool,
+    /// How long the search may take, about: `90s`, `10m`, `2h`.
+    #[arg(long, value_name = "DURATION", requires = "auto", default_value = "10m", value_parser = super::duration)]
+    pub budget: Duration,
+    /// How much it may do instead, in elementary steps, as a manifest tells them: then the same is found on any machine.
+    #[arg(long, value_name = "STEPS", requires = "auto", conflicts_with = "budget")]
+    pub search_work: Option<u64>,
     /// Folder for the model, its evaluation, and how it was made.
     #[arg(long, value_name = "FOLDER", requires = "input")]
     pub to: Option<PathBuf>,

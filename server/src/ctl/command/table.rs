@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use picket_common::model::Algorithm;
-use picket_learn::table::{Role, SplitRule};
+use picket_learn::table::{Role, SearchBudget, SplitRule};
 use picket_learn::train::Observer;
 use picket_learn::train::threshold::FALSE_POSITIVE_BUDGET_MAX;
+use picket_learn::train::tune::{Found, SEARCHED};
 use serde_json::Value;
 
 use crate::ctl::arguments::{ColumnArguments, ModelVerb, SplitArgument, TrainArguments};
@@ -47,14 +48,19 @@ pub(super) fn train(arguments: &TrainArguments, input: &Path, output: &mut Outpu
     let to = file.to.clone().ok_or_else(|| CtlError::Argument("--to: a folder is needed".to_owned()))?;
     let mut algorithms: Vec<Algorithm> =
         arguments.algorithms.iter().filter_map(|algorithm| algorithm.name().parse().ok()).collect();
-    if algorithms.is_empty() {
-        algorithms.push(Algorithm::GradientBoosting);
+    let search =
+        file.auto.then(|| file.search_work.map_or(SearchBudget::Seconds(file.budget.as_secs()), SearchBudget::Work));
+    match search {
+        _ if !algorithms.is_empty() => {}
+        Some(_) => algorithms.extend(SEARCHED),
+        None => algorithms.push(Algorithm::GradientBoosting),
     }
     let training = TableTraining {
         input: input.to_owned(),
         test: file.test.clone(),
         loader: Loader { is_for_training: true, ..loader(&file.columns)? },
         algorithms,
+        search,
         split: file.split.map(|split| match split {
             SplitArgument::Time => SplitRule::Time,
             SplitArgument::Group => SplitRule::Group,
@@ -71,8 +77,10 @@ pub(super) fn train(arguments: &TrainArguments, input: &Path, output: &mut Outpu
     let outcomes = training.run(&Shown::new())?;
     let rows: Vec<Row> = outcomes.outcomes.iter().map(row).collect();
     let counts = &outcomes.manifest["split"]["counts"];
+    let found = outcomes.outcomes.first().and_then(|best| best.trained.found.as_ref());
+    let leaders = found.map_or_else(String::new, leaderboard);
     let text = format!(
-        "{}\nsplit by {}: {} rows to learn from ({} malicious), {} to evaluate on ({} malicious), {} duplicates removed\n\
+        "{leaders}{}\nsplit by {}: {} rows to learn from ({} malicious), {} to evaluate on ({} malicious), {} duplicates removed\n\
          best by validation: {}, written to {}",
         table(&shown(), &rows),
         outcomes.manifest["split"]["rule"].as_str().unwrap_or_default(),
@@ -167,6 +175,21 @@ fn shown() -> Vec<Column> {
         ("size", "size"),
         ("model", "model"),
     ])
+}
+
+/// The best of what a search tried.
+fn leaderboard(found: &Found) -> String {
+    /// Lines of it.
+    const LEADERS: usize = 10;
+    let leaders = found.leaderboard.iter().take(LEADERS).map(|contestant| {
+        object([
+            ("score", contestant.score.into()),
+            ("rows", contestant.rows.into()),
+            ("parameters", serde_json::to_value(contestant.recipe.params).unwrap_or_default().to_string().into()),
+        ])
+    });
+    let shown = columns([("validation", "score"), ("on rows", "rows"), ("parameters", "parameters")]);
+    format!("{}\n{} tried\n\n", table(&shown, &leaders.collect::<Vec<_>>()), found.leaderboard.len())
 }
 
 fn row(outcome: &Outcome) -> Row {
