@@ -6,7 +6,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use picket_learn::train::Confidence;
 
-pub use crate::ctl::arguments::table::{ColumnArguments, FileTrainingArguments, OutputArgument, SplitArgument};
+pub use crate::ctl::arguments::table::{
+    ColumnArguments, CompareArguments, FileTrainingArguments, OutputArgument, RebuildArguments, SplitArgument,
+    TableArguments,
+};
 
 mod table;
 
@@ -267,37 +270,11 @@ pub enum DatasetVerb {
     },
     /// All data sets, the newest first.
     List,
-    /// Guess what the columns of a file are, and write it as a schema to edit.
-    Schema {
-        /// The table: CSV, JSON lines (also .gz, .zst) or Parquet.
-        #[arg(long, value_name = "FILE")]
-        input: PathBuf,
-        /// Its columns.
-        #[command(flatten)]
-        columns: Box<ColumnArguments>,
-        /// Where to; standard output without it.
-        #[arg(long, value_name = "FILE")]
-        to: Option<PathBuf>,
-        /// Replace a file that is there already.
-        #[arg(long)]
-        force: bool,
-    },
+    /// Guess what the columns of a file are, and write it as a schema to edit; on standard output without --to.
+    Schema(TableArguments),
     /// Look at a file before learning from it: types, missing values, duplicates, columns that are the label in other
-    /// words or number the rows, balance, drift.
-    Profile {
-        /// The table: CSV, JSON lines (also .gz, .zst) or Parquet.
-        #[arg(long, value_name = "FILE")]
-        input: PathBuf,
-        /// Its columns.
-        #[command(flatten)]
-        columns: Box<ColumnArguments>,
-        /// Write it as one HTML page, too.
-        #[arg(long, value_name = "FILE")]
-        to: Option<PathBuf>,
-        /// Replace a file that is there already.
-        #[arg(long)]
-        force: bool,
-    },
+    /// words or number the rows, balance, drift. With --to also as one HTML page.
+    Profile(TableArguments),
     /// Compare two files of like columns: rows in both, columns that differ, values that are new or gone.
     Diff {
         /// The first.
@@ -426,16 +403,7 @@ pub enum ModelVerb {
         model: String,
     },
     /// Write what is known about a model, with its evaluation and plots, as one HTML page.
-    Report {
-        /// Its digest, or the unambiguous beginning of it (at least 6 digits).
-        model: String,
-        /// Where to.
-        #[arg(long, value_name = "FILE")]
-        to: PathBuf,
-        /// Replace a file that is there already.
-        #[arg(long)]
-        force: bool,
-    },
+    Report(ModelFileArguments),
     /// Score the rows of a file with a table model: one score, verdict and the reasons for each. Ends with 1 if there are
     /// findings and --fail-on-findings is given.
     Score {
@@ -459,16 +427,25 @@ pub enum ModelVerb {
         fail_on_findings: bool,
     },
     /// Write a model's signed file.
-    Export {
-        /// Its digest, or the unambiguous beginning of it (at least 6 digits).
-        model: String,
-        /// Where to.
-        #[arg(long, value_name = "FILE")]
-        to: PathBuf,
-        /// Replace a file that is there already.
-        #[arg(long)]
-        force: bool,
-    },
+    Export(ModelFileArguments),
+    /// Compare two table models on a labelled file that neither learned from: verdicts (McNemar), figures (paired bootstrap by
+    /// group), and whether the second may take the place of the first. Ends with 1 if it may not.
+    Compare(Box<CompareArguments>),
+    /// Make a table model again from what its folder's manifest recorded. Ends with 1 if the bytes differ.
+    Rebuild(RebuildArguments),
+}
+
+/// A model's page or file.
+#[derive(Args, Clone, Debug)]
+pub struct ModelFileArguments {
+    /// Its digest, or the unambiguous beginning of it (at least 6 digits).
+    pub model: String,
+    /// Where to.
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    /// Replace a file that is there already.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// What to do with the event store.

@@ -97,6 +97,18 @@ impl TableTraining {
     /// [`TableFileError`]; nothing is written then.
     pub fn run(&self, observer: &dyn Observer) -> Result<Outcomes, TableFileError> {
         Folder::check(&self.to, self.force)?;
+        let (outcomes, schema) = self.learn(observer)?;
+        if let Some(best) = outcomes.outcomes.first() {
+            self.write(best, &outcomes.manifest, schema)?;
+        }
+        Ok(outcomes)
+    }
+
+    /// Trains and writes nothing: what was learned, and the schema's text.
+    ///
+    /// # Errors
+    /// [`TableFileError`].
+    pub(super) fn learn(&self, observer: &dyn Observer) -> Result<(Outcomes, String), TableFileError> {
         let loaded = self.loader.load(&self.input, observer)?;
         let test = match &self.test {
             Some(path) => Some(self.loader.load_like(path, &loaded.schema, observer)?),
@@ -113,11 +125,12 @@ impl TableTraining {
         }
         // A sort that keeps the order of equals: the first that was asked for.
         outcomes.sort_by(|a, b| b.validation_score.total_cmp(&a.validation_score));
-        let best = outcomes.first().ok_or(TableTrainError::NothingToLearnFrom)?;
+        if outcomes.is_empty() {
+            return Err(TableTrainError::NothingToLearnFrom.into());
+        }
         let schema = schema_file::write(&loaded.schema, &file_name(&self.input), loaded.table.rows);
         let manifest = self.manifest(&loaded, test.as_ref(), &parts, &outcomes, (&schema, dataset_digest));
-        self.write(best, &manifest, schema)?;
-        Ok(Outcomes { outcomes, manifest })
+        Ok((Outcomes { outcomes, manifest }, schema))
     }
 
     fn fit(

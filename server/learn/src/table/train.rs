@@ -218,6 +218,12 @@ fn vectors(preparation: &Preparation, table: &Table, rows: &[usize]) -> Vec<f32>
     values
 }
 
+/// The scores of some rows of a table with the model's columns; a column that it lacks is missing.
+pub fn scores(model: &TableModel, table: &Table, rows: &[usize]) -> Vec<f64> {
+    let values = vectors(model.preparation(), table, rows);
+    values.chunks_exact(model.preparation().feature_count().max(1)).map(|row| model.model().score(row)).collect()
+}
+
 fn judge(model: &TableModel, parts: &Parts<'_>, options: &TableOptions) -> Result<Report, TableTrainError> {
     let table = parts.test_table;
     let malicious = table.labels()?;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use picket_learn::gate::Policy;
 
 use crate::ctl::arguments::Format;
 
@@ -72,6 +73,76 @@ pub struct FileTrainingArguments {
     /// Replace what is in the folder.
     #[arg(long, requires = "input")]
     pub force: bool,
+}
+
+/// A table to look at.
+#[derive(Args, Clone, Debug)]
+pub struct TableArguments {
+    /// The table: CSV, JSON lines (also .gz, .zst) or Parquet.
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
+    /// Its columns.
+    #[command(flatten)]
+    pub columns: Box<ColumnArguments>,
+    /// Where to.
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+    /// Replace a file that is there already.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Two models to compare.
+#[derive(Args, Clone, Debug)]
+pub struct CompareArguments {
+    /// The model in force, as `train --input` wrote it.
+    #[arg(value_name = "FIRST")]
+    pub first: PathBuf,
+    /// The one that is to take its place.
+    #[arg(value_name = "SECOND")]
+    pub second: PathBuf,
+    /// Labelled rows that neither learned from: CSV, JSON lines (also .gz, .zst) or Parquet.
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
+    /// Its columns.
+    #[command(flatten)]
+    pub columns: ColumnArguments,
+    /// What is demanded, as a JSON object; what it leaves out is as usual.
+    #[arg(long, value_name = "JSON", value_parser = policy)]
+    pub policy: Option<Policy>,
+    /// Seed of the resampling.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// A model to make again.
+#[derive(Args, Clone, Debug)]
+pub struct RebuildArguments {
+    /// The folder that `train --input` wrote.
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
+    /// The table that it was trained on.
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
+    /// The table that it was evaluated on, where that was another.
+    #[arg(long, value_name = "FILE")]
+    pub test: Option<PathBuf>,
+    /// Only tell whether the bytes are the same.
+    #[arg(long, required_unless_present = "to")]
+    pub verify: bool,
+    /// Write the model, too.
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+    /// Replace a file that is there already.
+    #[arg(long, requires = "to")]
+    pub force: bool,
+    /// Memory that may be taken, in MiB [default: what is available].
+    #[arg(long, value_name = "MIB")]
+    pub memory_mib: Option<u64>,
+}
+
+fn policy(text: &str) -> Result<Policy, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 /// How rows are divided.

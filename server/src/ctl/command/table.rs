@@ -9,7 +9,7 @@ use picket_learn::train::threshold::FALSE_POSITIVE_BUDGET_MAX;
 use picket_learn::train::tune::{Found, SEARCHED};
 use serde_json::Value;
 
-use crate::ctl::arguments::{ColumnArguments, ModelVerb, SplitArgument, TrainArguments};
+use crate::ctl::arguments::{ColumnArguments, ModelVerb, SplitArgument, TableArguments, TrainArguments};
 use crate::ctl::command::model::written;
 use crate::ctl::command::{bytes_text, object};
 use crate::ctl::error::CtlError;
@@ -22,17 +22,13 @@ use crate::table::{Loader, memory, schema_file, score as scoring};
 const SHOWN_DIGITS: usize = 12;
 
 /// `picketctl dataset schema`.
-pub(super) fn schema(
-    input: &Path,
-    arguments: &ColumnArguments,
-    (to, force): (Option<&Path>, bool),
-    output: &mut Output<'_>,
-) -> Result<(), CtlError> {
-    let (schema, _, rows) = loader(arguments)?.schema_of(input)?;
+pub(super) fn schema(arguments: &TableArguments, output: &mut Output<'_>) -> Result<(), CtlError> {
+    let TableArguments { input, columns, to, force } = arguments;
+    let (schema, _, rows) = loader(columns)?.schema_of(input)?;
     let name = input.file_name().unwrap_or_default().to_string_lossy();
     let text = schema_file::write(&schema, &name, rows);
     match to {
-        Some(to) => written(&name, to, text.as_bytes(), force, output),
+        Some(to) => written(&name, to, text.as_bytes(), *force, output),
         None => output.text(&text.lines().map(|line| safe(line) + "\n").collect::<String>()),
     }
 }
