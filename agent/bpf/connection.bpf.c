@@ -9,6 +9,9 @@
  *
  * A socket is named by its cookie, and by how often an attempt or connection of the same socket has ended before: a
  * program may connect a socket again.
+ *
+ * The kernel leaves a program out where it runs already on the same processor: when packets arrive in the midst of it, and
+ * change another socket. What the first program was left out of is told by a second one, which is attached after it.
  */
 #include "bpf.h"
 #include "limit.h"
@@ -180,7 +183,11 @@ struct {
 	MAP_UINT(max_entries, RING_BYTES);
 } connection_records SECTION(".maps");
 
-/* Records that did not fit, by kind; and from THROTTLED on, those that were too many, by kind. */
+/*
+ * Records that did not fit, by kind; and from THROTTLED on, those that were too many, by kind. The first is for what the
+ * first program was left out of without harm: the second told it, or there was nothing to tell.
+ */
+enum { TOLD_BY_SECOND = 0 };
 struct {
 	MAP_UINT(type, MAP_PERCPU_ARRAY);
 	MAP_UINT(max_entries, 8);
@@ -195,14 +202,32 @@ struct {
 	MAP_TYPE(value, struct socket_state);
 } connection_sockets SECTION(".maps");
 
+enum { CHANGES_NOTED = 4 };
+
+/* The changes that the first program took and the second has not seen yet, of this processor: one, or two. */
+struct changes {
+	u64 taken[CHANGES_NOTED];
+	u32 next;
+	/* The first program is in the midst of a change. */
+	u32 is_running;
+};
+
+struct {
+	MAP_UINT(type, MAP_PERCPU_ARRAY);
+	MAP_UINT(max_entries, 1);
+	MAP_TYPE(key, u32);
+	MAP_TYPE(value, struct changes);
+} connection_changes SECTION(".maps");
+
 /* Beginnings and ends of connections. */
 LIMIT_MAPS(connection_limit, connection_due);
 
 INLINE void count_lost(u32 kind)
 {
 	u64 *lost = map_lookup(&connection_lost, &kind);
+	/* The other program may come in between. */
 	if (lost)
-		*lost += 1;
+		__sync_fetch_and_add(lost, 1);
 }
 
 INLINE u16 host_order(u16 port)
@@ -307,18 +332,29 @@ INLINE void write_head(struct record *record, struct sock *sock, struct tcp_sock
 	}
 }
 
-SECTION("tp_btf/inet_sock_set_state")
-int connection_state(u64 *context)
+INLINE u32 is_of_use(u32 from, u32 to)
 {
-	struct sock *sock = (struct sock *)context[0];
-	u32 from = context[1];
-	u32 to = context[2];
+	return to == TCP_SYN_SENT || kind_of(from, to) != 0;
+}
 
-	if (to != TCP_SYN_SENT && kind_of(from, to) == 0)
-		return 0;
+INLINE struct changes *changes_of_processor(void)
+{
+	u32 zero = 0;
+	return map_lookup(&connection_changes, &zero);
+}
+
+/* Which change this is; never 0. */
+INLINE u64 change_of(struct sock *sock, u32 from, u32 to)
+{
+	return socket_cookie(sock) << 8 | from << 4 | to;
+}
+
+/* Puts down a change in the state of a socket. */
+INLINE void tell(struct sock *sock, u32 from, u32 to)
+{
 	struct tcp_sock *tcp = socket_to_tcp(sock);
 	if (!tcp)
-		return 0;
+		return;
 	u64 now = monotonic_ns();
 
 	if (to == TCP_SYN_SENT) {
@@ -328,7 +364,7 @@ int connection_state(u64 *context)
 			state->begun_ns = now;
 			state->direction = OUTBOUND;
 		}
-		return 0;
+		return;
 	}
 	u32 kind = kind_of(from, to);
 	/* A socket that somebody still holds may be connected again, and is then told apart by this. */
@@ -366,6 +402,53 @@ int connection_state(u64 *context)
 			state->direction = UNKNOWN;
 		}
 	}
+}
+
+SECTION("tp_btf/inet_sock_set_state")
+int connection_state(u64 *context)
+{
+	struct sock *sock = (struct sock *)context[0];
+	u32 from = context[1];
+	u32 to = context[2];
+
+	if (!is_of_use(from, to))
+		return 0;
+	volatile struct changes *changes = changes_of_processor();
+	if (!changes)
+		return 0;
+	changes->is_running = 1;
+	changes->taken[changes->next % CHANGES_NOTED] = change_of(sock, from, to);
+	changes->next += 1;
+	tell(sock, from, to);
+	changes->is_running = 0;
+	return 0;
+}
+
+/* Must be attached after the other. */
+SECTION("tp_btf/inet_sock_set_state")
+int connection_second(u64 *context)
+{
+	struct sock *sock = (struct sock *)context[0];
+	u32 from = context[1];
+	u32 to = context[2];
+
+	volatile struct changes *changes = changes_of_processor();
+	if (!changes)
+		return 0;
+	if (!is_of_use(from, to)) {
+		if (changes->is_running)
+			count_lost(TOLD_BY_SECOND);
+		return 0;
+	}
+	u64 change = change_of(sock, from, to);
+	for (u32 i = 0; i < CHANGES_NOTED; i++) {
+		if (changes->taken[i] == change) {
+			changes->taken[i] = 0;
+			return 0;
+		}
+	}
+	count_lost(TOLD_BY_SECOND);
+	tell(sock, from, to);
 	return 0;
 }
 

@@ -1,12 +1,12 @@
 //! What a long backlog costs: fills a buffer, opens it again, empties it, and prints the memory of each part.
 //!
-//! `cargo run -p picket-agent --example backlog -- FOLDER [MEBIBYTES [KIBIBYTES_PER_BATCH]]`
+//! `cargo run -p picket-agent --example backlog -- FOLDER [MEBIBYTES [KIBIBYTES_PER_BATCH [sled|redb]]]`
 
 use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
 
-use picket_agent::buffer::{Buffer, BufferConfig, NewRecord, Priority};
+use picket_agent::buffer::{Buffer, BufferConfig, NewRecord, Priority, StoreKind};
 
 type Failure = Box<dyn Error>;
 
@@ -17,7 +17,12 @@ fn main() -> Result<(), Failure> {
     let (mebibytes, batch_kibibytes) = (number(1, 2_048)?, number(2, 40)?);
     let (bytes, batch_bytes) = ((mebibytes as u64) << 20, batch_kibibytes << 10);
     let folder = Path::new(folder);
-    let config = BufferConfig { bytes_max: 2 * bytes };
+    let store = match arguments.get(3).map_or("sled", String::as_str) {
+        "sled" => StoreKind::Sled,
+        "redb" => StoreKind::Redb,
+        other => return Err(format!("no store is called {other}").into()),
+    };
+    let config = BufferConfig { bytes_max: 2 * bytes, store };
     report("begin", Instant::now())?;
 
     let begun = Instant::now();

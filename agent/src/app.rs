@@ -431,7 +431,7 @@ fn lay_foundation(config: &Config) -> Result<Foundation, AppError> {
         (_, server) => server.to_owned(),
     };
     let (model_store, models) = open_models(&state_dir.join("models"), trusted);
-    let buffer = BufferConfig { bytes_max: config.buffer.bytes_max };
+    let buffer = BufferConfig { bytes_max: config.buffer.bytes_max, store: config.buffer.store };
     let now = now().0.unsigned_abs();
     let opened = Spool::open(&SpoolPaths::in_state_dir(state_dir), buffer, now)?;
     if let Some(damage) = &opened.damage {

@@ -12,12 +12,13 @@
 //!   (the numbers ever leased are in the file `sent`). So no item is both delivered and counted as evicted.
 //! * The byte ceiling holds at all times. Eviction takes the lowest priority first and the oldest of it first, and
 //!   never a higher priority than the one of the record that needs the room.
-//! * Memory does not depend on the number of records: totals are kept by addition and stored with each change.
+//! * Nothing here grows with the number of records: totals are kept by addition and stored with each change.
 //! * A damaged store is set aside as `<folder>.damaged-<n>` (at most [`SET_ASIDE_MAX`] are kept) and a fresh one is
 //!   started; the caller is told and does the counting.
 //!
-//! Layout of the folder: `sled/` (one tree: keys `m…` metadata, `r<priority><number><chunk>` records in chunks of at
-//! most [`record::CHUNK_BYTES_MAX`], since larger values stay in sled's memory), `sent`, `reserve`, and while opening `opening`.
+//! Layout of the folder: `sled/` or `redb/`, as configured ([`StoreKind`]; keys `m…` metadata, `r<priority><number><chunk>`
+//! records in chunks of at most [`record::CHUNK_BYTES_MAX`], since larger values stay in sled's memory), `sent`, `reserve`, and
+//! while opening `opening`. What the other store holds is taken over when the kind is changed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,18 +26,20 @@ use std::path::{Path, PathBuf};
 pub use crate::buffer::error::BufferError;
 pub use crate::buffer::folder::{Damage, SET_ASIDE_MAX};
 use crate::buffer::lane::{Lane, Lanes};
+pub use crate::buffer::metadata::{METADATA_KEY_BYTES_MAX, METADATA_VALUE_BYTES_MAX};
 use crate::buffer::record::{Header, RecordKey};
 pub use crate::buffer::record::{PAYLOAD_BYTES_MAX, Priority, RecordNumber, TAG_BYTES_MAX};
 use crate::buffer::reserve::Reserve;
 use crate::buffer::sent::SentMarks;
-pub use crate::buffer::store::KeyValue;
-use crate::buffer::store::Store;
+use crate::buffer::store::{Changes, Store};
+pub use crate::buffer::store::{KeyValue, StoreKind};
 use crate::buffer::totals::Totals;
 pub use crate::buffer::types::{BufferConfig, BufferStats, Lease, LeasedRecord, MetadataWrite, NewRecord, RecordInfo};
 
 mod error;
 mod folder;
 mod lane;
+mod metadata;
 mod record;
 mod reserve;
 mod sent;
@@ -48,11 +51,6 @@ mod types;
 
 /// An empty store smaller than this is not worth being made anew.
 const RECLAIM_BYTES_MIN: u64 = 16 * 1024 * 1024;
-/// Longest metadata key.
-pub const METADATA_KEY_BYTES_MAX: usize = 64;
-/// Longest metadata value.
-pub const METADATA_VALUE_BYTES_MAX: usize = record::CHUNK_BYTES_MAX;
-
 /// See the module documentation.
 pub struct Buffer {
     config: BufferConfig,
@@ -75,7 +73,7 @@ impl Buffer {
     /// # Errors
     /// [`BufferError::Io`] when the folder cannot be used (rights, disk full); the store is not touched then.
     pub fn open(folder: &Path, config: BufferConfig) -> Result<(Self, Option<Damage>), BufferError> {
-        let (store, damage) = folder::open_or_set_aside(folder)?;
+        let (store, damage) = folder::open_or_set_aside(folder, config.store)?;
         Ok((Self::with_store(folder, config, store)?, damage))
     }
 
@@ -149,24 +147,23 @@ impl Buffer {
             planned => planned?,
         };
 
-        let mut batch = sled::Batch::default();
+        let mut changes = Changes::default();
         let mut totals = self.totals;
         for victim in &evicted {
             for chunk in &victim.chunk_keys {
-                batch.remove(&chunk[..]);
+                changes.remove(&chunk[..]);
             }
             totals.subtract(victim.info.priority, victim.info.items, victim.bytes);
         }
         for (index, chunk) in chunks.into_iter().enumerate() {
-            batch.insert(&key.chunk(index)[..], chunk);
+            changes.insert(&key.chunk(index)[..], chunk);
         }
         totals.add(record.priority, record.items, needed);
         totals.next = number.next();
         let infos: Vec<RecordInfo> = evicted.into_iter().map(|victim| victim.info).collect();
-        put_metadata(&mut batch, &metadata(&infos))?;
-        totals.put(&mut batch);
-        self.write(batch)?;
-        self.flush()?;
+        metadata::put_all(&mut changes, &metadata(&infos))?;
+        totals.put(&mut changes);
+        self.write_durably(changes)?;
         self.totals = totals;
         Ok(number)
     }
@@ -264,7 +261,7 @@ impl Buffer {
     /// # Errors
     /// [`BufferError::Io`], [`BufferError::Damaged`], [`BufferError::Closed`].
     pub fn metadata(&self, key: &[u8]) -> Result<Option<Vec<u8>>, BufferError> {
-        self.store.get(&metadata_key(key))
+        metadata::get(&self.store, key)
     }
 
     /// Reads all metadata whose key starts with `prefix`, in order of their keys.
@@ -272,11 +269,7 @@ impl Buffer {
     /// # Errors
     /// [`BufferError::Io`], [`BufferError::Damaged`], [`BufferError::Closed`].
     pub fn metadata_with_prefix(&self, prefix: &[u8]) -> Result<Vec<KeyValue>, BufferError> {
-        let mut found = self.store.scan(&metadata_key(prefix))?;
-        for (key, _) in &mut found {
-            key.remove(0);
-        }
-        Ok(found)
+        metadata::with_prefix(&self.store, prefix)
     }
 
     /// Writes metadata durably.
@@ -284,10 +277,9 @@ impl Buffer {
     /// # Errors
     /// [`BufferError::TooLarge`]; [`BufferError::Io`], [`BufferError::Damaged`], [`BufferError::Closed`].
     pub fn write_metadata(&mut self, metadata: &[MetadataWrite]) -> Result<(), BufferError> {
-        let mut batch = sled::Batch::default();
-        put_metadata(&mut batch, metadata)?;
-        self.write(batch)?;
-        self.flush()
+        let mut changes = Changes::default();
+        metadata::put_all(&mut changes, metadata)?;
+        self.write_durably(changes)
     }
 
     /// Makes everything so far durable.
@@ -309,8 +301,8 @@ impl Buffer {
             return Ok(());
         }
         let before = self.store.disk_bytes();
-        let metadata = self.store.scan(&metadata_key(b""))?;
-        folder::replace_store(&self.folder, &mut self.store, metadata)?;
+        let metadata = metadata::as_stored(&self.store)?;
+        folder::replace_store(&self.folder, self.config.store, &mut self.store, metadata)?;
         tracing::debug!(before, after = self.store.disk_bytes(), "an empty buffer gave its disk space back");
         Ok(())
     }
@@ -395,21 +387,26 @@ impl Buffer {
         stored: &record::Stored,
         metadata: &[MetadataWrite],
     ) -> Result<(), BufferError> {
-        let mut batch = sled::Batch::default();
+        let mut changes = Changes::default();
         for chunk in stored.chunk_keys() {
-            batch.remove(&chunk[..]);
+            changes.remove(&chunk[..]);
         }
         let mut totals = self.totals;
         totals.subtract(key.priority, stored.info(key).items, stored.bytes());
-        put_metadata(&mut batch, metadata)?;
-        totals.put(&mut batch);
-        self.write(batch)?;
+        metadata::put_all(&mut changes, metadata)?;
+        totals.put(&mut changes);
+        self.write(changes)?;
         self.totals = totals;
         Ok(())
     }
 
-    fn write(&mut self, batch: sled::Batch) -> Result<(), BufferError> {
-        let result = self.store.apply(batch);
+    fn write(&mut self, changes: Changes) -> Result<(), BufferError> {
+        let result = self.store.apply(changes);
+        self.release_when_full(result)
+    }
+
+    fn write_durably(&mut self, changes: Changes) -> Result<(), BufferError> {
+        let result = self.store.apply_durably(changes);
         self.release_when_full(result)
     }
 
@@ -429,26 +426,4 @@ struct Victim {
     info: RecordInfo,
     bytes: u64,
     chunk_keys: Vec<Vec<u8>>,
-}
-
-fn metadata_key(key: &[u8]) -> Vec<u8> {
-    [b"m", key].concat()
-}
-
-fn put_metadata(batch: &mut sled::Batch, metadata: &[MetadataWrite]) -> Result<(), BufferError> {
-    for write in metadata {
-        let value_bytes = write.value.as_ref().map_or(0, Vec::len);
-        if write.key.len() > METADATA_KEY_BYTES_MAX || value_bytes > METADATA_VALUE_BYTES_MAX {
-            return Err(BufferError::TooLarge {
-                what: "metadata",
-                bytes: write.key.len().max(value_bytes),
-                max: METADATA_VALUE_BYTES_MAX,
-            });
-        }
-        match &write.value {
-            Some(value) => batch.insert(metadata_key(&write.key), value.as_slice()),
-            None => batch.remove(metadata_key(&write.key)),
-        }
-    }
-    Ok(())
 }

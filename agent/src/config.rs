@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 
 use crate::budget::BudgetConfig;
+use crate::buffer::StoreKind;
 use crate::detector::DetectorConfig;
 use crate::hardening::HardeningConfig;
 use crate::pipeline::PipelineConfig;
@@ -65,6 +66,8 @@ pub struct AgentConfig {
 pub struct BufferSection {
     /// Most bytes of events kept on disk. When they are reached, the oldest of the least valuable batches go.
     pub bytes_max: u64,
+    /// What keeps them there. When it is changed, what waits is taken over at the next start.
+    pub store: StoreKind,
 }
 
 /// `[log]`
@@ -249,7 +252,7 @@ impl Default for AgentConfig {
 
 impl Default for BufferSection {
     fn default() -> Self {
-        Self { bytes_max: 256 * 1024 * 1024 }
+        Self { bytes_max: 256 * 1024 * 1024, store: StoreKind::Sled }
     }
 }
 

@@ -27,6 +27,8 @@ pub use crate::sensor::config::SensorConfig;
 pub use crate::sensor::ebpf::EbpfLoading;
 #[cfg(target_os = "linux")]
 use crate::sensor::ebpf::EbpfSources;
+#[cfg(target_os = "linux")]
+use crate::sensor::process_progress::ProcessProgress;
 use crate::sensor::reporter::{Reporter, SensorCounters};
 use crate::sensor::stop::StopSignal;
 
@@ -49,6 +51,8 @@ mod netlink;
 #[cfg(target_os = "linux")]
 mod priority;
 mod process;
+#[cfg(target_os = "linux")]
+mod process_progress;
 pub mod replay;
 mod reporter;
 pub(crate) mod stop;
@@ -196,6 +200,8 @@ struct SensorEnvironment<S> {
     boot_clock: BootClock,
     #[cfg(target_os = "linux")]
     ebpf: Arc<parking_lot::Mutex<EbpfSources>>,
+    #[cfg(target_os = "linux")]
+    process_progress: ProcessProgress,
 }
 
 /// How a sensor runs, within the limits of an event.
@@ -243,6 +249,8 @@ fn start_seeing<S: ObservationSink>(
         ebpf: Arc::new(parking_lot::Mutex::new(
             context.ebpf.unwrap_or_else(|| EbpfLoading::begin(config, None)).finish(),
         )),
+        #[cfg(target_os = "linux")]
+        process_progress: ProcessProgress::default(),
     };
     let mut set = SensorSet {
         modes: Vec::new(),

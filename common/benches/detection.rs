@@ -143,17 +143,10 @@ fn complete_forest(trees: u32, depth: u32, features: u16) -> ModelDraft {
             .map(|node| {
                 let value = (pattern(node) % 1000) as f32 / 1000.0;
                 if node >= inner_nodes {
-                    return NodeDraft::leaf(value);
+                    return NodeDraft::leaf(value, 1 + pattern(node) % 1000);
                 }
                 let feature = (pattern(node) % u32::from(features)) as u16;
-                NodeDraft {
-                    feature,
-                    threshold: value,
-                    missing_left: node.is_multiple_of(2),
-                    left: 2 * node + 1,
-                    right: 2 * node + 2,
-                    value,
-                }
+                NodeDraft::inner(feature, value, node.is_multiple_of(2), [1, 2].map(|side| 2 * node + side))
             })
             .collect();
         TreeDraft { nodes }

@@ -6,14 +6,14 @@
 //! the same bits on every machine: every sum has a fixed order, and the one function that is not exactly rounded
 //! (the exponential) comes from `libm`, not from the platform.
 //!
-//! # Format, version 1
+//! # Format, version 2
 //!
-//! All numbers are little-endian. There is no padding and no free choice: one model has one encoding.
+//! All numbers are little-endian. There is no free choice: one model has one encoding.
 //!
 //! | offset | bytes | field |
 //! |---|---|---|
 //! | 0 | 8 | magic `PKTMODEL` |
-//! | 8 | 2 | format version, 1 |
+//! | 8 | 2 | format version, 2 |
 //! | 10 | 1 | algorithm: 1 decision tree, 2 random forest, 3 logistic regression, 4 extra trees, 5 voting forest, 6 gradient boosting |
 //! | 11 | 1 | subject: 1 process start, 2 connection |
 //! | 12 | 4 | feature count *F* |
@@ -31,15 +31,11 @@
 //! Sections (the second is 2, 3 or 5, by the algorithm):
 //!
 //! * 1, imputation (optional): *F* × `f32`; what stands in for a missing value, the canonical NaN for "nothing".
-//! * 2, trees (decision tree: exactly one; forests): `u32` tree count, for each tree `u32` node count, then all
-//!   nodes, 16 bytes each: threshold `f32`, value `f32`, left child `u32`, feature `u16`, flags `u16` (bit 0: a missing
-//!   value goes left). A child index counts within its tree. The right child is the left child + 1, and children are
-//!   numbered in the order in which their parents stand (breadth first), so that the left child of the *k*-th inner
-//!   node is 2*k* + 1: a tree is a tree by arithmetic, without cycles, sharing or unreachable nodes. A leaf has left
-//!   child, feature, threshold and flags zero. A node's value is the mean label of the training rows that reached it.
-//! * 5, boosted trees (gradient boosting): base score `f64`, at most 1e6 in magnitude, then as section 2, but that a node's
-//!   value is in log-odds, at most 1e6 in magnitude: a leaf's is added to the base score, an inner node's is the mean of
-//!   its leaves by the training rows that reached them. The score is the logistic function of the sum.
+//! * 2, trees (decision tree: exactly one; forests): see [`trees`]. A leaf's value is the mean label of the training rows
+//!   that reached it.
+//! * 5, boosted trees (gradient boosting): base score `f64`, at most 1e6 in magnitude, then as section 2, but that a leaf's
+//!   value is in log-odds, at most 1e6 in magnitude, and added to the base score. The score is the logistic function of the
+//!   sum.
 //! * 3, linear (logistic regression): bias `f64`, then *F* × (weight, mean, inverse scale), each `f64`.
 //! * 4, self-test: `u32` row count, then for each row *F* × `f32` and the expected score, `f64`. A reader computes each
 //!   score and refuses the file unless all bits are equal: a processor that calculates otherwise must not run the model.
@@ -61,16 +57,20 @@ pub use crate::model::error::{ModelError, Section};
 use crate::model::forest::Forest;
 use crate::model::linear::Linear;
 
+mod bits;
 mod boosting;
 mod cursor;
 mod draft;
 mod error;
 mod forest;
 mod linear;
+mod order;
 mod read;
 mod scorer;
+mod shap;
 #[cfg(test)]
 mod tests;
+mod trees;
 mod write;
 
 /// Limits of a model file. The writer refuses what exceeds them, and so does the reader before it allocates.
@@ -82,7 +82,7 @@ pub mod limits {
     /// Most trees of a forest.
     pub const TREES_MAX: usize = 4096;
     /// Most nodes of all trees together.
-    pub const NODES_MAX: usize = 500_000;
+    pub const NODES_MAX: usize = 1_000_000;
     /// Longest path from a root to a leaf, in edges.
     pub const DEPTH_MAX: usize = 64;
     /// Most self-test rows; there is at least one.
@@ -274,11 +274,11 @@ impl Model {
         score >= self.metadata.threshold
     }
 
-    /// What a vector without any information would score: where the contributions start from (a probability for
-    /// trees and forests, log-odds for boosting and linear models).
+    /// The mean over the training rows, where the contributions start from: of the probability (trees, forests) or of the
+    /// log-odds (boosting; linear models, with each value at its mean).
     pub fn baseline(&self) -> f64 {
         match &self.body {
-            Body::Forest(forest) => forest.baseline(),
+            Body::Forest(forest) => forest.expected(),
             Body::Boosting(boosting) => boosting.baseline(),
             Body::Linear(linear) => linear.baseline(),
         }
@@ -286,9 +286,10 @@ impl Model {
 
     /// Replaces the content of `into` by the features that moved the score of `values`, strongest first.
     ///
-    /// Trees: the change of the node's value at each step from the root to the leaf, added up by feature; for boosting in
+    /// Exact Shapley values. Trees: those of TreeSHAP with the training rows as background ([`shap`]); for boosting in
     /// log-odds. Linear: weight × (value − mean) × inverse scale. The contributions and [`Model::baseline`] add up to the
-    /// probability (trees, forests) or log-odds (boosting, linear), but for rounding.
+    /// probability (trees, forests) or log-odds (boosting, linear), but for rounding. Takes some hundred times as long as
+    /// a score; allocates nothing once `into` has room for all features.
     pub fn explain(&self, values: &[f32], into: &mut Vec<Contribution>) {
         let vector = Vector { values, imputation: &self.imputation };
         into.clear();
@@ -303,7 +304,7 @@ impl Model {
             Body::Linear(linear) => linear.explain(vector, into),
         }
         into.retain(|entry| entry.contribution != 0.0);
-        into.sort_by(|a, b| {
+        into.sort_unstable_by(|a, b| {
             b.contribution.abs().total_cmp(&a.contribution.abs()).then_with(|| a.feature.cmp(&b.feature))
         });
     }

@@ -17,7 +17,7 @@ const BATCH_EVENTS: u32 = 100;
 
 /// Removes the batches with these sequence numbers from the buffer of a stopped agent, and returns their epoch.
 fn remove_batches(agent: &Agent, removed: &[u64]) -> u64 {
-    let config = BufferConfig { bytes_max: 1 << 30 };
+    let config = BufferConfig::in_sled(1 << 30);
     let (mut buffer, damage) = Buffer::open(&agent.state_dir().join("buffer"), config).unwrap();
     assert!(damage.is_none());
     let lease = buffer.lease(10_000, usize::MAX).unwrap();

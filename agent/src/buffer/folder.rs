@@ -1,6 +1,6 @@
 //! The buffer's folder: opening it under guard, and setting it aside when the store inside is damaged.
 //!
-//! Opening runs on its own thread, so that a panic inside sled ends there and a recovery that never ends can be
+//! Opening runs on its own thread, so that a panic inside the store ends there and a recovery that never ends can be
 //! given up. A damaged length could also make sled abort the whole process: the file `opening` counts attempts that
 //! never came back, and after [`ATTEMPTS_MAX`] the store is set aside without another try.
 
@@ -9,17 +9,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::buffer::BufferError;
-use crate::buffer::store::{KeyValue, Store, panic_message};
+use crate::buffer::store::{Changes, KeyValue, Store, StoreKind, panic_message};
 use crate::state_file;
 
 /// How many damaged stores are kept for people to look at.
 pub const SET_ASIDE_MAX: usize = 2;
 /// How often opening may take the process down before the store counts as damaged.
 const ATTEMPTS_MAX: usize = 5;
-/// How long sled may take to recover.
+/// How long a store may take to recover.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the lock of a store that was just closed may linger.
 const LOCK_RETRIES: u32 = 20;
@@ -34,18 +34,61 @@ pub struct Damage {
     pub detail: String,
 }
 
+/// Pairs taken over from another kind of store in one step: at most some 200 KiB.
+const PAIRS_PER_STEP: usize = 64;
+
 /// Opens the store in `folder`; sets a damaged one aside and starts afresh.
-pub(crate) fn open_or_set_aside(folder: &Path) -> Result<(Store, Option<Damage>), BufferError> {
+pub(crate) fn open_or_set_aside(folder: &Path, kind: StoreKind) -> Result<(Store, Option<Damage>), BufferError> {
     make_folder(folder)?;
     finish_replacement(folder)?;
-    let detail = match open_guarded(folder) {
+    let detail = match take_over(folder, kind).and_then(|()| open_guarded(folder, kind)) {
         Ok(store) => return Ok((store, None)),
         Err(BufferError::Damaged { detail }) => detail,
         Err(other) => return Err(other),
     };
     let damage = set_aside(folder, &detail)?;
     make_folder(folder)?;
-    Ok((open_guarded(folder)?, Some(damage)))
+    Ok((open_guarded(folder, kind)?, Some(damage)))
+}
+
+/// Takes over what a store of another kind holds. Killed at any moment, the next opening begins again or finds it done.
+fn take_over(folder: &Path, kind: StoreKind) -> Result<(), BufferError> {
+    let io = |source| BufferError::Io { operation: "take over", path: folder.to_owned(), source };
+    let current = folder.join(kind.folder());
+    for other in StoreKind::ALL.into_iter().filter(|other| *other != kind) {
+        let old = folder.join(other.folder());
+        if !old.exists() {
+            continue;
+        }
+        if !current.exists() {
+            let begun = Instant::now();
+            let new = with_suffix(&current, NEW);
+            remove_if_there(&new).map_err(io)?;
+            copy(&open_guarded(folder, other)?, &mut open_with_retries(kind, &new)?)?;
+            fs::rename(&new, &current).map_err(io)?;
+            state_file::sync_folder_of(&current).map_err(io)?;
+            tracing::info!(from = other.folder(), to = kind.folder(), took = ?begun.elapsed(), "the buffer moved");
+        }
+        // Both are there only where this was cut short: the new one is whole.
+        remove_if_there(&old).map_err(io)?;
+    }
+    Ok(())
+}
+
+/// Copies every pair, durably.
+fn copy(from: &Store, to: &mut Store) -> Result<(), BufferError> {
+    let mut low = Vec::new();
+    loop {
+        let pairs = from.page(&low, PAIRS_PER_STEP)?;
+        let Some((last, _)) = pairs.last() else { return to.flush() };
+        // The next key there can be.
+        low = [last.as_slice(), &[0]].concat();
+        let mut changes = Changes::default();
+        for (key, value) in pairs {
+            changes.insert(key, value);
+        }
+        to.apply(changes)?;
+    }
 }
 
 /// Renames the folder to the next free `<folder>.damaged-<n>` and removes the oldest beyond [`SET_ASIDE_MAX`].
@@ -96,36 +139,56 @@ fn make_folder(folder: &Path) -> Result<(), BufferError> {
 
 /// Replaces a store by a new one that holds only `pairs`. Killed at any moment, the next opening finds the old store
 /// or the new one.
-pub(crate) fn replace_store(folder: &Path, store: &mut Store, pairs: Vec<KeyValue>) -> Result<(), BufferError> {
-    let (current, new, old) = (folder.join("sled"), folder.join("sled.new"), folder.join("sled.old"));
+pub(crate) fn replace_store(
+    folder: &Path,
+    kind: StoreKind,
+    store: &mut Store,
+    pairs: Vec<KeyValue>,
+) -> Result<(), BufferError> {
+    let current = folder.join(kind.folder());
+    let (new, old) = (with_suffix(&current, NEW), with_suffix(&current, OLD));
     let io = |source| BufferError::Io { operation: "replace", path: folder.to_owned(), source };
     remove_if_there(&new).map_err(io)?;
-    let mut fresh = open_with_retries(&new)?;
-    let mut batch = sled::Batch::default();
+    let mut fresh = open_with_retries(kind, &new)?;
+    let mut changes = Changes::default();
     for (key, value) in pairs {
-        batch.insert(key, value);
+        changes.insert(key, value);
     }
-    fresh.apply(batch)?;
-    fresh.flush()?;
+    fresh.apply_durably(changes)?;
     fresh.close();
     store.close();
     fs::rename(&current, &old).and_then(|()| fs::rename(&new, &current)).map_err(io)?;
     state_file::sync_folder_of(&current).map_err(io)?;
-    *store = open_with_retries(&current)?;
+    *store = open_with_retries(kind, &current)?;
     remove_if_there(&old).map_err(io)
 }
 
-/// What [`replace_store`] left when it did not come to its end.
+/// What [`replace_store`] or [`take_over`] left when it did not come to its end.
 fn finish_replacement(folder: &Path) -> Result<(), BufferError> {
-    let (current, new, old) = (folder.join("sled"), folder.join("sled.new"), folder.join("sled.old"));
-    let finish = || {
+    let finish = |kind: StoreKind| {
+        let current = folder.join(kind.folder());
+        let (new, old) = (with_suffix(&current, NEW), with_suffix(&current, OLD));
         if old.exists() && !current.exists() {
             fs::rename(&old, &current)?;
         }
         remove_if_there(&new)?;
         remove_if_there(&old)
     };
-    finish().map_err(|source| BufferError::Io { operation: "tidy up", path: folder.to_owned(), source })
+    StoreKind::ALL.into_iter().try_for_each(finish).map_err(|source| BufferError::Io {
+        operation: "tidy up",
+        path: folder.to_owned(),
+        source,
+    })
+}
+
+/// Ends of the names of folders that are on their way in or out.
+const NEW: &str = ".new";
+const OLD: &str = ".old";
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(suffix);
+    path.with_file_name(name)
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
@@ -135,7 +198,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-fn open_guarded(folder: &Path) -> Result<Store, BufferError> {
+fn open_guarded(folder: &Path, kind: StoreKind) -> Result<Store, BufferError> {
     let marker = folder.join("opening");
     let io = |source| BufferError::Io { operation: "open", path: marker.clone(), source };
     // The marker's length is the number of attempts that have not come back.
@@ -148,7 +211,7 @@ fn open_guarded(folder: &Path) -> Result<Store, BufferError> {
         Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
         written => written.map_err(io)?,
     }
-    let result = open_with_retries(&folder.join("sled"));
+    let result = open_with_retries(kind, &folder.join(kind.folder()));
     match fs::remove_file(&marker) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         removed => removed.map_err(io)?,
@@ -156,10 +219,10 @@ fn open_guarded(folder: &Path) -> Result<Store, BufferError> {
     result
 }
 
-fn open_with_retries(path: &Path) -> Result<Store, BufferError> {
+fn open_with_retries(kind: StoreKind, path: &Path) -> Result<Store, BufferError> {
     let mut tries = 0;
     loop {
-        match open_on_own_thread(path) {
+        match open_on_own_thread(kind, path) {
             Err(BufferError::Io { source, .. }) if is_locked(&source) && tries < LOCK_RETRIES => {
                 tries += 1;
                 thread::sleep(LOCK_RETRY_DELAY);
@@ -174,14 +237,14 @@ fn is_locked(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock || error.to_string().contains("could not acquire lock")
 }
 
-fn open_on_own_thread(path: &Path) -> Result<Store, BufferError> {
+fn open_on_own_thread(kind: StoreKind, path: &Path) -> Result<Store, BufferError> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let owned = path.to_owned();
     let thread = thread::Builder::new()
         .name("buffer-open".to_owned())
         .spawn(move || {
             // The receiver is gone only after a time-out; then nobody wants the answer.
-            drop(sender.send(Store::open(&owned)));
+            drop(sender.send(Store::open(kind, &owned)));
         })
         .map_err(|source| BufferError::Io { operation: "open", path: path.to_owned(), source })?;
     match receiver.recv_timeout(OPEN_TIMEOUT) {

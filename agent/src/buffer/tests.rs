@@ -5,7 +5,10 @@ use proptest::prelude::*;
 
 use super::*;
 
-const ROOMY: BufferConfig = BufferConfig { bytes_max: 64 * 1024 * 1024 };
+/// A buffer with more room than a test needs.
+fn roomy(store: StoreKind) -> BufferConfig {
+    BufferConfig { bytes_max: 64 * 1024 * 1024, store }
+}
 
 fn open(folder: &Path, config: BufferConfig) -> Buffer {
     let (buffer, damage) = Buffer::open(folder, config).unwrap();
@@ -29,47 +32,44 @@ fn payloads(buffer: &mut Buffer) -> Vec<Vec<u8>> {
     lease_all(buffer).into_iter().map(|record| record.payload).collect()
 }
 
-#[test]
-fn records_come_back_in_order_whatever_their_priority_and_size() {
+fn records_come_back_in_order_whatever_their_priority_and_size(store: StoreKind) {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("buffer");
     let sizes = [0, 1, record::CHUNK_BYTES_MAX - 22, record::CHUNK_BYTES_MAX, 10_000, PAYLOAD_BYTES_MAX];
     let wanted: Vec<Vec<u8>> = sizes.iter().map(|size| (0..*size).map(|i| (i % 251) as u8).collect()).collect();
     {
-        let mut buffer = open(&folder, ROOMY);
+        let mut buffer = open(&folder, roomy(store));
         for (payload, priority) in wanted.iter().zip(Priority::ALL.iter().cycle()) {
             append(&mut buffer, *priority, payload);
         }
     }
-    let mut buffer = open(&folder, ROOMY);
+    let mut buffer = open(&folder, roomy(store));
     assert_eq!(payloads(&mut buffer), wanted);
     assert_eq!(lease_all(&mut buffer), Vec::new(), "leased records are not handed out twice");
     buffer.rollback();
     assert_eq!(payloads(&mut buffer), wanted);
 }
 
-#[test]
-fn metadata_is_written_with_the_append_and_with_the_commit() {
+fn metadata_is_written_with_the_append_and_with_the_commit(store: StoreKind) {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("buffer");
     let write = |value: &[u8]| vec![MetadataWrite { key: b"count".to_vec(), value: Some(value.to_vec()) }];
     {
-        let mut buffer = open(&folder, ROOMY);
+        let mut buffer = open(&folder, roomy(store));
         buffer.append(record(Priority::Low, 3, b"x"), |_| write(b"3")).unwrap();
         assert_eq!(buffer.metadata(b"count").unwrap().as_deref(), Some(&b"3"[..]));
         let leased = lease_all(&mut buffer);
         buffer.commit(leased[0].info.number, &write(b"0")).unwrap();
         assert!(matches!(buffer.commit(leased[0].info.number, &[]), Err(BufferError::NotLeased { .. })));
     }
-    let buffer = open(&folder, ROOMY);
+    let buffer = open(&folder, roomy(store));
     assert_eq!(buffer.metadata_with_prefix(b"co").unwrap(), vec![(b"count".to_vec(), b"0".to_vec())]);
     assert_eq!(buffer.stats(), BufferStats { disk_bytes: buffer.stats().disk_bytes, ..BufferStats::default() });
 }
 
-#[test]
-fn a_full_buffer_drops_the_oldest_of_the_lowest_priority_and_reports_it() {
+fn a_full_buffer_drops_the_oldest_of_the_lowest_priority_and_reports_it(store: StoreKind) {
     let dir = tempfile::tempdir().unwrap();
-    let mut buffer = open(&dir.path().join("buffer"), BufferConfig { bytes_max: 5_500 });
+    let mut buffer = open(&dir.path().join("buffer"), BufferConfig { bytes_max: 5_500, store });
     let kilobyte = [7; 1_000];
     for priority in [Priority::Normal, Priority::Low, Priority::Low, Priority::High, Priority::Normal] {
         append(&mut buffer, priority, &kilobyte);
@@ -97,11 +97,10 @@ fn a_full_buffer_drops_the_oldest_of_the_lowest_priority_and_reports_it() {
     assert_eq!((stats.records, stats.items), (5, 45));
 }
 
-#[test]
-fn what_was_sent_is_never_evicted_even_after_a_restart() {
+fn what_was_sent_is_never_evicted_even_after_a_restart(store: StoreKind) {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("buffer");
-    let config = BufferConfig { bytes_max: 3_300 };
+    let config = BufferConfig { bytes_max: 3_300, store };
     let kilobyte = [7; 1_000];
     {
         let mut buffer = open(&folder, config);
@@ -126,10 +125,9 @@ fn what_was_sent_is_never_evicted_even_after_a_restart() {
     assert_eq!(left, [5, 1, 2], "what is new first");
 }
 
-#[test]
-fn a_record_that_does_not_fit_changes_nothing() {
+fn a_record_that_does_not_fit_changes_nothing(store: StoreKind) {
     let dir = tempfile::tempdir().unwrap();
-    let mut buffer = open(&dir.path().join("buffer"), BufferConfig { bytes_max: 2_000 });
+    let mut buffer = open(&dir.path().join("buffer"), BufferConfig { bytes_max: 2_000, store });
     append(&mut buffer, Priority::Low, b"small");
     let before = buffer.stats();
     let full = buffer.append(record(Priority::Highest, 1, &[0; 3_000]), |_| panic!("no eviction was decided"));
@@ -139,17 +137,16 @@ fn a_record_that_does_not_fit_changes_nothing() {
     assert_eq!(buffer.stats(), before);
 }
 
-#[test]
-fn an_unreadable_record_is_removed_and_counted() {
+fn an_unreadable_record_is_removed_and_counted(store: StoreKind) {
     let dir = tempfile::tempdir().unwrap();
-    let mut buffer = open(&dir.path().join("buffer"), ROOMY);
+    let mut buffer = open(&dir.path().join("buffer"), roomy(store));
     append(&mut buffer, Priority::Low, b"first");
     append(&mut buffer, Priority::Low, &[1; 9_000]);
     append(&mut buffer, Priority::Low, b"third");
     let second = RecordKey { priority: Priority::Low, number: RecordNumber(2) };
-    let mut batch = sled::Batch::default();
-    batch.remove(&second.chunk(1)[..]);
-    buffer.store.apply(batch).unwrap();
+    let mut changes = Changes::default();
+    changes.remove(&second.chunk(1)[..]);
+    buffer.store.apply(changes).unwrap();
 
     let lease = buffer.lease(10, usize::MAX).unwrap();
     assert_eq!(lease.unreadable, 1);
@@ -161,10 +158,9 @@ fn an_unreadable_record_is_removed_and_counted() {
     assert_eq!(buffer.stats().records, 0);
 }
 
-#[test]
-fn a_lease_is_bounded_by_count_and_bytes() {
+fn a_lease_is_bounded_by_count_and_bytes(store: StoreKind) {
     let dir = tempfile::tempdir().unwrap();
-    let mut buffer = open(&dir.path().join("buffer"), ROOMY);
+    let mut buffer = open(&dir.path().join("buffer"), roomy(store));
     for _ in 0..10 {
         append(&mut buffer, Priority::Normal, &[1; 1_000]);
     }
@@ -173,19 +169,18 @@ fn a_lease_is_bounded_by_count_and_bytes() {
     assert_eq!(buffer.stats().leased, 5);
 }
 
-#[test]
-fn what_is_new_has_half_of_each_lease_while_old_records_wait() {
+fn what_is_new_has_half_of_each_lease_while_old_records_wait(store: StoreKind) {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("buffer");
     let numbers = |lease: &Lease| lease.records.iter().map(|record| record.info.number.0).collect::<Vec<_>>();
     {
-        let mut buffer = open(&folder, ROOMY);
+        let mut buffer = open(&folder, roomy(store));
         for _ in 0..10 {
             append(&mut buffer, Priority::Low, b"old");
         }
         assert_eq!(numbers(&buffer.lease(3, usize::MAX).unwrap()), [1, 2, 3], "all of it is equally new");
     }
-    let mut buffer = open(&folder, ROOMY);
+    let mut buffer = open(&folder, roomy(store));
     for _ in 0..4 {
         append(&mut buffer, Priority::Low, b"new");
     }
@@ -204,11 +199,10 @@ fn what_is_new_has_half_of_each_lease_while_old_records_wait() {
     assert_eq!(numbers(&buffer.lease(20, usize::MAX).unwrap()), [16]);
 }
 
-#[test]
-fn what_no_connection_has_sent_is_evicted_and_nothing_else() {
+fn what_no_connection_has_sent_is_evicted_and_nothing_else(store: StoreKind) {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("buffer");
-    let config = BufferConfig { bytes_max: 6_500 };
+    let config = BufferConfig { bytes_max: 6_500, store };
     let kilobyte = [7; 1_000];
     let mut buffer = open(&folder, config);
     for _ in 0..4 {
@@ -231,11 +225,10 @@ fn what_no_connection_has_sent_is_evicted_and_nothing_else() {
     assert_eq!(gone, [2, 3, 4]);
 }
 
-#[test]
-fn set_aside_starts_afresh_and_keeps_two() {
+fn set_aside_starts_afresh_and_keeps_two(store: StoreKind) {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("buffer");
-    let mut buffer = open(&folder, ROOMY);
+    let mut buffer = open(&folder, roomy(store));
     for round in 0..4 {
         append(&mut buffer, Priority::Normal, b"x");
         let damage = buffer.set_aside("for the test").unwrap();
@@ -248,24 +241,22 @@ fn set_aside_starts_afresh_and_keeps_two() {
     assert_eq!(names, ["buffer", "buffer.damaged-2", "buffer.damaged-3"]);
 }
 
-#[test]
-fn a_store_that_ends_the_process_while_it_is_opened_is_set_aside_after_a_few_attempts() {
+fn a_store_that_ends_the_process_while_it_is_opened_is_set_aside_after_a_few_attempts(store: StoreKind) {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("buffer");
-    drop(open(&folder, ROOMY));
+    drop(open(&folder, roomy(store)));
     // What processes that died inside the store's recovery leave behind.
     fs::write(folder.join("opening"), b"....").unwrap();
-    drop(open(&folder, ROOMY));
+    drop(open(&folder, roomy(store)));
     assert!(!folder.join("opening").exists(), "an opening that came back is forgotten");
     fs::write(folder.join("opening"), b".....").unwrap();
-    let (_, damage) = Buffer::open(&folder, ROOMY).unwrap();
+    let (_, damage) = Buffer::open(&folder, roomy(store)).unwrap();
     assert!(damage.unwrap().detail.contains("5 times"));
 }
 
-#[test]
-fn records_that_come_back_after_they_were_removed_are_damage() {
+fn records_that_come_back_after_they_were_removed_are_damage(store: StoreKind) {
     let dir = tempfile::tempdir().unwrap();
-    let mut buffer = open(&dir.path().join("buffer"), ROOMY);
+    let mut buffer = open(&dir.path().join("buffer"), roomy(store));
     append(&mut buffer, Priority::Normal, b"first");
     // Who asks for nothing learns nothing.
     assert_eq!(buffer.lease(0, usize::MAX).unwrap(), Lease::default());
@@ -275,12 +266,11 @@ fn records_that_come_back_after_they_were_removed_are_damage() {
 }
 
 /// Damages each file of the store in many ways: the buffer must open (afresh if need be), never panic, and work.
-#[test]
-fn damaged_files_never_stop_the_buffer() {
+fn damaged_files_never_stop_the_buffer(store: StoreKind) {
     let dir = tempfile::tempdir().unwrap();
     let pristine = dir.path().join("pristine");
     {
-        let mut buffer = open(&pristine, ROOMY);
+        let mut buffer = open(&pristine, roomy(store));
         for index in 0..200_u32 {
             let payload: Vec<u8> = (0..2_000).map(|i| (i * index % 253) as u8).collect();
             append(&mut buffer, Priority::Normal, &payload);
@@ -317,7 +307,7 @@ fn damaged_files_never_stop_the_buffer() {
             let folder = dir.path().join(format!("case-{case}")).join("buffer");
             copy_tree(&pristine, &folder);
             fs::write(folder.join(relative), &damaged).unwrap();
-            set_aside += usize::from(still_works(&folder));
+            set_aside += usize::from(still_works(&folder, store));
             fs::remove_dir_all(folder.parent().unwrap()).unwrap();
         }
     }
@@ -325,8 +315,8 @@ fn damaged_files_never_stop_the_buffer() {
 }
 
 /// Opens, uses and empties the buffer as the agent would. Returns whether a store was set aside.
-fn still_works(folder: &Path) -> bool {
-    let (mut buffer, damage) = Buffer::open(folder, ROOMY).unwrap();
+fn still_works(folder: &Path, store: StoreKind) -> bool {
+    let (mut buffer, damage) = Buffer::open(folder, roomy(store)).unwrap();
     let mut noticed = damage.is_some();
     for _ in 0..3 {
         let used = buffer.append(record(Priority::High, 1, b"after the damage"), |_| Vec::new()).and_then(|_| {
@@ -377,11 +367,10 @@ fn copy_tree(from: &Path, to: &Path) {
     }
 }
 
-#[test]
-fn an_emptied_buffer_gives_its_disk_space_back() {
+fn an_emptied_buffer_gives_its_disk_space_back(store: StoreKind) {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("buffer");
-    let mut buffer = open(&folder, ROOMY);
+    let mut buffer = open(&folder, roomy(store));
     buffer.write_metadata(&[MetadataWrite { key: b"kept".to_vec(), value: Some(b"1".to_vec()) }]).unwrap();
     for index in 0..16_u8 {
         append(&mut buffer, Priority::Normal, &vec![index; PAYLOAD_BYTES_MAX]);
@@ -400,25 +389,116 @@ fn an_emptied_buffer_gives_its_disk_space_back() {
     assert_eq!(buffer.metadata(b"kept").unwrap().as_deref(), Some(&b"1"[..]));
     assert_eq!(append(&mut buffer, Priority::Normal, b"x"), next, "numbers go on");
     drop(buffer);
-    assert_eq!(payloads(&mut open(&folder, ROOMY)), [b"x"]);
-    assert!(!folder.join("sled.old").exists() && !folder.join("sled.new").exists());
+    assert_eq!(payloads(&mut open(&folder, roomy(store))), [b"x"]);
+    assert_eq!(folders_under(&folder), [store.folder()]);
 }
 
-#[test]
-fn a_replacement_that_was_cut_short_is_finished() {
+/// The stores, and what is on its way in or out.
+fn folders_under(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_dir());
+    entries.map(|entry| entry.file_name().into_string().unwrap()).collect()
+}
+
+fn a_replacement_that_was_cut_short_is_finished(store: StoreKind) {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("buffer");
-    append(&mut open(&folder, ROOMY), Priority::Normal, b"x");
+    append(&mut open(&folder, roomy(store)), Priority::Normal, b"x");
+    let [current, old, new] = ["", ".old", ".new"].map(|end| folder.join(format!("{}{end}", store.folder())));
     // Killed between the two renames.
-    copy_tree(&folder.join("sled"), &folder.join("sled.new"));
-    fs::rename(folder.join("sled"), folder.join("sled.old")).unwrap();
-    assert_eq!(payloads(&mut open(&folder, ROOMY)), [b"x"]);
+    copy_tree(&current, &new);
+    fs::rename(&current, &old).unwrap();
+    assert_eq!(payloads(&mut open(&folder, roomy(store))), [b"x"]);
     // Killed before the first, and after the second.
-    copy_tree(&folder.join("sled"), &folder.join("sled.new"));
-    copy_tree(&folder.join("sled"), &folder.join("sled.old"));
-    assert_eq!(payloads(&mut open(&folder, ROOMY)), [b"x"]);
-    assert!(!folder.join("sled.old").exists() && !folder.join("sled.new").exists());
+    copy_tree(&current, &new);
+    copy_tree(&current, &old);
+    assert_eq!(payloads(&mut open(&folder, roomy(store))), [b"x"]);
+    assert_eq!(folders_under(&folder), [store.folder()]);
 }
+
+/// What waits, accounts included, moves to the other kind of store, wherever that is cut short.
+fn another_kind_takes_over_what_waits(store: StoreKind) {
+    let other = if store == StoreKind::Sled { StoreKind::Redb } else { StoreKind::Sled };
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("buffer");
+    let records: Vec<Vec<u8>> = (0..40_u8).map(|number| vec![number; 400 * usize::from(number)]).collect();
+    let stats = {
+        let mut buffer = open(&folder, roomy(other));
+        buffer.write_metadata(&[MetadataWrite { key: b"kept".to_vec(), value: Some(b"1".to_vec()) }]).unwrap();
+        for record in &records {
+            append(&mut buffer, Priority::Normal, record);
+        }
+        buffer.stats()
+    };
+    let before = dir.path().join("before");
+    copy_tree(&folder, &before);
+    let check = |folder: &Path| {
+        let mut buffer = open(folder, roomy(store));
+        let now = buffer.stats();
+        assert_eq!((now.records, now.bytes, now.items), (stats.records, stats.bytes, stats.items));
+        assert_eq!(payloads(&mut buffer), records);
+        assert_eq!(buffer.metadata(b"kept").unwrap().as_deref(), Some(&b"1"[..]));
+        drop(buffer);
+        assert_eq!(folders_under(folder), [store.folder()]);
+    };
+    check(&folder);
+    // Killed while it copied, and before the old one was removed.
+    let half = before.join(format!("{}.new", store.folder()));
+    drop(Store::open(store, &half).unwrap());
+    copy_tree(&before, &dir.path().join("copying"));
+    check(&dir.path().join("copying"));
+    copy_tree(&before.join(other.folder()), &folder.join(other.folder()));
+    check(&folder);
+}
+
+/// Metadata says what was lost: what was altered must not be taken for it.
+fn altered_metadata_is_damage(store: StoreKind) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut buffer = open(&dir.path().join("buffer"), roomy(store));
+    buffer.write_metadata(&[MetadataWrite { key: b"kept".to_vec(), value: Some(b"1".to_vec()) }]).unwrap();
+    let stored = buffer.store.get(b"mkept").unwrap().unwrap();
+    for bit in 0..stored.len() * 8 {
+        let mut altered = stored.clone();
+        altered[bit / 8] ^= 1 << (bit % 8);
+        let mut changes = Changes::default();
+        changes.insert(&b"mkept"[..], altered);
+        buffer.store.apply(changes).unwrap();
+        assert!(matches!(buffer.metadata(b"kept"), Err(BufferError::Damaged { .. })), "bit {bit}");
+        assert!(matches!(buffer.metadata_with_prefix(b"k"), Err(BufferError::Damaged { .. })), "bit {bit}");
+    }
+}
+
+/// Each of them with each kind of store.
+macro_rules! in_each_store {
+    ($($name:ident),* $(,)?) => {
+        mod in_sled {
+            $(#[test] fn $name() { super::$name(super::StoreKind::Sled) })*
+        }
+        mod in_redb {
+            $(#[test] fn $name() { super::$name(super::StoreKind::Redb) })*
+        }
+    };
+}
+
+in_each_store!(
+    records_come_back_in_order_whatever_their_priority_and_size,
+    metadata_is_written_with_the_append_and_with_the_commit,
+    a_full_buffer_drops_the_oldest_of_the_lowest_priority_and_reports_it,
+    what_was_sent_is_never_evicted_even_after_a_restart,
+    a_record_that_does_not_fit_changes_nothing,
+    an_unreadable_record_is_removed_and_counted,
+    a_lease_is_bounded_by_count_and_bytes,
+    what_is_new_has_half_of_each_lease_while_old_records_wait,
+    what_no_connection_has_sent_is_evicted_and_nothing_else,
+    set_aside_starts_afresh_and_keeps_two,
+    a_store_that_ends_the_process_while_it_is_opened_is_set_aside_after_a_few_attempts,
+    records_that_come_back_after_they_were_removed_are_damage,
+    damaged_files_never_stop_the_buffer,
+    an_emptied_buffer_gives_its_disk_space_back,
+    a_replacement_that_was_cut_short_is_finished,
+    another_kind_takes_over_what_waits,
+    altered_metadata_is_damage,
+    it_behaves_like_a_queue_with_a_ceiling,
+);
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -521,70 +601,79 @@ impl Reference {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+fn it_behaves_like_a_queue_with_a_ceiling(store: StoreKind) {
+    let config = ProptestConfig { cases: 24, source_file: Some(file!()), ..ProptestConfig::default() };
+    proptest!(config, |(steps in prop::collection::vec(step(), 1..60))| behaves_like_a_queue(store, steps)?);
+}
 
-    #[test]
-    fn it_behaves_like_a_queue_with_a_ceiling(steps in prop::collection::vec(step(), 1..60)) {
-        const CEILING: u64 = 30_000;
-        let config = BufferConfig { bytes_max: CEILING };
-        let dir = tempfile::tempdir().unwrap();
-        let folder = dir.path().join("buffer");
-        let mut buffer = open(&folder, config);
-        let mut reference = Reference { next: 1, is_turn_of_new: true, old_cursor: 1, ..Reference::default() };
-        for (index, step) in steps.into_iter().enumerate() {
-            match step {
-                Step::Append { priority, items, bytes } => {
-                    let priority = Priority::ALL[priority];
-                    let payload = vec![index as u8; bytes];
-                    let mut gone = Vec::new();
-                    let result = buffer.append(record(priority, items, &payload), |infos| {
-                        gone.extend(infos.iter().map(|info| info.number.0));
-                        vec![MetadataWrite { key: b"last".to_vec(), value: Some(vec![index as u8]) }]
-                    });
-                    let needed = Reference::stored_bytes(items, &payload);
-                    match reference.evict(needed, priority, CEILING) {
-                        Some(expected) => {
-                            prop_assert_eq!(result.unwrap().0, reference.next);
-                            prop_assert_eq!(&gone, &expected);
-                            reference.records.retain(|number, _| !expected.contains(number));
-                            reference.records.insert(reference.next, (priority, items, payload));
-                            reference.next += 1;
-                            prop_assert_eq!(buffer.metadata(b"last").unwrap(), Some(vec![index as u8]));
-                        }
-                        None => prop_assert!(matches!(result, Err(BufferError::Full { .. })), "expected to be full"),
+fn behaves_like_a_queue(store: StoreKind, steps: Vec<Step>) -> Result<(), TestCaseError> {
+    const CEILING: u64 = 30_000;
+    let config = BufferConfig { bytes_max: CEILING, store };
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("buffer");
+    let mut buffer = open(&folder, config);
+    let mut reference = Reference { next: 1, is_turn_of_new: true, old_cursor: 1, ..Reference::default() };
+    for (index, step) in steps.into_iter().enumerate() {
+        match step {
+            Step::Append { priority, items, bytes } => {
+                let priority = Priority::ALL[priority];
+                let payload = vec![index as u8; bytes];
+                let mut gone = Vec::new();
+                let result = buffer.append(record(priority, items, &payload), |infos| {
+                    gone.extend(infos.iter().map(|info| info.number.0));
+                    vec![MetadataWrite { key: b"last".to_vec(), value: Some(vec![index as u8]) }]
+                });
+                let needed = Reference::stored_bytes(items, &payload);
+                match reference.evict(needed, priority, CEILING) {
+                    Some(expected) => {
+                        prop_assert_eq!(result.unwrap().0, reference.next);
+                        prop_assert_eq!(&gone, &expected);
+                        reference.records.retain(|number, _| !expected.contains(number));
+                        reference.records.insert(reference.next, (priority, items, payload));
+                        reference.next += 1;
+                        prop_assert_eq!(buffer.metadata(b"last").unwrap(), Some(vec![index as u8]));
                     }
-                }
-                Step::Lease { records } => {
-                    let got: Vec<(u64, Vec<u8>)> = buffer
-                        .lease(records, usize::MAX).unwrap().records.into_iter()
-                        .map(|record| (record.info.number.0, record.payload)).collect();
-                    let expected: Vec<(u64, Vec<u8>)> = reference.lease(records).into_iter()
-                        .map(|number| (number, reference.records[&number].2.clone())).collect();
-                    prop_assert_eq!(&got, &expected);
-                }
-                Step::Commit { pick } => {
-                    if let Some(number) = reference.leased.get(pick).copied()
-                        && reference.records.remove(&number).is_some() {
-                        buffer.commit(RecordNumber(number), &[]).unwrap();
-                    }
-                }
-                Step::Rollback => {
-                    buffer.rollback();
-                    reference.rollback();
-                }
-                Step::Reopen => {
-                    buffer.flush().unwrap();
-                    drop(buffer);
-                    buffer = open(&folder, config);
-                    reference.rollback();
+                    None => prop_assert!(matches!(result, Err(BufferError::Full { .. })), "expected to be full"),
                 }
             }
-            let stats = buffer.stats();
-            prop_assert_eq!(stats.records, reference.records.len() as u64);
-            prop_assert_eq!(stats.bytes, reference.bytes());
-            prop_assert!(stats.bytes <= CEILING);
-            prop_assert_eq!(stats.items, reference.records.values().map(|(_, items, _)| u64::from(*items)).sum::<u64>());
+            Step::Lease { records } => {
+                let got: Vec<(u64, Vec<u8>)> = buffer
+                    .lease(records, usize::MAX)
+                    .unwrap()
+                    .records
+                    .into_iter()
+                    .map(|record| (record.info.number.0, record.payload))
+                    .collect();
+                let expected: Vec<(u64, Vec<u8>)> = reference
+                    .lease(records)
+                    .into_iter()
+                    .map(|number| (number, reference.records[&number].2.clone()))
+                    .collect();
+                prop_assert_eq!(&got, &expected);
+            }
+            Step::Commit { pick } => {
+                if let Some(number) = reference.leased.get(pick).copied()
+                    && reference.records.remove(&number).is_some()
+                {
+                    buffer.commit(RecordNumber(number), &[]).unwrap();
+                }
+            }
+            Step::Rollback => {
+                buffer.rollback();
+                reference.rollback();
+            }
+            Step::Reopen => {
+                buffer.flush().unwrap();
+                drop(buffer);
+                buffer = open(&folder, config);
+                reference.rollback();
+            }
         }
+        let stats = buffer.stats();
+        prop_assert_eq!(stats.records, reference.records.len() as u64);
+        prop_assert_eq!(stats.bytes, reference.bytes());
+        prop_assert!(stats.bytes <= CEILING);
+        prop_assert_eq!(stats.items, reference.records.values().map(|(_, items, _)| u64::from(*items)).sum::<u64>());
     }
+    Ok(())
 }

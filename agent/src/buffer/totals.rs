@@ -1,7 +1,8 @@
 //! What lies in the buffer, by priority, kept by addition and stored with each change.
 
-use crate::buffer::store::Store;
-use crate::buffer::{BufferError, Priority, RecordNumber, metadata_key};
+use crate::buffer::metadata;
+use crate::buffer::store::{Changes, Store};
+use crate::buffer::{BufferError, Priority, RecordNumber};
 
 /// Under this metadata key; callers' keys are longer and start otherwise.
 const KEY: &[u8] = b"\0";
@@ -24,13 +25,13 @@ struct ClassTotals {
 
 impl Totals {
     pub(crate) fn load(store: &Store) -> Result<Self, BufferError> {
-        let Some(bytes) = store.get(&metadata_key(KEY))? else {
+        let Some(bytes) = metadata::get(store, KEY)? else {
             return Ok(Self { next: RecordNumber::FIRST, classes: Default::default() });
         };
         decode(&bytes).ok_or_else(|| BufferError::Damaged { detail: "its totals cannot be read".to_owned() })
     }
 
-    pub(crate) fn put(&self, batch: &mut sled::Batch) {
+    pub(crate) fn put(&self, changes: &mut Changes) {
         let mut bytes = Vec::with_capacity(BYTES);
         bytes.extend(self.next.0.to_le_bytes());
         for class in &self.classes {
@@ -38,7 +39,7 @@ impl Totals {
                 bytes.extend(value.to_le_bytes());
             }
         }
-        batch.insert(metadata_key(KEY), bytes);
+        metadata::put(changes, KEY, &bytes);
     }
 
     pub(crate) fn add(&mut self, priority: Priority, items: u32, bytes: u64) {

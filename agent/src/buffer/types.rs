@@ -1,14 +1,24 @@
 //! What goes into a buffer and comes out of it.
 
 use crate::buffer::record::{Priority, RecordNumber};
+use crate::buffer::store::StoreKind;
 #[cfg(doc)]
 use crate::buffer::{METADATA_KEY_BYTES_MAX, METADATA_VALUE_BYTES_MAX, PAYLOAD_BYTES_MAX, TAG_BYTES_MAX};
 
-/// How large a buffer may grow.
+/// How large a buffer may grow, and what it is kept in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BufferConfig {
     /// Ceiling of the stored bytes (keys and values of records; metadata is a few kilobytes more).
     pub bytes_max: u64,
+    /// What keeps them.
+    pub store: StoreKind,
+}
+
+impl BufferConfig {
+    /// sled with this ceiling.
+    pub const fn in_sled(bytes_max: u64) -> Self {
+        Self { bytes_max, store: StoreKind::Sled }
+    }
 }
 
 /// A record to append.

@@ -7,8 +7,8 @@ use super::*;
 /// A tree with one decision, on the subject's first feature.
 pub(crate) fn model_file(subject: Subject, threshold: f32, key: &SigningKey) -> Vec<u8> {
     let spec = FeatureSpec::v1(subject);
-    let leaf = |value| NodeDraft { feature: 0, threshold: 0.0, missing_left: false, left: 0, right: 0, value };
-    let root = NodeDraft { feature: 0, threshold, missing_left: true, left: 1, right: 2, value: 0.5 };
+    let leaf = |value| NodeDraft::leaf(value, 1);
+    let root = NodeDraft::inner(0, threshold, true, [1, 2]);
     ModelDraft {
         metadata: ModelMetadata {
             subject,

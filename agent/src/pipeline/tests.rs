@@ -16,7 +16,7 @@ use crate::pipeline::intake::SensorSender;
 use crate::pipeline::spool::{LeasedBatch, OpenedSpool, Settlement, SpoolPaths};
 use crate::sensor::ObservationSink as _;
 
-const ROOMY: BufferConfig = BufferConfig { bytes_max: 16 * 1024 * 1024 };
+const ROOMY: BufferConfig = BufferConfig::in_sled(16 * 1024 * 1024);
 
 type Tap = Box<dyn FnMut(Vec<Event>) + Send>;
 
@@ -241,7 +241,7 @@ fn a_clean_stop_loses_nothing_and_epochs_grow() {
 #[test]
 fn what_a_full_buffer_evicts_is_announced_and_so_is_a_lost_announcement() {
     let dir = tempfile::tempdir().unwrap();
-    let config = BufferConfig { bytes_max: 20_000 };
+    let config = BufferConfig::in_sled(20_000);
     let mut agent = Agent::start(dir.path(), config);
     for _ in 0..30 {
         agent.send(100);
@@ -462,7 +462,7 @@ proptest! {
     /// or in a count, and no event is both.
     #[test]
     fn every_event_is_accounted_for(steps in prop::collection::vec(step(), 1..50), ceiling in 6_000..100_000_u64) {
-        let config = BufferConfig { bytes_max: ceiling };
+        let config = BufferConfig::in_sled(ceiling);
         let dir = tempfile::tempdir().unwrap();
         let mut life = 0;
         let mut server = Server::default();

@@ -8,6 +8,7 @@
 //!
 //! Nothing is lost silently: a record that does not fit into its ring buffer is counted by kind and processor, and a
 //! run that the kernel had to leave out (it was in the midst of the same program on the same processor) by the kernel.
+//! Where that happens often, a second program is attached that tells what the first was left out of.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,7 +23,7 @@ use crate::own_program::OwnProgram;
 use crate::sensor::config::{EbpfChoice, SensorConfig};
 use crate::sensor::ebpf::helper::{Helper, HelperError};
 use crate::sensor::ebpf::load::{AttachedProgram, LoadedObject, MissingPrograms, ProgramDescriptor, refusal};
-use crate::sensor::ebpf::object::ObjectDefinition;
+use crate::sensor::ebpf::object::{ObjectDefinition, Role};
 use crate::sensor::stop::StopSignal;
 
 pub(crate) mod helper;
@@ -32,6 +33,8 @@ pub(super) mod turns;
 
 /// Kinds of records of one program, 0 included.
 pub(super) const KINDS: usize = 4;
+/// No kind of record: its counter is of what a first program was left out of without harm, as a second told it.
+const TOLD_BY_SECOND: usize = 0;
 const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
 /// Where the kernel says what its structures look like.
 const KERNEL_TYPES: &str = "/sys/kernel/btf/vmlinux";
@@ -75,7 +78,7 @@ pub(super) struct NewLosses {
     pub(super) full: [u64; KINDS],
     /// Records that were more than the limit of their cgroup.
     pub(super) throttled: u64,
-    /// Runs of a program that were left out.
+    /// Runs of a program that were left out, and that no second one made up for.
     pub(super) missed: u64,
 }
 
@@ -225,6 +228,9 @@ impl RecordSource {
 
     /// What was lost since this was last asked.
     pub(super) fn new_losses(&mut self) -> NewLosses {
+        // Read before what the second programs told of them, which then is not less.
+        let first = self.programs.iter().filter(|program| program.role != Role::Second);
+        let left_out = first.filter_map(|program| missed_runs(&program.program)).sum::<u64>();
         let mut new = NewLosses::default();
         for (kind, reported) in (0_u32..).zip(&mut self.lost_reported) {
             let counts = self.lost.get(&kind, 0);
@@ -236,8 +242,13 @@ impl RecordSource {
             }
             *reported = total;
         }
-        let missed = self.programs.iter().filter_map(|program| missed_runs(&program.program)).sum::<u64>();
+        new.full[TOLD_BY_SECOND] = 0;
+        let told_by_second = self.lost_reported[TOLD_BY_SECOND];
+        let missed = left_out.saturating_sub(told_by_second);
         new.missed = missed.saturating_sub(self.missed_reported);
+        if new != NewLosses::default() {
+            tracing::debug!(losses = ?new, left_out, told_by_second, "records were lost");
+        }
         self.missed_reported = self.missed_reported.max(missed);
         new
     }

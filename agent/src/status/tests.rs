@@ -58,7 +58,7 @@ fn every_reason_to_worry_is_named() {
 fn a_killed_agents_numbers_come_from_the_ledger() {
     let dir = tempfile::tempdir().unwrap();
     let paths = SpoolPaths::in_state_dir(dir.path());
-    let config = crate::buffer::BufferConfig { bytes_max: 1 << 20 };
+    let config = crate::buffer::BufferConfig::in_sled(1 << 20);
     let OpenedSpool { spool, mut ledger, epoch, .. } = Spool::open(&paths, config, 5).unwrap();
     let lock = AgentLock::take(dir.path()).unwrap().unwrap();
     assert!(AgentLock::take(dir.path()).unwrap().is_none(), "one agent on a state folder");

@@ -40,7 +40,7 @@ impl Fixture {
 
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let config = BufferConfig { bytes_max: 64 << 20 };
+        let config = BufferConfig::in_sled(64 << 20);
         let opened = Spool::open(&SpoolPaths::in_state_dir(dir.path()), config, 1).unwrap();
         let OpenedSpool { spool, ledger, epoch, .. } = opened;
         let models = ModelStore::open(&dir.path().join("models"), Vec::new()).unwrap();

@@ -17,12 +17,12 @@ impl Boosting {
     }
 
     pub(super) fn baseline(&self) -> f64 {
-        self.base_score + self.trees.sum_of_roots()
+        self.base_score + self.trees.expected_sum()
     }
 
     /// `into` holds one entry per feature, in order.
     pub(super) fn explain(&self, vector: Vector<'_>, into: &mut [Contribution]) {
-        self.trees.add_steps(vector, into);
+        self.trees.explain_sum(vector, into);
     }
 
     pub(super) fn memory_bytes(&self) -> usize {

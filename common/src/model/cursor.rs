@@ -36,15 +36,6 @@ impl Tag {
     }
 }
 
-/// A node as it stands in the file.
-pub(super) struct RawNode {
-    pub(super) threshold: f32,
-    pub(super) value: f32,
-    pub(super) left: u32,
-    pub(super) feature: u16,
-    pub(super) flags: u16,
-}
-
 /// Takes fields from the front of one part of the file.
 pub(super) struct Cursor<'a> {
     rest: &'a [u8],
@@ -70,6 +61,17 @@ impl<'a> Cursor<'a> {
 
     pub(super) fn u8(&mut self) -> Result<u8, ModelError> {
         Ok(self.array::<1>()?[0])
+    }
+
+    /// Where the next field is, in bytes from the start of the file.
+    pub(super) fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// All that is left.
+    pub(super) fn take_rest(&mut self) -> &'a [u8] {
+        self.offset += self.rest.len();
+        std::mem::take(&mut self.rest)
     }
 
     pub(super) fn u16(&mut self) -> Result<u16, ModelError> {
@@ -105,16 +107,6 @@ impl<'a> Cursor<'a> {
         } else {
             Err(self.malformed("a coefficient is not a number or too large"))
         }
-    }
-
-    pub(super) fn node(&mut self) -> Result<RawNode, ModelError> {
-        Ok(RawNode {
-            threshold: self.f32()?,
-            value: self.f32()?,
-            left: self.u32()?,
-            feature: self.u16()?,
-            flags: self.u16()?,
-        })
     }
 
     pub(super) fn count(&mut self, what: &'static str, min: usize, max: usize) -> Result<usize, ModelError> {

@@ -48,7 +48,37 @@ pub struct TreeDraft {
     pub nodes: Vec<NodeDraft>,
 }
 
-/// A node of a tree; a leaf when `left` is 0 (then only `value` counts).
+impl TreeDraft {
+    /// The index of the leaf that a vector comes to, values beyond its end and values that are not finite being missing;
+    /// nothing when the nodes form no tree.
+    pub fn leaf_of(&self, values: &[f32]) -> Option<usize> {
+        let mut index = 0;
+        // Whatever the nodes are, this ends.
+        for _ in 0..self.nodes.len() {
+            let node = self.nodes.get(index)?;
+            if node.is_leaf() {
+                return Some(index);
+            }
+            let value = values.get(usize::from(node.feature)).filter(|value| value.is_finite());
+            let goes_left = value.map_or(node.missing_left, |value| *value <= node.threshold);
+            index = if goes_left { node.left } else { node.right } as usize;
+        }
+        None
+    }
+
+    /// Gives each leaf the number of `rows` that come to it as its cover, at least 1.
+    pub fn count_covers<'a>(&mut self, rows: impl Iterator<Item = &'a [f32]>) {
+        self.nodes.iter_mut().for_each(|node| node.cover = 0);
+        for row in rows {
+            if let Some(node) = self.leaf_of(row).and_then(|leaf| self.nodes.get_mut(leaf)) {
+                node.cover = node.cover.saturating_add(1);
+            }
+        }
+        self.nodes.iter_mut().filter(|node| node.is_leaf()).for_each(|leaf| leaf.cover = leaf.cover.max(1));
+    }
+}
+
+/// A node of a tree; a leaf when it has no children (then only `value` and `cover` count, and else all but these).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NodeDraft {
     /// Which feature it tests.
@@ -61,13 +91,26 @@ pub struct NodeDraft {
     pub left: u32,
     /// Index of the right child; 0 for a leaf.
     pub right: u32,
-    /// Mean label of the training rows that reached this node, 0 to 1; in boosting its share of the log-odds.
+    /// A leaf's value: the mean label of the training rows that reached it, 0 to 1; in boosting its share of the log-odds.
     pub value: f32,
+    /// How many training rows reached a leaf, at least 1; what an unknown feature would do is judged by it. An inner node's
+    /// is that of its leaves.
+    pub cover: u32,
 }
 
 impl NodeDraft {
-    /// A leaf.
-    pub fn leaf(value: f32) -> Self {
-        Self { feature: 0, threshold: 0.0, missing_left: false, left: 0, right: 0, value }
+    /// A leaf that so many training rows reached.
+    pub fn leaf(value: f32, cover: u32) -> Self {
+        Self { feature: 0, threshold: 0.0, missing_left: false, left: 0, right: 0, value, cover }
+    }
+
+    /// An inner node; its children follow.
+    pub fn inner(feature: u16, threshold: f32, missing_left: bool, [left, right]: [u32; 2]) -> Self {
+        Self { feature, threshold, missing_left, left, right, value: 0.0, cover: 0 }
+    }
+
+    /// Whether it is a leaf.
+    pub fn is_leaf(&self) -> bool {
+        self.left == 0 && self.right == 0
     }
 }

@@ -49,8 +49,11 @@ pub enum ModelError {
     #[error("not a model file: it does not begin with PKTMODEL")]
     NotAModel,
     /// Written by a newer Picket.
-    #[error("model format version {0} is not supported, this program reads version 1; update it")]
+    #[error("model format version {0} is not supported, this program reads version 2; update it")]
     UnsupportedVersion(u16),
+    /// Written by an older Picket.
+    #[error("model format version {0} is of an older Picket, this program reads version 2; train the model again")]
+    OutdatedVersion(u16),
     /// The bytes changed since they were written.
     #[error("model file is damaged: its checksum does not match")]
     Checksum,
@@ -133,9 +136,6 @@ pub enum NodeProblem {
     /// No path from the root leads to it.
     #[error("it cannot be reached from the root")]
     Unreachable,
-    /// Children are not numbered breadth first.
-    #[error("its children are not in canonical order")]
-    Order,
     /// It tests a feature the vector does not have.
     #[error("it tests a feature beyond the vector")]
     Feature,
@@ -145,9 +145,9 @@ pub enum NodeProblem {
     /// Its value is no probability, or no log-odds in boosting.
     #[error("its value is not between 0 and 1, or too large a share of the log-odds")]
     Value,
-    /// A leaf carries what only an inner node may, or unknown flags are set.
-    #[error("unused fields are not zero")]
-    Unused,
+    /// No training row reached it, or more than can be counted.
+    #[error("its cover is zero, or above {}", u32::MAX)]
+    Cover,
     /// It lies deeper than the limit.
     #[error("it lies deeper than {} levels", crate::model::limits::DEPTH_MAX)]
     Depth,

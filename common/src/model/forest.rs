@@ -1,37 +1,65 @@
 //! Trees: nodes in one array, as they stand in the file, and laid out for scoring.
 
-use crate::model::limits::DEPTH_MAX;
 use crate::model::scorer::Scorer;
-use crate::model::{Contribution, Vector};
+use crate::model::{Contribution, Vector, shap};
 
-/// One node; 16 bytes, so that four share a cache line. A leaf's `left` is 0, which is nobody's child.
+/// One node; 16 bytes, so that four share a cache line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Node {
-    pub(super) threshold: f32,
-    /// Mean label of the training rows that reached this node, or its share of the log-odds.
-    pub(super) value: f32,
-    /// Index of the left child in the whole array; the right child follows it.
+    /// An inner node's threshold; a leaf's value, the mean label of the training rows that reached it or a share of the
+    /// log-odds.
+    pub(super) number: f32,
+    /// Training rows that reached it, at least 1; of an inner node the sum of its children's.
+    pub(super) cover: u32,
+    /// Index of the left child in the whole array, which the right child follows; 0, which is nobody's child, in a leaf.
     pub(super) left: u32,
     pub(super) feature: u16,
     pub(super) missing_left: bool,
+}
+
+impl Node {
+    /// Whether an inner node sends a vector to its left child.
+    #[inline]
+    pub(super) fn sends_left(&self, vector: Vector<'_>) -> bool {
+        vector.get(usize::from(self.feature)).map_or(self.missing_left, |value| value <= self.number)
+    }
+}
+
+/// Where a tree begins.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Root {
+    /// Its root's index in the whole array.
+    pub(super) index: u32,
+    /// Its longest path, in edges.
+    pub(super) depth: u8,
 }
 
 /// One or more trees: by themselves their mean counts, in boosting their sum. Built only by the reader, which has proven
 /// every child index.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Forest {
-    /// Index of each tree's root.
-    roots: Vec<u32>,
+    pub(super) roots: Vec<Root>,
     /// All trees' nodes, tree by tree.
-    nodes: Vec<Node>,
+    pub(super) nodes: Vec<Node>,
     scorer: Scorer,
+    /// The sum of the trees' means over their training rows.
+    expected_sum: f64,
 }
 
 impl Forest {
     /// Takes trees whose structure is proven.
-    pub(super) fn new(roots: Vec<u32>, nodes: Vec<Node>) -> Self {
+    pub(super) fn new(roots: Vec<Root>, nodes: Vec<Node>) -> Self {
         let scorer = Scorer::new(&roots, &nodes);
-        Self { roots, nodes, scorer }
+        let mut forest = Self { roots, nodes, scorer, expected_sum: 0.0 };
+        forest.expected_sum = (0..forest.roots.len()).map(|tree| mean(forest.tree(tree))).sum();
+        forest
+    }
+
+    /// A tree's nodes.
+    fn tree(&self, tree: usize) -> &[Node] {
+        let first = self.roots.get(tree).map_or(self.nodes.len(), |root| root.index as usize);
+        let end = self.roots.get(tree + 1).map_or(self.nodes.len(), |next| next.index as usize);
+        self.nodes.get(first..end).unwrap_or_default()
     }
 
     pub(super) fn score(&self, vector: Vector<'_>) -> f64 {
@@ -43,41 +71,28 @@ impl Forest {
         self.scorer.sum(vector)
     }
 
-    pub(super) fn baseline(&self) -> f64 {
-        self.sum_of_roots() / self.tree_count()
+    /// The mean score of the training rows, as far as the trees remember them.
+    pub(super) fn expected(&self) -> f64 {
+        self.expected_sum / self.tree_count()
     }
 
-    /// The sum of the roots' values.
-    pub(super) fn sum_of_roots(&self) -> f64 {
-        let mut sum = 0.0;
-        for root in self.roots.iter().filter_map(|root| self.nodes.get(*root as usize)) {
-            sum += f64::from(root.value);
-        }
-        sum
+    /// The mean, over the training rows, of the sum of the leaves' values.
+    pub(super) fn expected_sum(&self) -> f64 {
+        self.expected_sum
     }
 
     /// `into` holds one entry per feature, in order.
     pub(super) fn explain(&self, vector: Vector<'_>, into: &mut [Contribution]) {
-        self.add_steps(vector, into);
+        self.explain_sum(vector, into);
         let trees = self.tree_count();
         for entry in into {
             entry.contribution /= trees;
         }
     }
 
-    /// Adds to each feature's entry what the steps at it change, over all trees.
-    pub(super) fn add_steps(&self, vector: Vector<'_>, into: &mut [Contribution]) {
-        for root in &self.roots {
-            let mut index = *root as usize;
-            for _ in 0..DEPTH_MAX {
-                let Some(node) = self.nodes.get(index).filter(|node| node.left != 0) else { break };
-                index = child(node, vector);
-                let Some(next) = self.nodes.get(index) else { break };
-                if let Some(entry) = into.get_mut(usize::from(node.feature)) {
-                    entry.contribution += f64::from(next.value) - f64::from(node.value);
-                }
-            }
-        }
+    /// The same for the sum of all trees.
+    pub(super) fn explain_sum(&self, vector: Vector<'_>, into: &mut [Contribution]) {
+        shap::add_contributions(self, vector, into);
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
@@ -90,11 +105,10 @@ impl Forest {
     }
 }
 
-#[inline]
-fn child(node: &Node, vector: Vector<'_>) -> usize {
-    let left = match vector.get(usize::from(node.feature)) {
-        Some(value) => value <= node.threshold,
-        None => node.missing_left,
-    };
-    node.left as usize + usize::from(!left)
+/// The mean value of a tree's leaves, by their covers.
+fn mean(nodes: &[Node]) -> f64 {
+    let Some(root) = nodes.first() else { return 0.0 };
+    let leaves = nodes.iter().filter(|node| node.left == 0);
+    let sum: f64 = leaves.map(|leaf| f64::from(leaf.cover) * f64::from(leaf.number)).sum();
+    sum / f64::from(root.cover)
 }

@@ -8,20 +8,21 @@ use crate::event::Timestamp;
 use crate::feature::Subject;
 use crate::id::Digest;
 use crate::model::boosting::Boosting;
-use crate::model::cursor::{Cursor, RawNode, Tag, limit};
-use crate::model::error::NodeProblem;
-use crate::model::forest::{Forest, Node};
+use crate::model::cursor::{Cursor, Tag, limit};
+use crate::model::forest::Forest;
 use crate::model::linear::{Linear, Term};
+use crate::model::trees::read_trees;
 use crate::model::write::{algorithm_code, subject_code};
 use crate::model::{Algorithm, Body, Model, ModelError, ModelMetadata, Section, limits};
 
 pub(super) const MAGIC: [u8; 8] = *b"PKTMODEL";
-pub(super) const FORMAT_VERSION: u16 = 1;
+pub(super) const FORMAT_VERSION: u16 = 2;
 const SIGNATURE_BYTES: usize = 64;
 const DIGEST_BYTES: usize = 32;
-const NODE_BYTES: usize = 16;
-const FLAG_MISSING_LEFT: u16 = 1;
-const LOG_ODDS: RangeInclusive<f64> = -limits::LOG_ODDS_MAX..=limits::LOG_ODDS_MAX;
+/// What a leaf's value may be in a forest …
+pub(super) const PROBABILITY: RangeInclusive<f64> = 0.0..=1.0;
+/// … and in boosting.
+pub(super) const LOG_ODDS: RangeInclusive<f64> = -limits::LOG_ODDS_MAX..=limits::LOG_ODDS_MAX;
 
 /// The file cut into what is signed, its key id and its signature.
 struct Envelope<'a> {
@@ -65,7 +66,7 @@ pub(super) fn check_signature(bytes: &[u8], trusted: &[VerifyingKey]) -> Result<
 /// Checksum, structure, self-test.
 pub(super) fn parse(bytes: &[u8]) -> Result<Model, ModelError> {
     let envelope = envelope(bytes)?;
-    // Said before the checksum is judged: a newer version may seal its files otherwise.
+    // Said before the checksum is judged: another version may seal its files otherwise.
     if let Some(version) = envelope.content.get(MAGIC.len()..MAGIC.len() + 2) {
         check_version(u16::from_le_bytes([version[0], version[1]]))?;
     }
@@ -96,7 +97,11 @@ pub(super) fn parse_untested(content: &[u8]) -> Result<Model, ModelError> {
 }
 
 fn check_version(version: u16) -> Result<(), ModelError> {
-    if version == FORMAT_VERSION { Ok(()) } else { Err(ModelError::UnsupportedVersion(version)) }
+    match version {
+        FORMAT_VERSION => Ok(()),
+        1..FORMAT_VERSION => Err(ModelError::OutdatedVersion(version)),
+        _ => Err(ModelError::UnsupportedVersion(version)),
+    }
 }
 
 fn read_model(reader: &mut Cursor<'_>) -> Result<Model, ModelError> {
@@ -109,7 +114,7 @@ fn read_model(reader: &mut Cursor<'_>) -> Result<Model, ModelError> {
     };
     let body = match metadata.algorithm {
         Algorithm::DecisionTree | Algorithm::RandomForest | Algorithm::ExtraTrees | Algorithm::VotingForest => {
-            Body::Forest(read_forest(&mut reader.section(Tag::Trees)?, &metadata, 0.0..=1.0)?)
+            Body::Forest(read_forest(&mut reader.section(Tag::Trees)?, &metadata)?)
         }
         Algorithm::GradientBoosting => Body::Boosting(read_boosting(&mut reader.section(Tag::Boosting)?, &metadata)?),
         Algorithm::LogisticRegression => Body::Linear(read_linear(&mut reader.section(Tag::Linear)?, features)?),
@@ -185,135 +190,20 @@ fn read_linear(reader: &mut Cursor<'_>, features: usize) -> Result<Linear, Model
     Ok(Linear { bias, terms })
 }
 
+fn read_forest(reader: &mut Cursor<'_>, metadata: &ModelMetadata) -> Result<Forest, ModelError> {
+    let forest = read_trees(reader, metadata.feature_count, &PROBABILITY)?;
+    if metadata.algorithm == Algorithm::DecisionTree && forest.roots.len() != 1 {
+        return Err(reader.malformed("a decision tree is exactly one tree"));
+    }
+    Ok(forest)
+}
+
 fn read_boosting(reader: &mut Cursor<'_>, metadata: &ModelMetadata) -> Result<Boosting, ModelError> {
     let base_score = reader.f64()?;
     if !LOG_ODDS.contains(&base_score) {
         return Err(reader.malformed("the base score is not a number or too large"));
     }
-    Ok(Boosting { base_score, trees: read_forest(reader, metadata, LOG_ODDS)? })
-}
-
-/// `values` is what a node's value may be.
-fn read_forest(
-    reader: &mut Cursor<'_>,
-    metadata: &ModelMetadata,
-    values: RangeInclusive<f64>,
-) -> Result<Forest, ModelError> {
-    let trees = reader.count("trees", 1, limits::TREES_MAX)?;
-    if metadata.algorithm == Algorithm::DecisionTree && trees != 1 {
-        return Err(reader.malformed("a decision tree is exactly one tree"));
-    }
-    reader.need(trees * size_of::<u32>())?;
-    let mut sizes = Vec::with_capacity(trees);
-    let mut total = 0;
-    for _ in 0..trees {
-        let size = reader.count("nodes in a tree", 1, limits::NODES_MAX)?;
-        total += size;
-        if total > limits::NODES_MAX {
-            return Err(limit("nodes", total, limits::NODES_MAX, Section::Trees));
-        }
-        sizes.push(size);
-    }
-    reader.expect_remaining(total * NODE_BYTES)?;
-    let (mut roots, mut nodes) = (Vec::with_capacity(trees), Vec::with_capacity(total));
-    for (tree, size) in sizes.into_iter().enumerate() {
-        roots.push(index(nodes.len()));
-        read_tree(reader, &mut nodes, size, metadata.feature_count, &values)?
-            .map_err(|(node, problem)| ModelError::Node { tree, node, problem })?;
-    }
-    reader.finish(Section::Trees)?;
-    Ok(Forest::new(roots, nodes))
-}
-
-/// Reads one tree and proves it. The outer error is the reader's, the inner one says which node breaks the tree.
-///
-/// `claimed` counts the nodes that have a parent (and the root). In canonical order the children of the node at hand
-/// are the next two unclaimed ones, and the node itself must have been claimed: no cycle, no sharing, no orphan.
-fn read_tree(
-    reader: &mut Cursor<'_>,
-    nodes: &mut Vec<Node>,
-    size: usize,
-    features: usize,
-    values: &RangeInclusive<f64>,
-) -> Result<Result<(), (usize, NodeProblem)>, ModelError> {
-    let base = nodes.len();
-    let mut claimed = 1;
-    let mut depth = 0;
-    let mut level_end = 1;
-    for position in 0..size {
-        if position == level_end {
-            depth += 1;
-            level_end = claimed;
-        }
-        let raw = reader.node()?;
-        if !values.contains(&f64::from(raw.value)) {
-            return Ok(Err((position, NodeProblem::Value)));
-        }
-        match check_node(&raw, position, claimed, size, features) {
-            Err(problem) => return Ok(Err((position, problem))),
-            Ok(()) if depth > limits::DEPTH_MAX => return Ok(Err((position, NodeProblem::Depth))),
-            Ok(()) => {}
-        }
-        let left = if raw.left == 0 {
-            0
-        } else {
-            claimed += 2;
-            index(base) + raw.left
-        };
-        nodes.push(Node {
-            threshold: raw.threshold,
-            value: raw.value,
-            left,
-            feature: raw.feature,
-            missing_left: raw.flags & FLAG_MISSING_LEFT != 0,
-        });
-    }
-    Ok(Ok(()))
-}
-
-fn check_node(
-    node: &RawNode,
-    position: usize,
-    claimed: usize,
-    size: usize,
-    features: usize,
-) -> Result<(), NodeProblem> {
-    if position >= claimed {
-        return Err(NodeProblem::Unreachable);
-    }
-    if node.left == 0 {
-        let unused = node.threshold.to_bits() == 0 && node.feature == 0 && node.flags == 0;
-        return if unused { Ok(()) } else { Err(NodeProblem::Unused) };
-    }
-    let left = node.left as usize;
-    if left <= position {
-        return Err(NodeProblem::Cycle);
-    }
-    if left >= size - 1 {
-        return Err(NodeProblem::OutOfRange);
-    }
-    if left < claimed {
-        return Err(NodeProblem::Shared);
-    }
-    if left > claimed {
-        return Err(NodeProblem::Order);
-    }
-    if !node.threshold.is_finite() {
-        return Err(NodeProblem::Threshold);
-    }
-    if usize::from(node.feature) >= features {
-        return Err(NodeProblem::Feature);
-    }
-    if node.flags & !FLAG_MISSING_LEFT != 0 {
-        return Err(NodeProblem::Unused);
-    }
-    Ok(())
-}
-
-/// Node counts are at most [`limits::NODES_MAX`], far below `u32::MAX`.
-fn index(position: usize) -> u32 {
-    const { assert!(limits::NODES_MAX < u32::MAX as usize) };
-    u32::try_from(position).unwrap_or(u32::MAX)
+    Ok(Boosting { base_score, trees: read_trees(reader, metadata.feature_count, &LOG_ODDS)? })
 }
 
 fn read_self_test(reader: &mut Cursor<'_>, model: &Model) -> Result<(), ModelError> {

@@ -6,8 +6,8 @@
 //! * **Keys.** A row becomes whole numbers in the order of its values, once: of each feature one for nodes that send
 //!   missing values to the left and one for those that send them to the right. A step then compares two whole numbers,
 //!   whatever is missing.
-//! * **Steps.** A node is 8 bytes: the key of its threshold, the slot of its left child (the right one follows it) and the
-//!   cell of the row that it looks at, in this order, so that one comparison of the whole with the row's key decides.
+//! * **Steps.** A node is 8 bytes: the key of its threshold, the place of its two children (pairs of slots are numbered) and
+//!   the cell of the row that it looks at, in this order, so that one comparison of the whole with the row's key decides.
 //! * **Chains.** A leaf holds its value, and is at the same time the root of the next tree of its lane: there is no end of
 //!   a tree to look for. Inner nodes have the value zero. The last leaves lead to a step that leads to itself.
 //! * **Neighbours.** The children of a node lie together with those of both of them: two levels a line of the cache.
@@ -19,8 +19,9 @@ use std::collections::BTreeSet;
 
 use crate::feature::MISSING;
 use crate::model::Vector;
-use crate::model::forest::Node;
+use crate::model::forest::{Node, Root};
 use crate::model::limits::{DEPTH_MAX, FEATURES_MAX, NODES_MAX, TREES_MAX};
+use crate::model::order::key;
 
 /// Trees that are walked at once: with more of them their state no longer fits the registers, with fewer each waits for
 /// memory longer.
@@ -29,13 +30,15 @@ pub(super) const LANES: usize = 10;
 const STEPS_AT_ONCE: usize = 4;
 
 const CELL_BITS: u32 = 13;
-const SLOT_BITS: u32 = 19;
-const KEY_SHIFT: u32 = CELL_BITS + SLOT_BITS;
+const PAIR_BITS: u32 = 19;
+const KEY_SHIFT: u32 = CELL_BITS + PAIR_BITS;
 /// Enough cells for any model: two for each feature.
 const CELLS_MAX: usize = 1 << CELL_BITS;
 const _: () = assert!(2 * FEATURES_MAX <= CELLS_MAX);
 // Every node but the roots has a slot, a tree that is only a leaf has two; then the first roots and the end.
-const _: () = assert!(NODES_MAX + 2 * TREES_MAX + LANES < 1 << SLOT_BITS);
+const _: () = assert!(NODES_MAX + 2 * TREES_MAX + LANES < 2 << PAIR_BITS);
+// Slots come in pairs, from the first on.
+const _: () = assert!(LANES.is_multiple_of(2));
 
 /// The key of the last step: no row's key is above it, and no node has it.
 const END_KEY: u32 = u32::MAX;
@@ -51,7 +54,7 @@ struct Step(u64);
 impl Step {
     fn new(key: u32, left: usize, cell: usize) -> Self {
         // Slots and cells are below their limits, which were proven with those of the model.
-        Self(u64::from(key) << KEY_SHIFT | (left as u64) << CELL_BITS | cell as u64)
+        Self(u64::from(key) << KEY_SHIFT | (left as u64 / 2) << CELL_BITS | cell as u64)
     }
 
     fn end(slot: usize) -> Self {
@@ -63,7 +66,7 @@ impl Step {
     fn next<const CELLS: usize>(self, row: &[u64; CELLS]) -> usize {
         const { assert!(CELLS.is_power_of_two()) };
         let right = row[self.0 as usize & (CELLS - 1)] > self.0;
-        (self.0 as u32 >> CELL_BITS).wrapping_add(u32::from(right)) as usize
+        (2 * (self.0 as u32 >> CELL_BITS) + u32::from(right)) as usize
     }
 }
 
@@ -81,13 +84,13 @@ pub(super) struct Scorer {
 
 impl Scorer {
     /// Lays out trees whose structure is proven.
-    pub(super) fn new(roots: &[u32], nodes: &[Node]) -> Self {
+    pub(super) fn new(roots: &[Root], nodes: &[Node]) -> Self {
         let inner = nodes.iter().filter(|node| node.left != 0);
         let features: BTreeSet<u16> = inner.map(|node| node.feature).collect();
         let features: Vec<u16> = features.into_iter().collect();
         let trees = roots.iter().enumerate().map(|(tree, root)| {
-            let end = roots.get(tree + 1).map_or(nodes.len(), |next| *next as usize);
-            nodes.get(*root as usize..end).unwrap_or_default()
+            let end = roots.get(tree + 1).map_or(nodes.len(), |next| next.index as usize);
+            nodes.get(root.index as usize..end).unwrap_or_default()
         });
         let trees: Vec<&[Node]> = trees.collect();
         let mut layout = Layout { trees: &trees, firsts: Vec::new(), end: LANES, features: &features };
@@ -117,7 +120,7 @@ impl Scorer {
         let Some(root) = nodes.first() else { return };
         if root.left == 0 {
             for slot in [first, first + 1] {
-                (self.steps[slot], self.values[slot]) = (next_root, root.value);
+                (self.steps[slot], self.values[slot]) = (next_root, root.number);
             }
             return;
         }
@@ -125,7 +128,7 @@ impl Scorer {
         let base = root.left as usize - 1;
         for (node, slot) in nodes.iter().zip(&slots).skip(1) {
             if node.left == 0 {
-                (self.steps[*slot], self.values[*slot]) = (next_root, node.value);
+                (self.steps[*slot], self.values[*slot]) = (next_root, node.number);
             } else {
                 self.steps[*slot] = layout.step(node, slots[node.left as usize - base]);
             }
@@ -215,7 +218,7 @@ impl Layout<'_> {
         // All features of inner nodes are there.
         let place = self.features.binary_search(&node.feature).unwrap_or(0);
         let cell = 2 * place + usize::from(!node.missing_left);
-        Step::new(key(node.threshold), left, cell)
+        Step::new(key(node.number), left, cell)
     }
 }
 
@@ -239,15 +242,6 @@ fn slots(nodes: &[Node], base: usize, first: usize) -> Vec<usize> {
         open.extend(below);
     }
     slots
-}
-
-/// A whole number for each finite value, in the order of the values; both zeros are one value.
-#[inline]
-fn key(value: f32) -> u32 {
-    let bits = (value + 0.0).to_bits();
-    // All bits of a negative number, the sign of another.
-    let flipped = ((bits as i32) >> 31) as u32 | 1 << 31;
-    bits ^ flipped
 }
 
 #[cfg(test)]

@@ -25,25 +25,21 @@ fn metadata(algorithm: Algorithm, feature_count: usize) -> ModelMetadata {
     }
 }
 
-fn inner(feature: u16, threshold: f32, missing_left: bool, left: u32, right: u32, value: f32) -> NodeDraft {
-    NodeDraft { feature, threshold, missing_left, left, right, value }
+fn inner(feature: u16, threshold: f32, missing_left: bool, left: u32, right: u32) -> NodeDraft {
+    NodeDraft::inner(feature, threshold, missing_left, [left, right])
+}
+
+fn leaf(value: f32) -> NodeDraft {
+    NodeDraft::leaf(value, 1)
 }
 
 /// Depth first, as trainers number nodes.
 fn tree() -> TreeDraft {
-    TreeDraft {
-        nodes: vec![
-            inner(0, 1.5, false, 1, 4, 0.5),
-            inner(1, -2.0, true, 2, 3, 0.25),
-            NodeDraft::leaf(0.0),
-            NodeDraft::leaf(0.75),
-            NodeDraft::leaf(1.0),
-        ],
-    }
+    TreeDraft { nodes: vec![inner(0, 1.5, false, 1, 4), inner(1, -2.0, true, 2, 3), leaf(0.0), leaf(0.75), leaf(1.0)] }
 }
 
 fn forest() -> ModelDraft {
-    let stump = TreeDraft { nodes: vec![inner(2, 0.0, true, 1, 2, 0.5), NodeDraft::leaf(0.25), NodeDraft::leaf(1.0)] };
+    let stump = TreeDraft { nodes: vec![inner(2, 0.0, true, 1, 2), leaf(0.25), leaf(1.0)] };
     ModelDraft {
         metadata: metadata(Algorithm::RandomForest, 3),
         imputation: Vec::new(),
@@ -53,7 +49,7 @@ fn forest() -> ModelDraft {
 }
 
 fn boosting() -> ModelDraft {
-    let stump = TreeDraft { nodes: vec![inner(2, 0.0, true, 1, 2, 0.1), NodeDraft::leaf(-1.25), NodeDraft::leaf(3.0)] };
+    let stump = TreeDraft { nodes: vec![inner(2, 0.0, true, 1, 2), leaf(-1.25), leaf(3.0)] };
     ModelDraft {
         metadata: metadata(Algorithm::GradientBoosting, 3),
         body: ModelBody::Boosting { base_score: -0.5, trees: vec![tree(), stump] },
@@ -137,7 +133,7 @@ fn boosting_is_the_logistic_of_the_sum_of_its_trees() {
         let explained: f64 = into.iter().map(|entry| entry.contribution).sum();
         assert!((model.baseline() + explained - sum).abs() < 1e-6, "contributions are in log-odds");
     }
-    assert!((model.baseline() - (-0.5 + 0.5 + 0.1)).abs() < 1e-6);
+    assert!((model.baseline() - (-0.5 + (0.0 + 0.75 + 1.0) / 3.0 + (-1.25 + 3.0) / 2.0)).abs() < 1e-12);
 }
 
 #[test]
@@ -146,8 +142,8 @@ fn boosting_refuses_values_that_are_no_log_odds() {
         let mut draft = boosting();
         draft.body = ModelBody::Boosting { base_score: wrong, trees: vec![tree()] };
         assert!(matches!(draft.encode(&key()), Err(ModelError::Malformed { section: Section::Trees, .. })), "{wrong}");
-        let leaf = TreeDraft { nodes: vec![NodeDraft::leaf(wrong as f32)] };
-        draft.body = ModelBody::Boosting { base_score: 0.0, trees: vec![tree(), leaf] };
+        let wrong_leaf = TreeDraft { nodes: vec![leaf(wrong as f32)] };
+        draft.body = ModelBody::Boosting { base_score: 0.0, trees: vec![tree(), wrong_leaf] };
         let error = ModelError::Node { tree: 1, node: 0, problem: NodeProblem::Value };
         assert_eq!(draft.encode(&key()), Err(error), "{wrong}");
     }
@@ -258,64 +254,9 @@ fn a_wrong_feature_specification_is_refused() {
     assert!(model.check_spec(FeatureSpec::v1(Subject::ProcessStart)).is_err());
 }
 
-/// Byte offset of a field of a node of the first tree of [`forest`]: header, section head, tree count, two sizes.
-fn node_at(node: usize) -> usize {
-    161 + 8 + 4 + 2 * 4 + node * 16
-}
-
-/// Writes `field` into a node of the first tree of [`forest`], as it is written (0 → (1, 2), 1 → (3, 4), all others are
-/// leaves), and says what the reader finds wrong with that node.
-fn problem_with(node: usize, offset: usize, field: &[u8]) -> NodeProblem {
-    let at = node_at(node) + offset;
-    let changed = resealed(&encode(&forest()), |content| content[at..at + field.len()].copy_from_slice(field));
-    match Model::parse(&changed) {
-        Err(ModelError::Node { tree: 0, node: found, problem }) if found == node => problem,
-        other => panic!("node {node}, offset {offset}: {other:?}"),
-    }
-}
-
-const THRESHOLD: usize = 0;
-const VALUE: usize = 4;
-const LEFT: usize = 8;
-const FEATURE: usize = 12;
-const FLAGS: usize = 14;
-
-#[test]
-fn cyclic_shared_and_stray_nodes_are_refused() {
-    assert_eq!(problem_with(1, LEFT, &[1, 0, 0, 0]), NodeProblem::Cycle);
-    assert_eq!(problem_with(1, LEFT, &[2, 0, 0, 0]), NodeProblem::Shared);
-    assert_eq!(problem_with(0, LEFT, &[3, 0, 0, 0]), NodeProblem::Order);
-    assert_eq!(problem_with(1, LEFT, &[4, 0, 0, 0]), NodeProblem::OutOfRange);
-    assert_eq!(problem_with(1, LEFT, &[255; 4]), NodeProblem::OutOfRange);
-    // An inner node turned into a leaf leaves its children without a parent.
-    let orphaned = resealed(&encode(&forest()), |content| content[node_at(1)..node_at(2)].fill(0));
-    let unreachable = ModelError::Node { tree: 0, node: 3, problem: NodeProblem::Unreachable };
-    assert_eq!(Model::parse(&orphaned), Err(unreachable));
-}
-
-#[test]
-fn nan_and_infinite_leaves_and_thresholds_are_refused() {
-    let (nan, infinity) = (f32::NAN.to_le_bytes(), f32::INFINITY.to_le_bytes());
-    for node in [0, 2] {
-        assert_eq!(problem_with(node, VALUE, &nan), NodeProblem::Value);
-        assert_eq!(problem_with(node, VALUE, &infinity), NodeProblem::Value);
-    }
-    assert_eq!(problem_with(4, VALUE, &2.0f32.to_le_bytes()), NodeProblem::Value);
-    assert_eq!(problem_with(0, THRESHOLD, &nan), NodeProblem::Threshold);
-    assert_eq!(problem_with(0, THRESHOLD, &infinity), NodeProblem::Threshold);
-}
-
-#[test]
-fn a_node_has_one_encoding() {
-    assert_eq!(problem_with(0, FEATURE, &[3, 0]), NodeProblem::Feature);
-    assert_eq!(problem_with(0, FLAGS, &[2, 0]), NodeProblem::Unused);
-    assert_eq!(problem_with(2, FEATURE, &[1, 0]), NodeProblem::Unused);
-    assert_eq!(problem_with(2, FLAGS, &[1, 0]), NodeProblem::Unused);
-    assert_eq!(problem_with(3, THRESHOLD, &(-0.0f32).to_le_bytes()), NodeProblem::Unused);
-}
-
 #[test]
 fn drafts_that_form_no_tree_are_refused() {
+    let leaf_of = leaf;
     let refuse = |nodes: Vec<NodeDraft>| {
         let draft = ModelDraft { body: ModelBody::Forest(vec![TreeDraft { nodes }]), ..forest() };
         match draft.encode(&key()) {
@@ -323,26 +264,27 @@ fn drafts_that_form_no_tree_are_refused() {
             other => panic!("{other:?}"),
         }
     };
-    let leaf = NodeDraft::leaf(0.5);
-    let root = inner(0, 0.0, false, 1, 2, 0.5);
-    assert_eq!(refuse(vec![root, inner(0, 0.0, false, 1, 2, 0.5), leaf]), (1, NodeProblem::Cycle));
-    assert_eq!(refuse(vec![root, inner(0, 0.0, false, 3, 0, 0.5), leaf, leaf]), (1, NodeProblem::Cycle));
-    assert_eq!(refuse(vec![inner(0, 0.0, false, 1, 1, 0.5), leaf]), (0, NodeProblem::Shared));
+    let leaf = leaf(0.5);
+    let root = inner(0, 0.0, false, 1, 2);
+    assert_eq!(refuse(vec![root, inner(0, 0.0, false, 1, 2), leaf]), (1, NodeProblem::Cycle));
+    assert_eq!(refuse(vec![root, inner(0, 0.0, false, 3, 0), leaf, leaf]), (1, NodeProblem::Cycle));
+    assert_eq!(refuse(vec![inner(0, 0.0, false, 1, 1), leaf]), (0, NodeProblem::Shared));
     assert_eq!(refuse(vec![root, leaf]), (0, NodeProblem::OutOfRange));
     assert_eq!(refuse(vec![]), (0, NodeProblem::OutOfRange));
     assert_eq!(refuse(vec![leaf, leaf]), (1, NodeProblem::Unreachable));
-    assert_eq!(refuse(vec![root, leaf, NodeDraft::leaf(f32::NAN)]), (2, NodeProblem::Value));
-    assert_eq!(refuse(vec![root, leaf, NodeDraft::leaf(1.5)]), (2, NodeProblem::Value));
-    assert_eq!(refuse(vec![inner(3, 0.0, false, 1, 2, 0.5), leaf, leaf]), (0, NodeProblem::Feature));
-    assert_eq!(refuse(vec![inner(0, f32::NAN, false, 1, 2, 0.5), leaf, leaf]), (0, NodeProblem::Threshold));
+    assert_eq!(refuse(vec![root, leaf, leaf_of(f32::NAN)]), (2, NodeProblem::Value));
+    assert_eq!(refuse(vec![root, leaf, leaf_of(1.5)]), (2, NodeProblem::Value));
+    assert_eq!(refuse(vec![root, leaf, NodeDraft::leaf(0.5, 0)]), (2, NodeProblem::Cover));
+    assert_eq!(refuse(vec![inner(3, 0.0, false, 1, 2), leaf, leaf]), (0, NodeProblem::Feature));
+    assert_eq!(refuse(vec![inner(0, f32::NAN, false, 1, 2), leaf, leaf]), (0, NodeProblem::Threshold));
 }
 
 /// A tree that is one long branch: inner nodes 0, 2, 4 … each with a leaf beside the next.
 fn branch(depth: u32) -> TreeDraft {
-    let mut nodes = vec![NodeDraft::leaf(0.5)];
+    let mut nodes = vec![leaf(0.5)];
     for level in 0..depth {
-        nodes[2 * level as usize] = inner(0, 0.0, false, 2 * level + 1, 2 * level + 2, 0.5);
-        nodes.extend([NodeDraft::leaf(0.0), NodeDraft::leaf(1.0)]);
+        nodes[2 * level as usize] = inner(0, 0.0, false, 2 * level + 1, 2 * level + 2);
+        nodes.extend([leaf(0.0), leaf(1.0)]);
     }
     TreeDraft { nodes }
 }
@@ -366,8 +308,9 @@ fn oversize_counts_are_refused_before_anything_is_allocated() {
     };
     assert_eq!(limit_of(put(12, u32::MAX)), ("features", limits::FEATURES_MAX));
     assert_eq!(limit_of(put(169, u32::MAX)), ("trees", limits::TREES_MAX));
-    assert_eq!(limit_of(put(173, u32::MAX)), ("nodes in a tree", limits::NODES_MAX));
-    assert_eq!(limit_of(put(173, limits::NODES_MAX as u32)), ("nodes", limits::NODES_MAX));
+    assert_eq!(limit_of(put(173, u32::MAX)), ("nodes", limits::NODES_MAX));
+    assert_eq!(limit_of(put(177, u32::MAX)), ("splits", limits::NODES_MAX));
+    assert_eq!(limit_of(put(181, u32::MAX)), ("leaf values", limits::NODES_MAX));
     assert!(matches!(Model::parse(&put(173, 400_000)), Err(ModelError::Truncated { section: Section::Trees, .. })));
     assert!(matches!(Model::parse(&put(165, u32::MAX)), Err(ModelError::Truncated { section: Section::Trees, .. })));
     let too_large = vec![0; limits::MODEL_BYTES_MAX + 1];
@@ -392,8 +335,11 @@ fn a_self_test_that_does_not_reproduce_is_refused() {
 fn other_files_and_newer_versions_are_told_apart() {
     assert_eq!(Model::parse(b"PK\x03\x04 not a model"), Err(ModelError::NotAModel));
     assert!(matches!(Model::parse(b""), Err(ModelError::Truncated { .. })));
-    let newer = resealed(&encode(&forest()), |content| content[8] = 2);
-    assert_eq!(Model::parse(&newer), Err(ModelError::UnsupportedVersion(2)));
+    let of_version = |version| Model::parse(&resealed(&encode(&forest()), |content| content[8] = version));
+    assert_eq!(of_version(3), Err(ModelError::UnsupportedVersion(3)));
+    let outdated = of_version(1).unwrap_err();
+    assert_eq!(outdated, ModelError::OutdatedVersion(1));
+    assert!(outdated.to_string().ends_with("train the model again"));
 }
 
 #[test]
@@ -452,7 +398,7 @@ proptest! {
     #[test]
     fn rubbish_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
         prop_assert!(Model::parse(&bytes).is_err());
-        let mut headed = b"PKTMODEL\x01\x00".to_vec();
+        let mut headed = b"PKTMODEL\x02\x00".to_vec();
         headed.extend(&bytes);
         prop_assert!(Model::parse(&headed).is_err());
         // Past the checksum: all of this reaches the structure's reader.

@@ -5,9 +5,9 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use crate::feature::{MISSING, Subject};
 use crate::id::Digest;
 use crate::model::cursor::Tag;
-use crate::model::error::NodeProblem;
-use crate::model::read::{self, FORMAT_VERSION, MAGIC};
-use crate::model::{Algorithm, Model, ModelBody, ModelDraft, ModelError, NodeDraft, Section, TreeDraft, limits};
+use crate::model::read::{self, FORMAT_VERSION, LOG_ODDS, MAGIC, PROBABILITY};
+use crate::model::trees::write_trees;
+use crate::model::{Algorithm, Model, ModelBody, ModelDraft, ModelError, Section, limits};
 
 impl ModelDraft {
     /// Encodes and signs the model. What comes out is read back before it is returned, so that nothing leaves here
@@ -26,10 +26,12 @@ impl ModelDraft {
             })?;
         }
         match &self.body {
-            ModelBody::Forest(trees) => write_section(&mut bytes, Tag::Trees, |out| write_trees(out, trees))?,
+            ModelBody::Forest(trees) => write_section(&mut bytes, Tag::Trees, |out| {
+                write_trees(out, trees, self.metadata.feature_count, &PROBABILITY)
+            })?,
             ModelBody::Boosting { base_score, trees } => write_section(&mut bytes, Tag::Boosting, |out| {
                 out.extend(base_score.to_le_bytes());
-                write_trees(out, trees)
+                write_trees(out, trees, self.metadata.feature_count, &LOG_ODDS)
             })?,
             ModelBody::Linear { weights, bias, mean, inverse_scale } => {
                 write_section(&mut bytes, Tag::Linear, |out| {
@@ -159,56 +161,6 @@ fn write_section(
 fn write_value(out: &mut Vec<u8>, value: f32) {
     let value = if value.is_nan() { MISSING } else { value };
     out.extend(value.to_le_bytes());
-}
-
-fn write_trees(out: &mut Vec<u8>, trees: &[TreeDraft]) -> Result<(), ModelError> {
-    out.extend(length(trees.len(), "trees", Section::Trees)?);
-    for tree in trees {
-        out.extend(length(tree.nodes.len(), "nodes", Section::Trees)?);
-    }
-    for (index, tree) in trees.iter().enumerate() {
-        write_nodes(out, tree).map_err(|(node, problem)| ModelError::Node { tree: index, node, problem })?;
-    }
-    Ok(())
-}
-
-/// Writes the nodes breadth first. Every child comes after its parent in the draft, so this ends.
-fn write_nodes(out: &mut Vec<u8>, tree: &TreeDraft) -> Result<(), (usize, NodeProblem)> {
-    let mut order = vec![0usize];
-    let mut reached = vec![false; tree.nodes.len()];
-    let mut next = 0;
-    while let Some(&index) = order.get(next) {
-        next += 1;
-        let node = tree.nodes.get(index).ok_or((index, NodeProblem::OutOfRange))?;
-        if node.left == 0 && node.right == 0 {
-            write_node(out, &NodeDraft::leaf(node.value), 0);
-            continue;
-        }
-        let left = u32::try_from(order.len()).map_err(|_| (index, NodeProblem::OutOfRange))?;
-        write_node(out, node, left);
-        for child in [node.left as usize, node.right as usize] {
-            if child <= index {
-                return Err((index, NodeProblem::Cycle));
-            }
-            let reached = reached.get_mut(child).ok_or((index, NodeProblem::OutOfRange))?;
-            if std::mem::replace(reached, true) {
-                return Err((index, NodeProblem::Shared));
-            }
-            order.push(child);
-        }
-    }
-    match reached.iter().skip(1).position(|reached| !reached) {
-        Some(before) => Err((before + 1, NodeProblem::Unreachable)),
-        None => Ok(()),
-    }
-}
-
-fn write_node(out: &mut Vec<u8>, node: &NodeDraft, left: u32) {
-    out.extend(node.threshold.to_le_bytes());
-    out.extend(node.value.to_le_bytes());
-    out.extend(left.to_le_bytes());
-    out.extend(node.feature.to_le_bytes());
-    out.extend(u16::from(node.missing_left).to_le_bytes());
 }
 
 fn length(count: usize, what: &'static str, section: Section) -> Result<[u8; 4], ModelError> {

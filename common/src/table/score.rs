@@ -83,8 +83,12 @@ impl<'a> RowScorer<'a> {
         self.model.model().score(&self.values)
     }
 
-    /// What moved the score of the row that was scored last, strongest first.
+    /// What moved the score of the row that was scored last, strongest first. With a `count` of 0 nothing is computed: reasons
+    /// take some hundred times as long as a score.
     pub fn reasons(&mut self, record: &Record, count: usize) -> Vec<ColumnReason> {
+        if count == 0 {
+            return Vec::new();
+        }
         self.model.model().explain(&self.values, &mut self.contributions);
         let mut of_column = vec![0.0; self.places.len()];
         for entry in &self.contributions {

@@ -102,20 +102,13 @@ fn table_model() -> Vec<u8> {
     let column = |(name, encoder): (&str, Encoder)| PreparedColumn { name: name.to_owned(), encoder };
     let preparation = Preparation { columns: encoders.map(column).to_vec() };
     let feature_count = preparation.feature_count();
-    let split = |feature, threshold, left, value| NodeDraft {
-        feature,
-        threshold,
-        missing_left: true,
-        left,
-        right: left + 1,
-        value,
-    };
+    let split = |feature, threshold, left| NodeDraft::inner(feature, threshold, true, [left, left + 1]);
     let nodes = vec![
-        split(0, 1.0, 1, 0.4),
-        split(2, 100.0, 3, 0.2),
-        NodeDraft::leaf(0.9),
-        NodeDraft::leaf(0.1),
-        NodeDraft::leaf(0.8),
+        split(0, 1.0, 1),
+        split(2, 100.0, 3),
+        NodeDraft::leaf(0.9, 1),
+        NodeDraft::leaf(0.1, 3),
+        NodeDraft::leaf(0.8, 1),
     ];
     let draft = ModelDraft {
         metadata: ModelMetadata {
@@ -148,7 +141,7 @@ fn rows_get_a_score_and_reasons_whatever_the_order_of_columns() {
             let reasons = scorer.reasons(&record, 5);
             let said: Vec<_> = reasons.iter().map(|reason| (reason.column.as_str(), reason.field.as_str())).collect();
             assert_eq!(said, [("bytes", "500"), ("proto", "tcp")]);
-            assert!((reasons[0].contribution - 0.6).abs() < 1e-6 && (reasons[1].contribution + 0.2).abs() < 1e-6);
+            assert!((reasons[0].contribution - 0.4725).abs() < 1e-6 && (reasons[1].contribution + 0.0725).abs() < 1e-6);
             assert_eq!(scorer.reasons(&record, 1).len(), 1);
         }
     }
@@ -213,7 +206,7 @@ fn a_preparation_that_breaks_the_rules_is_not_encoded() {
                 ..TableModel::parse(&table_model()).unwrap().model().metadata().clone()
             },
             imputation: Vec::new(),
-            body: ModelBody::Forest(vec![TreeDraft { nodes: vec![NodeDraft::leaf(0.5)] }]),
+            body: ModelBody::Forest(vec![TreeDraft { nodes: vec![NodeDraft::leaf(0.5, 1)] }]),
             self_test: vec![vec![0.0; feature_count]],
         };
         let model = draft.encode(&SigningKey::from_bytes(&[7; 32])).unwrap();

@@ -46,7 +46,7 @@ fn key() -> SigningKey {
 }
 
 fn model_name(subject: Subject, algorithm: Algorithm) -> String {
-    format!("model_v1_{subject}_{algorithm}.bin")
+    format!("model_v2_{subject}_{algorithm}.bin")
 }
 
 /// The vectors of the golden events: subject, sequence number, values.
@@ -108,17 +108,12 @@ fn complete_tree(tree: usize, features: usize, value: impl Fn(usize, usize) -> O
             let pattern = (node * 73 + tree * 151 + node * tree * 29) % 1009;
             let mean_label = pattern as f32 / 1009.0;
             if node >= INNER {
-                return NodeDraft::leaf(mean_label);
+                return NodeDraft::leaf(mean_label, 1 + pattern as u32);
             }
             let feature = pattern % features;
-            NodeDraft {
-                feature: feature as u16,
-                threshold: value(pattern, feature).unwrap_or(0.5),
-                missing_left: pattern.is_multiple_of(2),
-                left: 2 * node as u32 + 1,
-                right: 2 * node as u32 + 2,
-                value: mean_label,
-            }
+            let threshold = value(pattern, feature).unwrap_or(0.5);
+            let children = [1, 2].map(|side| 2 * node as u32 + side);
+            NodeDraft::inner(feature as u16, threshold, pattern.is_multiple_of(2), children)
         })
         .collect();
     TreeDraft { nodes }

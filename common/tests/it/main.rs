@@ -3,6 +3,7 @@
 
 mod batch;
 mod feature;
+mod fuzz;
 mod golden;
 mod json;
 mod scenes;

@@ -416,7 +416,7 @@ pub enum ModelVerb {
         /// Where to, as CSV; `--output FILE` does the same.
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,
-        /// Reasons given for each row.
+        /// Reasons given for each row. They take most of the time; 0 does without.
         #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=50))]
         reasons: u8,
         /// Replace a file that is there already.

@@ -62,7 +62,7 @@ fn draft(subject: Subject, value: f32) -> ModelDraft {
             created: Timestamp(1),
         },
         imputation: Vec::new(),
-        body: ModelBody::Forest(vec![TreeDraft { nodes: vec![NodeDraft::leaf(value)] }]),
+        body: ModelBody::Forest(vec![TreeDraft { nodes: vec![NodeDraft::leaf(value, 1)] }]),
         self_test: vec![vec![0.0]],
     }
 }

@@ -132,7 +132,7 @@ fn table_model(signer: &SigningKey) -> Vec<u8> {
     use picket_common::table::{Encoder, Preparation, PreparedColumn};
     let column = PreparedColumn { name: "bytes".to_owned(), encoder: Encoder::Numeric };
     let preparation = Preparation { columns: vec![column] };
-    let inner = NodeDraft { feature: 0, threshold: 100.0, missing_left: true, left: 1, right: 2, value: 0.3 };
+    let inner = NodeDraft::inner(0, 100.0, true, [1, 2]);
     let draft = ModelDraft {
         metadata: ModelMetadata {
             subject: Subject::Connection,
@@ -145,7 +145,9 @@ fn table_model(signer: &SigningKey) -> Vec<u8> {
             created: picket_common::event::Timestamp(0),
         },
         imputation: Vec::new(),
-        body: ModelBody::Forest(vec![TreeDraft { nodes: vec![inner, NodeDraft::leaf(0.1), NodeDraft::leaf(0.9)] }]),
+        body: ModelBody::Forest(vec![TreeDraft {
+            nodes: vec![inner, NodeDraft::leaf(0.1, 3), NodeDraft::leaf(0.9, 1)],
+        }]),
         self_test: vec![vec![7.0]],
     };
     TableModel::encode(&preparation, &draft.encode(signer).unwrap()).unwrap()

@@ -4,8 +4,7 @@
 //! started is found by a look at the live sockets (`sock_diag`), which names them by the same cookies. Connections of
 //! all network namespaces are told, looks show only those of the agent's own.
 //!
-//! A process that has just started may connect at once: records rest for [`REST`] before they are used, so that the
-//! process sensor has told of their owners.
+//! A process that has just started may connect at once: records are used when the process sensor has told of their owners.
 
 use std::collections::HashMap;
 use std::io;
@@ -31,7 +30,8 @@ use crate::sensor::{ObservationSink, SensorEnvironment, SensorError, StartedSens
 const RECORDS_PER_TURN_MAX: usize = 4096;
 /// Most turns after the stop: more than a full ring buffer needs.
 const LAST_TURNS_MAX: u32 = 8;
-/// How long records rest before they are used. What follows a first one meanwhile costs no wake-up.
+/// How long records rest before they are used. What follows a first one meanwhile costs no wake-up, and the process sensor
+/// has told of their owners, mostly.
 const REST: Duration = Duration::from_micros(3_500);
 /// Most sockets remembered that are used again and still live.
 const REUSED_MAX: usize = 4096;
@@ -43,7 +43,7 @@ pub(super) fn start<S: ObservationSink>(
     owners: SocketOwners,
     environment: &SensorEnvironment<S>,
 ) -> Result<StartedSensor, SensorError> {
-    let stop = environment.stop.clone();
+    let (stop, progress) = (environment.stop.clone(), environment.process_progress.clone());
     let user = rustix::process::geteuid();
     let own = OwnConnections {
         pid: environment.own_pid,
@@ -72,6 +72,7 @@ pub(super) fn start<S: ObservationSink>(
             if sensor.take_records() > 0 {
                 maintenance.hasten();
                 std::thread::sleep(REST);
+                progress.wait_until_told();
                 sensor.use_records();
             }
             if maintenance.is_due() {

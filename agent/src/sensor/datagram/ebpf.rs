@@ -36,7 +36,7 @@ pub(super) fn start<S: ObservationSink>(
     let unusable = |reason: String| SensorError::ModeUnavailable { sensor: NAME, reason };
     let flows = source.take_map(DATAGRAM_FLOWS).and_then(FlowTable::new).map_err(unusable)?;
     let idle = Duration::from_millis(config.flow_idle_ms);
-    let (stop, own_pid) = (environment.stop.clone(), environment.own_pid);
+    let SensorEnvironment { stop, own_pid, process_progress: progress, .. } = environment.clone();
     environment.spawn(sensor_mode(NAME, Origin::AgentEbpf, ""), NAME, move |reporter| {
         let mut sensor = DatagramSensor {
             reporter,
@@ -49,7 +49,7 @@ pub(super) fn start<S: ObservationSink>(
             exchanges: DnsExchanges::default(),
             begun: HashMap::new(),
         };
-        turns::run(&mut sensor, &stop)
+        turns::run(&mut sensor, &stop, &progress)
     })
 }
 

@@ -258,12 +258,13 @@ fn assemble(
     let mut next = || descriptors.next().ok_or(EbpfError::Lacking("descriptor"));
     let map = |descriptor| MapData::from_fd(descriptor).and_then(Map::from_map_data).map_err(|error| refusal(&error));
     let maps = definition.kept_maps().map(|name| Ok((name, map(next()?)?))).collect::<Result<_, _>>()?;
-    let mut program = || {
+    let mut program = |role| {
         let (program, link) = (ProgramDescriptor::Received(next()?), Link::Received(next()?));
-        Ok(AttachedProgram { program, link })
+        Ok(AttachedProgram { role, program, link })
     };
     let is_there = |definition: &&ProgramDefinition| missing.iter().all(|(name, _)| name != definition.name);
-    let programs = definition.programs.iter().filter(is_there).map(|_| program()).collect::<Result<_, _>>()?;
+    let programs =
+        definition.programs.iter().filter(is_there).map(|there| program(there.role)).collect::<Result<_, _>>()?;
     Ok(LoadedObject { maps, programs, missing })
 }
 

@@ -19,7 +19,7 @@ use aya::programs::{
 use aya::{Btf, BtfError, Ebpf, EbpfLoader, Endianness};
 use rustix::process::{Resource, Rlimit};
 
-use super::object::{Attachment, ObjectDefinition, ProgramDefinition, Turn};
+use super::object::{Attachment, ObjectDefinition, ProgramDefinition, Role, Turn};
 use super::{EbpfError, KERNEL_TYPES, REASON_CHARACTERS_MAX};
 use crate::enrich::cgroup;
 
@@ -46,13 +46,14 @@ pub(super) type Outcomes<E> = Vec<(&'static ObjectDefinition, Result<LoadedObjec
 /// A program, for as long as it shall run.
 #[derive(Debug)]
 pub(super) struct AttachedProgram {
+    pub(super) role: Role,
     pub(super) program: ProgramDescriptor,
     pub(super) link: Link,
 }
 
 impl AttachedProgram {
-    fn new(program: ProgramFd, link: FdLink) -> Self {
-        Self { program: ProgramDescriptor::Loaded(program), link: Link::Attached(link) }
+    fn new(role: Role, program: ProgramFd, link: FdLink) -> Self {
+        Self { role, program: ProgramDescriptor::Loaded(program), link: Link::Attached(link) }
     }
 }
 
@@ -168,7 +169,7 @@ pub(super) fn load_object(
     for program in definition.programs {
         match attach(&mut object, types, program) {
             Ok(attached) => programs.push(attached),
-            Err(error) if program.is_optional => missing.push((program.name.to_owned(), error.to_string())),
+            Err(error) if program.role == Role::Optional => missing.push((program.name.to_owned(), error.to_string())),
             Err(error) => return Err(error),
         }
     }
@@ -182,34 +183,43 @@ fn attach(
     types: &KernelTypes,
     definition: &'static ProgramDefinition,
 ) -> Result<AttachedProgram, EbpfError> {
-    let ProgramDefinition { name, attachment, .. } = *definition;
+    let ProgramDefinition { name, attachment, role } = *definition;
     let program = object.program_mut(name).ok_or(EbpfError::Lacking(name))?;
     match attachment {
-        Attachment::Raw(tracepoint) => attach_raw(program, tracepoint).map_err(|error| refusal(&error)),
+        Attachment::Raw(tracepoint) => attach_raw(role, program, tracepoint).map_err(|error| refusal(&error)),
         Attachment::Typed(tracepoint) => {
-            attach_typed(program, tracepoint, types.get()?).map_err(|error| refusal(&error))
+            attach_typed(role, program, tracepoint, types.get()?).map_err(|error| refusal(&error))
         }
-        Attachment::SentPackets => attach_to_root_cgroup(program, CgroupSkbAttachType::Egress),
-        Attachment::ReceivedPackets => attach_to_root_cgroup(program, CgroupSkbAttachType::Ingress),
+        Attachment::SentPackets => attach_to_root_cgroup(role, program, CgroupSkbAttachType::Egress),
+        Attachment::ReceivedPackets => attach_to_root_cgroup(role, program, CgroupSkbAttachType::Ingress),
     }
 }
 
-fn attach_raw(program: &mut Program, tracepoint: &str) -> Result<AttachedProgram, ProgramError> {
+fn attach_raw(role: Role, program: &mut Program, tracepoint: &str) -> Result<AttachedProgram, ProgramError> {
     let program: &mut RawTracePoint = program.try_into()?;
     program.load()?;
     let link = program.attach(tracepoint)?;
-    Ok(AttachedProgram::new(program.fd()?.try_clone()?, program.take_link(link)?.into()))
+    Ok(AttachedProgram::new(role, program.fd()?.try_clone()?, program.take_link(link)?.into()))
 }
 
-fn attach_typed(program: &mut Program, tracepoint: &str, types: &Btf) -> Result<AttachedProgram, ProgramError> {
+fn attach_typed(
+    role: Role,
+    program: &mut Program,
+    tracepoint: &str,
+    types: &Btf,
+) -> Result<AttachedProgram, ProgramError> {
     let program: &mut BtfTracePoint = program.try_into()?;
     program.load(tracepoint, types)?;
     let link = program.attach()?;
-    Ok(AttachedProgram::new(program.fd()?.try_clone()?, program.take_link(link)?.into()))
+    Ok(AttachedProgram::new(role, program.fd()?.try_clone()?, program.take_link(link)?.into()))
 }
 
 /// A link always stands beside what others attach: nothing of theirs is disturbed.
-fn attach_to_root_cgroup(program: &mut Program, direction: CgroupSkbAttachType) -> Result<AttachedProgram, EbpfError> {
+fn attach_to_root_cgroup(
+    role: Role,
+    program: &mut Program,
+    direction: CgroupSkbAttachType,
+) -> Result<AttachedProgram, EbpfError> {
     let program: &mut CgroupSkb = program.try_into().map_err(|error: ProgramError| refusal(&error))?;
     let cgroup = root_cgroup()?;
     let attached = program.load().and_then(|()| {
@@ -219,7 +229,7 @@ fn attach_to_root_cgroup(program: &mut Program, direction: CgroupSkbAttachType) 
     });
     let (program, link) = attached.map_err(|error| refusal(&error))?;
     let link = FdLink::try_from(link).map_err(|error| refusal(&error))?;
-    Ok(AttachedProgram::new(program, link))
+    Ok(AttachedProgram::new(role, program, link))
 }
 
 /// The root of the cgroup hierarchy of version 2.

@@ -9,7 +9,7 @@ pub(crate) struct ObjectDefinition {
     pub(super) bytes: &'static [u8],
     /// The ring buffer that its programs write to.
     pub(super) records: &'static str,
-    /// The counters of records that did not fit, by kind, for each processor.
+    /// The counters of records that did not fit, by kind, for each processor; the first is of what a second program told.
     pub(super) lost: &'static str,
     /// Further maps that the sensor uses.
     pub(super) maps: &'static [&'static str],
@@ -35,16 +35,30 @@ pub(super) enum Turn {
 pub(super) struct ProgramDefinition {
     pub(super) name: &'static str,
     pub(super) attachment: Attachment,
+    pub(super) role: Role,
+}
+
+/// What a program is to the others of its object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Nothing works without it.
+    Needed,
     /// Without it the others are of use, too; what is not seen then is said.
-    pub(super) is_optional: bool,
+    Optional,
+    /// Needed, and tells what the kernel left the one before it out of.
+    Second,
 }
 
 const fn needed(name: &'static str, attachment: Attachment) -> ProgramDefinition {
-    ProgramDefinition { name, attachment, is_optional: false }
+    ProgramDefinition { name, attachment, role: Role::Needed }
 }
 
 const fn optional(name: &'static str, attachment: Attachment) -> ProgramDefinition {
-    ProgramDefinition { name, attachment, is_optional: true }
+    ProgramDefinition { name, attachment, role: Role::Optional }
+}
+
+const fn second(name: &'static str, attachment: Attachment) -> ProgramDefinition {
+    ProgramDefinition { name, attachment, role: Role::Second }
 }
 
 /// Where a program is attached.
@@ -87,7 +101,10 @@ pub(crate) static CONNECTION: ObjectDefinition = ObjectDefinition {
     records: "connection_records",
     lost: "connection_lost",
     maps: &[CONNECTION_LIMIT],
-    programs: &[needed("connection_state", Attachment::Typed("inet_sock_set_state"))],
+    programs: &[
+        needed("connection_state", Attachment::Typed("inet_sock_set_state")),
+        second("connection_second", Attachment::Typed("inet_sock_set_state")),
+    ],
     turn: Turn::First,
 };
 

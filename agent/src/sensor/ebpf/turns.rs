@@ -1,6 +1,6 @@
 //! A sensor that has no more to do than to use the records of its eBPF programs.
 //!
-//! Records rest for [`REST`] before they are used, so that the process sensor has told of the processes in them.
+//! Records are used when the process sensor has told of the processes in them.
 
 use std::io;
 use std::time::Duration;
@@ -8,9 +8,10 @@ use std::time::Duration;
 use crate::sensor::ebpf::RecordSource;
 use crate::sensor::maintenance::Maintenance;
 use crate::sensor::priority;
+use crate::sensor::process_progress::ProcessProgress;
 use crate::sensor::stop::StopSignal;
 
-/// How long records rest before they are used.
+/// How long records rest before they are used: the process sensor has told of their processes then, mostly.
 const REST: Duration = Duration::from_micros(3_500);
 
 /// What uses records.
@@ -47,12 +48,12 @@ pub(in crate::sensor) trait Turns {
 ///
 /// # Errors
 /// When the ring buffer cannot be waited for.
-pub(in crate::sensor) fn run(sensor: &mut impl Turns, stop: &StopSignal) -> io::Result<()> {
+pub(in crate::sensor) fn run(sensor: &mut impl Turns, stop: &StopSignal, progress: &ProcessProgress) -> io::Result<()> {
     priority::raise();
     let mut maintenance = Maintenance::new();
     while !stop.is_raised() {
         sensor.source().wait(maintenance.patience(), stop)?;
-        if turn(sensor) {
+        if turn(sensor, progress) {
             maintenance.hasten();
         }
         if maintenance.is_due() {
@@ -60,21 +61,21 @@ pub(in crate::sensor) fn run(sensor: &mut impl Turns, stop: &StopSignal) -> io::
             sensor.count_losses();
         }
     }
-    last_turns(sensor);
+    last_turns(sensor, progress);
     sensor.count_losses();
     Ok(())
 }
 
-fn last_turns<T: Turns>(sensor: &mut T) {
+fn last_turns<T: Turns>(sensor: &mut T, progress: &ProcessProgress) {
     for _ in 0..T::LAST_TURNS_MAX {
-        if !turn(sensor) {
+        if !turn(sensor, progress) {
             break;
         }
     }
 }
 
 /// Uses the records that are there; says whether there were any.
-fn turn<T: Turns>(sensor: &mut T) -> bool {
+fn turn<T: Turns>(sensor: &mut T, progress: &ProcessProgress) -> bool {
     let mut records = Vec::new();
     while records.len() < T::RECORDS_PER_TURN_MAX
         && let Some(record) = sensor.source().next().map(|bytes| T::parse(&bytes))
@@ -88,6 +89,7 @@ fn turn<T: Turns>(sensor: &mut T) -> bool {
         return false;
     }
     std::thread::sleep(REST);
+    progress.wait_until_told();
     for record in records {
         sensor.tell(record);
     }

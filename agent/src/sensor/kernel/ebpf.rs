@@ -24,10 +24,10 @@ pub(super) fn start<S: ObservationSink>(
     environment: &SensorEnvironment<S>,
 ) -> Result<StartedSensor, SensorError> {
     let reason = missing(source.missing(), Path::new(MODULES).exists());
-    let (stop, own_pid) = (environment.stop.clone(), environment.own_pid);
+    let SensorEnvironment { stop, own_pid, process_progress: progress, .. } = environment.clone();
     environment.spawn(sensor_mode(NAME, Origin::AgentEbpf, &reason), NAME, move |reporter| {
         let mut sensor = KernelSensor { reporter, source, owners, own_pid, clock: EventClock::default() };
-        turns::run(&mut sensor, &stop)
+        turns::run(&mut sensor, &stop, &progress)
     })
 }
 

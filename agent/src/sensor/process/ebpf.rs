@@ -19,6 +19,7 @@ use crate::sensor::maintenance::Maintenance;
 use crate::sensor::process::ebpf_record::{self, Change, ProcessRecord};
 use crate::sensor::process::tracker::ProcessTracker;
 use crate::sensor::process::{NAME, mode};
+use crate::sensor::process_progress::ProcessProgress;
 use crate::sensor::reporter::Reporter;
 use crate::sensor::{ObservationSink, SensorEnvironment, SensorError, StartedSensor, priority};
 
@@ -39,12 +40,13 @@ pub(super) fn start<S: ObservationSink>(
         Ok(reader) => reader,
         Err(error) => return Ok(Err(format!("eBPF: /proc cannot be read: {error}"))),
     };
-    let SensorEnvironment { stop, processes, own_pid, .. } = environment.clone();
+    let SensorEnvironment { stop, processes, own_pid, process_progress: progress, .. } = environment.clone();
+    progress.follow(&source);
     let started = environment.spawn(mode(Origin::AgentEbpf, ""), NAME, move |reporter| {
         priority::raise();
         let tracker = ProcessTracker::new(reporter, reader, processes, own_pid);
         let mut sensor =
-            ProcessSensor { tracker, cgroups: CgroupPaths::default(), source, clock: EventClock::default() };
+            ProcessSensor { tracker, cgroups: CgroupPaths::default(), source, clock: EventClock::default(), progress };
         // What happens meanwhile is recorded already.
         sensor.tracker.seed()?;
         let mut maintenance = Maintenance::new();
@@ -79,6 +81,7 @@ struct ProcessSensor<S> {
     cgroups: CgroupPaths,
     source: RecordSource,
     clock: EventClock,
+    progress: ProcessProgress,
 }
 
 /// What was there in one turn.
@@ -93,7 +96,9 @@ impl<S: ObservationSink> ProcessSensor<S> {
     /// Tells of the records that are there, together.
     fn tell_records(&mut self) -> Turn {
         let mut turn = Turn::default();
+        self.progress.turn_begins();
         Reporter::together(self, |sensor| &sensor.tracker.reporter, |sensor| turn = sensor.take_records());
+        self.progress.turn_ends(turn.records < RECORDS_PER_TURN_MAX);
         turn
     }
 

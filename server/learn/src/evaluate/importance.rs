@@ -6,8 +6,9 @@ use picket_common::model::Model;
 
 use crate::evaluate::{IMPORTANCES_MAX, Importance, count, real};
 
-/// Most rows that are explained; of more, these many are taken, evenly spread. Explaining one takes some ten microseconds.
-const ROWS_MAX: usize = 10_000;
+/// Most rows that are explained; of more, these many are taken, evenly spread. Explaining one
+/// takes some milliseconds when trees are many and deep.
+const ROWS_MAX: usize = 1_000;
 
 /// Mean of the absolute contributions ([`Model::explain`]) over `rows`, by name, strongest first, at most
 /// [`IMPORTANCES_MAX`]. `names` are those of the features, in their order; features of one name count as one. What moves

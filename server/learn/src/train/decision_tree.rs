@@ -59,8 +59,9 @@ impl Trainer for DecisionTree {
         let serialized = serde_json::to_value(&tree)
             .and_then(serde_json::from_value::<Serialized>)
             .map_err(|error| engine_error(ALGORITHM, error))?;
-        let draft =
+        let mut draft =
             serialized.tree_regressor.draft(&input.stand_ins).map_err(|error| engine_error(ALGORITHM, error))?;
+        draft.count_covers(set.rows());
         Ok(FittedModel { body: ModelBody::Forest(vec![draft]) })
     }
 }

@@ -2,11 +2,13 @@
 
 use std::sync::OnceLock;
 
+use picket_common::model::limits::NODES_MAX;
 use picket_common::model::{Algorithm, ModelBody, TreeDraft};
 
 use crate::random::SplitMix64;
 use crate::train::params::ForestParams;
 use crate::train::tree::best::BestSplits;
+use crate::train::tree::prune::prune;
 use crate::train::tree::random::RandomSplits;
 use crate::train::tree::{BinnedMatrix, Limits, RowWeights, Spreads, grow};
 use crate::train::weight::weights;
@@ -141,7 +143,10 @@ impl<F: Forest> Trainer for F {
         let trees = parallel::try_map(usize::from(forest.trees), control.threads, |tree| {
             control.check()?;
             let seed = SplitMix64::for_job(seed, tree as u64).next_u64();
-            Ok::<_, TrainError>(self.grow(&ground, forest, tree, seed))
+            let mut tree = self.grow(&ground, forest, tree, seed);
+            // Deep trees on many rows would make a model that no agent takes.
+            prune(&mut tree, NODES_MAX / usize::from(forest.trees));
+            Ok::<_, TrainError>(tree)
         })?;
         Ok(FittedModel { body: ModelBody::Forest(trees) })
     }

@@ -8,7 +8,7 @@
 //! * smartcore knows no missing values. Each feature gets a stand-in: below everything seen where values are missing in
 //!   training (so that a tree can tell "missing" from every value), else the median (so that a value that is first
 //!   missing in the field goes with the many). A node then records the way its feature's stand-in goes.
-//! * Every node, inner ones too, carries the weighted mean label of its rows.
+//! * Every leaf carries the weighted mean label of its rows.
 
 use picket_common::model::{Algorithm, NodeDraft, TreeDraft};
 use serde::Deserialize;
@@ -112,7 +112,8 @@ impl SerializedTree {
             let (left, right) = match (node.true_child, node.false_child) {
                 // A split that was found but not made leaves its value behind.
                 (None, None) => {
-                    nodes.push(NodeDraft::leaf(value));
+                    // Rows are counted later.
+                    nodes.push(NodeDraft::leaf(value, 1));
                     continue;
                 }
                 (Some(left), Some(right)) => (left, right),
@@ -133,14 +134,8 @@ impl SerializedTree {
                 return Err(error("its split value is out of range"));
             }
             let index_of = |child| u32::try_from(child).map_err(|_| error("there are too many nodes"));
-            nodes.push(NodeDraft {
-                feature,
-                threshold,
-                missing_left: stand_in <= threshold,
-                left: index_of(left)?,
-                right: index_of(right)?,
-                value,
-            });
+            let children = [index_of(left)?, index_of(right)?];
+            nodes.push(NodeDraft::inner(feature, threshold, stand_in <= threshold, children));
         }
         match has_parent.iter().skip(1).position(|seen| !seen) {
             Some(orphan) => Err(TreeError { node: orphan + 1, reason: "it has no parent" }),
@@ -173,7 +168,7 @@ mod tests {
         assert_eq!(draft.nodes.len(), 3);
         assert_eq!((draft.nodes[0].left, draft.nodes[0].right), (1, 2));
         assert_eq!((draft.nodes[0].threshold, draft.nodes[0].missing_left), (2.5, false));
-        assert_eq!(draft.nodes[1], NodeDraft::leaf(0.25));
+        assert_eq!(draft.nodes[1], NodeDraft::leaf(0.25, 1));
     }
 
     #[test]

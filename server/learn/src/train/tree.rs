@@ -12,6 +12,7 @@
 //!   order it is made, and a tree is the same whatever the number of threads.
 //! * **Missing values** are a side of each split: both sides are tried where values are missing, and where none is, the
 //!   side with more weight is taken (a value that is first missing in the field goes with the many).
+//! * **Size** ([`prune`]): a tree that is larger than its share of a model's nodes loses the splits that explain least.
 //! * **Split finders**: [`best`] looks at all thresholds of some features (random forests), [`random`] draws one for each
 //!   (extremely randomised trees).
 
@@ -20,11 +21,17 @@ pub(super) use crate::train::tree::grow::{Limits, grow};
 pub(super) use crate::train::tree::spreads::Spreads;
 pub(super) use crate::train::tree::sums::{RowWeights, Sums};
 
+/// The cover of a leaf of so many rows.
+pub(super) fn cover(rows: usize) -> u32 {
+    u32::try_from(rows).unwrap_or(u32::MAX).max(1)
+}
+
 pub(super) mod best;
 mod bins;
 mod choice;
 mod features;
 mod grow;
+pub(super) mod prune;
 pub(super) mod random;
 pub(super) mod spreads;
 mod sums;

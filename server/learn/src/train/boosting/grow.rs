@@ -9,6 +9,7 @@ use picket_common::model::{NodeDraft, TreeDraft};
 use crate::train::boosting::ground::{Done, Ground, Leaf, NodeRows, SearchTask, Searched, Task, Workers};
 use crate::train::boosting::histogram::{Histogram, Slope};
 use crate::train::boosting::split::Split;
+use crate::train::tree::cover;
 
 /// When to stop splitting.
 #[derive(Clone, Copy, Debug)]
@@ -240,7 +241,7 @@ impl Grower<'_> {
             }
             let node: &Node = &nodes[index];
             let value = self.value(node.total);
-            drafts.push(NodeDraft::leaf(value));
+            drafts.push(NodeDraft::leaf(value, cover(node.row_count)));
             match (node.split, node.children) {
                 (Some(split), Some([left, right])) if is_split[index] => {
                     let draft = &mut drafts[place];
@@ -253,10 +254,7 @@ impl Grower<'_> {
                 _ => leaves.push(Leaf { rows: Arc::clone(&node.rows), watched: Arc::clone(&node.watched), value }),
             }
         }
-        let mut tree = TreeDraft { nodes: drafts };
-        let rows: Vec<usize> = leaves.iter().map(|leaf| leaf.rows.iter().map(Vec::len).sum()).collect();
-        average(&mut tree, &rows);
-        Grown { tree, leaves }
+        Grown { tree: TreeDraft { nodes: drafts }, leaves }
     }
 
     fn value(&self, total: Slope) -> f32 {
@@ -270,28 +268,6 @@ impl Grower<'_> {
 
 /// Largest step of a leaf, in log-odds, before the learning rate.
 const STEP_MAX: f64 = 20.0;
-
-/// Gives each inner node the mean of its leaves, by their rows: what a row is worth of which no more is known. Leaves are
-/// in the order of the nodes, and children come after their parents.
-fn average(tree: &mut TreeDraft, rows: &[usize]) {
-    let mut weights = vec![0.0; tree.nodes.len()];
-    let mut leaves = rows.iter();
-    for (weight, node) in weights.iter_mut().zip(&tree.nodes) {
-        if node.left == 0 {
-            *weight = leaves.next().map_or(0.0, |rows| *rows as f64);
-        }
-    }
-    for index in (0..tree.nodes.len()).rev() {
-        let node = tree.nodes[index];
-        if node.left != 0 {
-            let children = [node.left as usize, node.right as usize];
-            let weight: f64 = children.iter().map(|child| weights[*child]).sum();
-            let sum: f64 = children.iter().map(|child| weights[*child] * f64::from(tree.nodes[*child].value)).sum();
-            tree.nodes[index].value = (sum / weight.max(1.0)) as f32;
-            weights[index] = weight;
-        }
-    }
-}
 
 impl Node {
     /// Takes what was found in a block.

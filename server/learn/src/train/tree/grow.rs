@@ -3,7 +3,7 @@
 use picket_common::model::{NodeDraft, TreeDraft};
 
 use crate::train::tree::bins::MISSING_BIN;
-use crate::train::tree::{BinnedMatrix, RowWeights, Sums};
+use crate::train::tree::{BinnedMatrix, RowWeights, Sums, cover};
 
 /// When to stop splitting.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +66,7 @@ pub(in crate::train) fn grow(
         of_rows.extend(rows.iter().map(|row| weights.row(*row)));
         let sums: Sums = of_rows.iter().copied().sum();
         let index = nodes.len();
-        nodes.push(NodeDraft::leaf(sums.mean() as f32));
+        nodes.push(NodeDraft::leaf(sums.mean() as f32, cover(rows.len())));
         if let Some((parent, is_left)) = parent {
             // Trees have fewer nodes than twice the rows, and those are at most a million.
             let child = u32::try_from(index).unwrap_or(u32::MAX);

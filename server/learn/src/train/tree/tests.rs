@@ -44,6 +44,7 @@ fn assert_leaves_are_of_their_rows(tree: &TreeDraft, set: &TrainingSet, weights:
     for (node, (sums, rows)) in leaves {
         assert!(rows >= LIMITS.leaf_rows_min, "a leaf of {rows} rows");
         assert_eq!(node.value, sums.mean() as f32);
+        assert_eq!(node.cover, rows);
     }
 }
 

@@ -12,18 +12,22 @@ const RIDGES: [f64; 2] = [1e-3, 1e2];
 
 /// A set of parameters; nothing for an algorithm whose usual ones are all there is to try.
 pub(super) fn params(algorithm: Algorithm, features: usize, random: &mut SplitMix64) -> Option<ValidParams> {
-    let params = match algorithm {
-        Algorithm::GradientBoosting => Params::GradientBoosting(boosting(random)),
-        Algorithm::RandomForest => Params::RandomForest(forest(features, random)),
-        Algorithm::ExtraTrees => Params::ExtraTrees(forest(features, random)),
-        Algorithm::VotingForest => Params::VotingForest(forest(features, random)),
-        Algorithm::DecisionTree => Params::DecisionTree {
-            depth_max: one_of(&[4, 6, 8, 12, 16, 24], random),
-            leaf_rows_min: one_of(&[1, 2, 5, 10, 30, 100], random),
-        },
-        Algorithm::LogisticRegression => Params::LogisticRegression { ridge: between(RIDGES, random) },
-        #[expect(unreachable_patterns, reason = "algorithms without parameters to draw are added elsewhere")]
-        _ => return None,
+    let params = if algorithm == Algorithm::GradientBoosting {
+        Params::GradientBoosting(boosting(random))
+    } else if algorithm == Algorithm::RandomForest {
+        Params::RandomForest(forest(features, random))
+    } else if algorithm == Algorithm::ExtraTrees {
+        Params::ExtraTrees(forest(features, random))
+    } else if algorithm == Algorithm::VotingForest {
+        Params::VotingForest(forest(features, random))
+    } else if algorithm == Algorithm::DecisionTree {
+        let (depth_max, leaf_rows_min) =
+            (one_of(&[4, 6, 8, 12, 16, 24], random), one_of(&[1, 2, 5, 10, 30, 100], random));
+        Params::DecisionTree { depth_max, leaf_rows_min }
+    } else if algorithm == Algorithm::LogisticRegression {
+        Params::LogisticRegression { ridge: between(RIDGES, random) }
+    } else {
+        return None;
     };
     ValidParams::new(params).ok()
 }
