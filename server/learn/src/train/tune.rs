@@ -42,8 +42,6 @@ const FOLDS_BEFORE: usize = 3;
 pub const WORK_MIN: u64 = 1_000_000;
 /// Most work of a search.
 pub const WORK_MAX: u64 = 1_000_000_000_000_000;
-/// Elementary steps a second that a search is planned with where nobody has measured: those of two processors of 2020.
-pub const STEPS_PER_SECOND: u64 = 1_000_000_000;
 /// Rows that the yardstick is fitted to.
 const YARDSTICK_ROWS: usize = 4_000;
 

@@ -1,7 +1,5 @@
 //! `picketctl dataset profile` and `dataset diff`: what is in files.
 
-use std::path::Path;
-
 use picket_learn::table::{ColumnDifference, Difference, Profile, difference, page, profile as profile_of};
 use picket_learn::train::Control;
 use serde_json::Value;
