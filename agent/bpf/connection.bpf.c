@@ -208,8 +208,6 @@ enum { CHANGES_NOTED = 4 };
 struct changes {
 	u64 taken[CHANGES_NOTED];
 	u32 next;
-	/* The first program is in the midst of a change. */
-	u32 is_running;
 };
 
 struct {
@@ -411,20 +409,20 @@ int connection_state(u64 *context)
 	u32 from = context[1];
 	u32 to = context[2];
 
-	if (!is_of_use(from, to))
-		return 0;
-	volatile struct changes *changes = changes_of_processor();
+	struct changes *changes = changes_of_processor();
 	if (!changes)
 		return 0;
-	changes->is_running = 1;
 	changes->taken[changes->next % CHANGES_NOTED] = change_of(sock, from, to);
 	changes->next += 1;
-	tell(sock, from, to);
-	changes->is_running = 0;
+	if (is_of_use(from, to))
+		tell(sock, from, to);
 	return 0;
 }
 
-/* Must be attached after the other. */
+/*
+ * Must be attached after the other. What it is left out of itself, the other was not: a change can be interrupted by that
+ * of another socket (by a softirq), but that one by no further.
+ */
 SECTION("tp_btf/inet_sock_set_state")
 int connection_second(u64 *context)
 {
@@ -432,14 +430,9 @@ int connection_second(u64 *context)
 	u32 from = context[1];
 	u32 to = context[2];
 
-	volatile struct changes *changes = changes_of_processor();
+	struct changes *changes = changes_of_processor();
 	if (!changes)
 		return 0;
-	if (!is_of_use(from, to)) {
-		if (changes->is_running)
-			count_lost(TOLD_BY_SECOND);
-		return 0;
-	}
 	u64 change = change_of(sock, from, to);
 	for (u32 i = 0; i < CHANGES_NOTED; i++) {
 		if (changes->taken[i] == change) {
@@ -448,7 +441,8 @@ int connection_second(u64 *context)
 		}
 	}
 	count_lost(TOLD_BY_SECOND);
-	tell(sock, from, to);
+	if (is_of_use(from, to))
+		tell(sock, from, to);
 	return 0;
 }
 

@@ -309,6 +309,30 @@ impl Model {
         });
     }
 
+    /// The model proper as it was drafted, trees with their nodes breadth first; nothing for kinds that no other tool takes.
+    pub fn body(&self) -> Option<ModelBody> {
+        match &self.body {
+            Body::Forest(forest) => Some(ModelBody::Forest(forest.drafts())),
+            Body::Boosting(boosting) => {
+                Some(ModelBody::Boosting { base_score: boosting.base_score, trees: boosting.trees.drafts() })
+            }
+            Body::Linear(linear) => {
+                let column = |number: fn(&linear::Term) -> f64| linear.terms.iter().map(number).collect();
+                Some(ModelBody::Linear {
+                    weights: column(|term| term.weight),
+                    bias: linear.bias,
+                    mean: column(|term| term.mean),
+                    inverse_scale: column(|term| term.inverse_scale),
+                })
+            }
+        }
+    }
+
+    /// What stands in for missing values: empty, or one value per feature, NaN for nothing.
+    pub fn imputation(&self) -> &[f32] {
+        &self.imputation
+    }
+
     /// Memory the model takes, in bytes.
     pub fn memory_bytes(&self) -> usize {
         size_of::<Self>()

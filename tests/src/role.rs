@@ -75,9 +75,13 @@ pub fn dispatch() -> Option<ExitCode> {
     if let Some(plan) = std::env::var_os(helper::PLAN_VARIABLE) {
         return Some(helper::main(&PathBuf::from(plan)));
     }
-    let mut arguments = std::env::args_os().skip(1);
-    if arguments.next()?.to_str() != Some(ROLE_FLAG) {
-        return None;
+    let mut arguments = std::env::args_os();
+    let called = PathBuf::from(arguments.next()?);
+    let mut arguments = arguments.peekable();
+    if arguments.next_if(|first| first.to_str() == Some(ROLE_FLAG)).is_none() {
+        // Installed under the name of a part, it is that part.
+        let role = Role::ALL.into_iter().find(|role| called.file_name().is_some_and(|name| name == role.binary()));
+        return role.map(|role| role.run(arguments));
     }
     let name = arguments.next().unwrap_or_default();
     match Role::ALL.into_iter().find(|role| name == role.name()) {

@@ -17,9 +17,6 @@ mod engine;
 mod in_redb;
 mod in_sled;
 
-/// An engine's page cache, bytes.
-const CACHE_BYTES: usize = 8 * 1024 * 1024;
-
 /// Longest key.
 const KEY_BYTES_MAX: usize = METADATA_KEY_BYTES_MAX + 1;
 

@@ -1,7 +1,7 @@
 //! Trees: nodes in one array, as they stand in the file, and laid out for scoring.
 
 use crate::model::scorer::Scorer;
-use crate::model::{Contribution, Vector, shap};
+use crate::model::{Contribution, NodeDraft, TreeDraft, Vector, shap};
 
 /// One node; 16 bytes, so that four share a cache line.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,6 +60,19 @@ impl Forest {
         let first = self.roots.get(tree).map_or(self.nodes.len(), |root| root.index as usize);
         let end = self.roots.get(tree + 1).map_or(self.nodes.len(), |next| next.index as usize);
         self.nodes.get(first..end).unwrap_or_default()
+    }
+
+    /// The trees as they were drafted, their nodes breadth first.
+    pub(super) fn drafts(&self) -> Vec<TreeDraft> {
+        let draft = |tree: usize| {
+            let base = self.roots.get(tree).map_or(0, |root| root.index);
+            let node = |node: &Node| match node.left.checked_sub(base).filter(|_| node.left != 0) {
+                Some(left) => NodeDraft::inner(node.feature, node.number, node.missing_left, [left, left + 1]),
+                None => NodeDraft::leaf(node.number, node.cover),
+            };
+            TreeDraft { nodes: self.tree(tree).iter().map(node).collect() }
+        };
+        (0..self.roots.len()).map(draft).collect()
     }
 
     pub(super) fn score(&self, vector: Vector<'_>) -> f64 {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use picket_common::feature::MISSING;
-use picket_common::model::{Algorithm, Model, ModelError};
+use picket_common::model::{Algorithm, Model, ModelDraft, ModelError};
 use picket_common::table::{TableModel, TableModelError};
 
 use crate::fuzz::mutation::{Input, Random, TRAILER_BYTES};
@@ -93,7 +93,24 @@ fn used(model: &Model, bytes: &[u8]) -> String {
         let tolerance = 1e-9 * (1.0 + moved + model.baseline().abs());
         assert!((explained - score).abs() <= tolerance, "{explained} is not {score} within {tolerance}");
     }
+    check_encoding(model, bytes);
     format!("{} {}", metadata.algorithm, bytes.len().ilog2())
+}
+
+/// One model has one encoding: what an accepted file says is written again with the same bytes, but for the self-test and
+/// what follows.
+fn check_encoding(model: &Model, bytes: &[u8]) {
+    let Some(body) = model.body() else { return };
+    let draft = ModelDraft {
+        metadata: model.metadata().clone(),
+        imputation: model.imputation().to_vec(),
+        body,
+        self_test: vec![vec![0.0; model.metadata().feature_count]],
+    };
+    let again = draft.encode(&key()).unwrap();
+    let same = again.len() - TRAILER_BYTES - (8 + 4 + 4 * model.metadata().feature_count + 8);
+    let at = bytes.windows(8).position(|window| window == b"PKTMODEL").unwrap();
+    assert_eq!(again[..same], bytes[at..at + same]);
 }
 
 fn value(random: &mut Random, round: u32) -> f32 {

@@ -11,6 +11,7 @@
 
 pub mod compare;
 pub mod evaluate;
+pub mod exchange;
 pub mod gate;
 pub mod random;
 pub mod table;

@@ -11,6 +11,7 @@ pub use crate::ctl::arguments::table::{
     TableArguments,
 };
 
+pub mod exchange;
 mod table;
 
 /// Operate Picket: hosts, events, labels, data sets, models.
@@ -425,6 +426,20 @@ pub enum ModelVerb {
         /// End with 1 if there are findings.
         #[arg(long)]
         fail_on_findings: bool,
+    },
+    /// Make a table model of another tool's model. Pickles are refused.
+    Import(exchange::ImportArguments),
+    /// Write a model's trees or coefficients as ONNX, for use elsewhere.
+    Convert {
+        /// The model's file, as `export` or `train --input` wrote it.
+        #[arg(long, value_name = "FILE")]
+        model: PathBuf,
+        /// Where to.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        /// Replace a file that is there already.
+        #[arg(long)]
+        force: bool,
     },
     /// Write a model's signed file.
     Export(ModelFileArguments),

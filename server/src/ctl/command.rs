@@ -10,6 +10,7 @@ use crate::ctl::output::{Output, Row};
 mod ca;
 mod dataset;
 mod event;
+mod exchange;
 mod host;
 mod label;
 mod model;
@@ -59,6 +60,8 @@ fn without_server(arguments: &Arguments, output: &mut Output<'_>) -> Option<Resu
         Noun::Dataset(DatasetVerb::Diff { first, second, columns }) => {
             Some(table_report::diff([first, second], columns, output))
         }
+        Noun::Model(ModelVerb::Import(arguments)) => Some(exchange::import_model(arguments, output)),
+        Noun::Model(ModelVerb::Convert { model, to, force }) => Some(exchange::convert(model, to, *force, output)),
         Noun::Model(verb @ ModelVerb::Score { .. }) => Some(table::score(verb, arguments.output.file(), output)),
         Noun::Model(ModelVerb::Compare(arguments)) => Some(table_compare::compare(arguments, output)),
         Noun::Model(ModelVerb::Rebuild(arguments)) => Some(table_compare::rebuild(arguments, output)),

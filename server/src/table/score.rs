@@ -105,6 +105,29 @@ fn write_scores(
     Ok(scored)
 }
 
+/// Scores each row of `input` and hands it to `judge` with the place of `column` in it.
+///
+/// # Errors
+/// [`TableFileError`], or what `judge` gives.
+pub fn compare<E: From<TableFileError>>(
+    model: &TableModel,
+    input: &Path,
+    column: &str,
+    mut judge: impl FnMut(&Record, usize, f64) -> Result<(), E>,
+) -> Result<(), E> {
+    let of_table = |source: TableModelError| TableFileError::Model { path: input.to_owned(), source };
+    let mut rows = Input::open(input, None)?;
+    let mut scorer = RowScorer::new(model, rows.columns()).map_err(of_table)?;
+    let absent = || of_table(TableModelError::MissingColumns { count: 1, names: column.to_owned() });
+    let place = rows.columns().iter().position(|name| name == column).ok_or_else(absent)?;
+    let mut record = Record::default();
+    while rows.next(&mut record)? {
+        let score = scorer.score(&record);
+        judge(&record, place, score)?;
+    }
+    Ok(())
+}
+
 /// A reason in words: the field, and how far it moved the score.
 pub fn words(reason: &ColumnReason) -> String {
     let mut field: String = reason.field.chars().take(FIELD_CHARACTERS_MAX).collect();

@@ -7,8 +7,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use redb::{Database, Durability, ReadableDatabase as _, TableDefinition};
 
+use crate::buffer::store::KeyValue;
 use crate::buffer::store::engine::{Changes, Engine, EngineError, EngineResult};
-use crate::buffer::store::{CACHE_BYTES, KeyValue};
+
+/// Its page cache, bytes: a batch that is written and one that is read fit many times. A larger one makes nothing faster.
+const CACHE_BYTES: usize = 2 * 1024 * 1024;
 
 const TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("buffer");
 const FILE: &str = "db";

@@ -4,8 +4,11 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use crate::buffer::store::KeyValue;
 use crate::buffer::store::engine::{Changes, Engine, EngineError, EngineResult};
-use crate::buffer::store::{CACHE_BYTES, KeyValue};
+
+/// Its page cache, bytes.
+const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 
 pub(super) struct SledEngine {
     db: sled::Db,
@@ -17,7 +20,7 @@ impl SledEngine {
     pub(super) fn open(folder: &Path) -> EngineResult<Self> {
         let db = sled::Config::new()
             .path(folder)
-            .cache_capacity(CACHE_BYTES as u64)
+            .cache_capacity(CACHE_BYTES)
             .flush_every_ms(None)
             .mode(sled::Mode::LowSpace)
             .open()?;

@@ -28,7 +28,11 @@ pub(super) async fn run(client: &mut Client, verb: &ModelVerb, output: &mut Outp
             output.rows(&shown(), models.iter().map(row).collect())
         }
         // Done without a server already.
-        ModelVerb::Score { .. } | ModelVerb::Compare(_) | ModelVerb::Rebuild(_) => Ok(()),
+        ModelVerb::Score { .. }
+        | ModelVerb::Import(_)
+        | ModelVerb::Convert { .. }
+        | ModelVerb::Compare(_)
+        | ModelVerb::Rebuild(_) => Ok(()),
         ModelVerb::Show { model } => show(client, model, output).await,
         ModelVerb::Push { model } => push(client, model, output).await,
         ModelVerb::Report(arguments) => report(client, arguments, output).await,
