@@ -19,10 +19,12 @@ pub use crate::table::input::Input;
 pub use crate::table::load::{Loaded, Loader};
 pub use crate::table::schema_file::SchemaFileError;
 
+pub mod compare;
 pub mod folder;
 pub mod input;
 pub mod load;
 pub mod memory;
+pub mod rebuild;
 pub mod schema_file;
 pub mod score;
 pub mod train;
@@ -55,6 +57,14 @@ pub enum TableFileError {
         path: PathBuf,
         /// Why not.
         source: TableReadError,
+    },
+    /// A training's manifest cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
     },
     /// A Parquet file cannot be read.
     #[error("{}: {reason}", path.display())]

@@ -247,9 +247,12 @@ fn training_set<const PARTS: usize>(parts: [&Rows; PARTS]) -> Result<TrainingSet
 
 /// The same data set, algorithm, options and code have the same name.
 fn run_name(dataset: Digest, algorithm: Algorithm, options: Options, refit: bool) -> String {
-    let Options { seed, false_positive_budget, calibration, .. } = options;
+    let Options { seed, false_positive_budget, confidence, calibration, .. } = options;
     let calibration = calibration.name();
-    let what = format!("{dataset}/{algorithm}/{seed}/{false_positive_budget}/{refit}/{calibration}/{CODE_VERSION}");
+    let confidence = confidence.map_or_else(String::new, |confidence| format!("/{}", f64::from(confidence)));
+    let what = format!(
+        "{dataset}/{algorithm}/{seed}/{false_positive_budget}{confidence}/{refit}/{calibration}/{CODE_VERSION}"
+    );
     let digest = Digest::of(what.as_bytes()).to_string();
     format!("{algorithm}-{}", &digest[..RUN_DIGITS])
 }

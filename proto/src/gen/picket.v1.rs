@@ -1322,6 +1322,9 @@ pub struct TrainRequest {
     /// evaluation is then that of a model that did not see them.
     #[prost(bool, tag = "5")]
     pub refit: bool,
+    /// Keep the budget with this confidence on new rows like those learned from: 0.5 to below 1; 0: on average.
+    #[prost(double, tag = "6")]
+    pub false_positive_confidence: f64,
     /// How scores become probabilities: `none`, `platt`, `isotonic`; empty: none.
     #[prost(string, tag = "7")]
     pub calibration: ::prost::alloc::string::String,

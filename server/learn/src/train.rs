@@ -31,13 +31,15 @@ pub use crate::train::run::{
     Candidate, DraftContext, FOLDINGS, Options, Recipe, Trained, Validation, train, train_with,
 };
 pub use crate::train::set::TrainingSet;
-pub use crate::train::threshold::ThresholdChoice;
+pub use crate::train::threshold::{Confidence, ThresholdChoice};
 
 pub mod calibration;
+pub mod conformal;
 pub mod fold;
 pub mod params;
 pub mod set;
 pub mod threshold;
+pub mod tune;
 pub mod weight;
 
 mod boosting;

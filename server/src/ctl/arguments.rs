@@ -4,9 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use picket_learn::train::CalibrationMethod;
+use picket_learn::train::{CalibrationMethod, Confidence};
 
-pub use crate::ctl::arguments::table::{ColumnArguments, FileTrainingArguments, OutputArgument, SplitArgument};
+pub use crate::ctl::arguments::table::{
+    ColumnArguments, CompareArguments, FileTrainingArguments, OutputArgument, RebuildArguments, SplitArgument,
+    TableArguments,
+};
 
 pub mod exchange;
 mod table;
@@ -268,37 +271,11 @@ pub enum DatasetVerb {
     },
     /// All data sets, the newest first.
     List,
-    /// Guess what the columns of a file are, and write it as a schema to edit.
-    Schema {
-        /// The table: CSV, JSON lines (also .gz, .zst) or Parquet.
-        #[arg(long, value_name = "FILE")]
-        input: PathBuf,
-        /// Its columns.
-        #[command(flatten)]
-        columns: Box<ColumnArguments>,
-        /// Where to; standard output without it.
-        #[arg(long, value_name = "FILE")]
-        to: Option<PathBuf>,
-        /// Replace a file that is there already.
-        #[arg(long)]
-        force: bool,
-    },
+    /// Guess what the columns of a file are, and write it as a schema to edit; on standard output without --to.
+    Schema(TableArguments),
     /// Look at a file before learning from it: types, missing values, duplicates, columns that are the label in other
-    /// words or number the rows, balance, drift.
-    Profile {
-        /// The table: CSV, JSON lines (also .gz, .zst) or Parquet.
-        #[arg(long, value_name = "FILE")]
-        input: PathBuf,
-        /// Its columns.
-        #[command(flatten)]
-        columns: Box<ColumnArguments>,
-        /// Write it as one HTML page, too.
-        #[arg(long, value_name = "FILE")]
-        to: Option<PathBuf>,
-        /// Replace a file that is there already.
-        #[arg(long)]
-        force: bool,
-    },
+    /// words or number the rows, balance, drift. With --to also as one HTML page.
+    Profile(TableArguments),
     /// Compare two files of like columns: rows in both, columns that differ, values that are new or gone.
     Diff {
         /// The first.
@@ -349,6 +326,15 @@ pub struct TrainArguments {
     /// Share of benign events that may be alerted: what the threshold is chosen by.
     #[arg(long, value_name = "SHARE", default_value_t = 0.01)]
     pub false_positive_budget: f64,
+    /// The same as a number of false alerts, for every 1,000 hosts and day.
+    #[arg(long, value_name = "ALERTS", requires = "events_per_host_day", conflicts_with = "false_positive_budget")]
+    pub alert_budget: Option<f64>,
+    /// Rows to judge that a host has in a day, for --alert-budget.
+    #[arg(long, value_name = "ROWS", requires = "alert_budget")]
+    pub events_per_host_day: Option<f64>,
+    /// Keep the budget with this confidence on new rows like those learned from, not on average only: 0.5 to below 1.
+    #[arg(long, value_name = "SHARE", value_parser = confidence)]
+    pub false_positive_confidence: Option<Confidence>,
     /// Make probabilities of the scores: by a line in the log-odds (platt), or any rising line (isotonic, for thousands of
     /// rows). What is alerted stays the same.
     #[arg(long, value_name = "none|platt|isotonic", default_value = "none")]
@@ -356,6 +342,18 @@ pub struct TrainArguments {
     /// Once evaluated, fit the model anew on all rows, the held-out ones too.
     #[arg(long, conflicts_with = "input")]
     pub refit: bool,
+}
+
+impl TrainArguments {
+    /// Share of benign rows that may be alerted, by whichever argument said it.
+    pub fn false_positive_share(&self) -> f64 {
+        /// Hosts that an alert budget is for.
+        const HOSTS: f64 = 1_000.0;
+        match (self.alert_budget, self.events_per_host_day) {
+            (Some(alerts), Some(rows)) => alerts / (HOSTS * rows),
+            _ => self.false_positive_budget,
+        }
+    }
 }
 
 /// An algorithm.
@@ -422,16 +420,7 @@ pub enum ModelVerb {
         model: String,
     },
     /// Write what is known about a model, with its evaluation and plots, as one HTML page.
-    Report {
-        /// Its digest, or the unambiguous beginning of it (at least 6 digits).
-        model: String,
-        /// Where to.
-        #[arg(long, value_name = "FILE")]
-        to: PathBuf,
-        /// Replace a file that is there already.
-        #[arg(long)]
-        force: bool,
-    },
+    Report(ModelFileArguments),
     /// Score the rows of a file with a table model: one score, verdict and the reasons for each. Ends with 1 if there are
     /// findings and --fail-on-findings is given.
     Score {
@@ -469,16 +458,25 @@ pub enum ModelVerb {
         force: bool,
     },
     /// Write a model's signed file.
-    Export {
-        /// Its digest, or the unambiguous beginning of it (at least 6 digits).
-        model: String,
-        /// Where to.
-        #[arg(long, value_name = "FILE")]
-        to: PathBuf,
-        /// Replace a file that is there already.
-        #[arg(long)]
-        force: bool,
-    },
+    Export(ModelFileArguments),
+    /// Compare two table models on a labelled file that neither learned from: verdicts (McNemar), figures (paired bootstrap by
+    /// group), and whether the second may take the place of the first. Ends with 1 if it may not.
+    Compare(Box<CompareArguments>),
+    /// Make a table model again from what its folder's manifest recorded. Ends with 1 if the bytes differ.
+    Rebuild(RebuildArguments),
+}
+
+/// A model's page or file.
+#[derive(Args, Clone, Debug)]
+pub struct ModelFileArguments {
+    /// Its digest, or the unambiguous beginning of it (at least 6 digits).
+    pub model: String,
+    /// Where to.
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    /// Replace a file that is there already.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// What to do with the event store.
@@ -486,6 +484,11 @@ pub enum ModelVerb {
 pub enum LakeVerb {
     /// Move everything acknowledged so far into the tables, so that queries see it.
     Commit,
+}
+
+fn confidence(text: &str) -> Result<Confidence, String> {
+    let number: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
+    Confidence::try_from(number).map_err(|error| error.to_string())
 }
 
 /// Reads `90s`, `30m`, `12h`, `7d`.

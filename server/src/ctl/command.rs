@@ -15,6 +15,7 @@ mod host;
 mod label;
 mod model;
 mod table;
+mod table_compare;
 mod table_report;
 mod token;
 
@@ -54,18 +55,16 @@ pub(super) async fn run(arguments: &Arguments, output: &mut Output<'_>) -> Resul
 fn without_server(arguments: &Arguments, output: &mut Output<'_>) -> Option<Result<(), CtlError>> {
     match &arguments.noun {
         Noun::Train(train) => train.file.input.as_ref().map(|input| table::train(train, input, output)),
-        Noun::Dataset(DatasetVerb::Schema { input, columns, to, force }) => {
-            Some(table::schema(input, columns, (to.as_deref(), *force), output))
-        }
-        Noun::Dataset(DatasetVerb::Profile { input, columns, to, force }) => {
-            Some(table_report::profile(input, columns, (to.as_deref(), *force), output))
-        }
+        Noun::Dataset(DatasetVerb::Schema(arguments)) => Some(table::schema(arguments, output)),
+        Noun::Dataset(DatasetVerb::Profile(arguments)) => Some(table_report::profile(arguments, output)),
         Noun::Dataset(DatasetVerb::Diff { first, second, columns }) => {
             Some(table_report::diff([first, second], columns, output))
         }
         Noun::Model(ModelVerb::Import(arguments)) => Some(exchange::import_model(arguments, output)),
         Noun::Model(ModelVerb::Convert { model, to, force }) => Some(exchange::convert(model, to, *force, output)),
         Noun::Model(verb @ ModelVerb::Score { .. }) => Some(table::score(verb, arguments.output.file(), output)),
+        Noun::Model(ModelVerb::Compare(arguments)) => Some(table_compare::compare(arguments, output)),
+        Noun::Model(ModelVerb::Rebuild(arguments)) => Some(table_compare::rebuild(arguments, output)),
         _ => None,
     }
 }

@@ -18,7 +18,9 @@ impl Progress {
             if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
         // The template is a constant; a bar without it shows the same in another form.
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg:40} {bar:30} {pos}/{len} {elapsed}") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{spinner} {msg:40} {bar:30} {percent:>3} % {elapsed}, {eta} left")
+        {
             bar.set_style(style);
         }
         Self { bar }

@@ -98,7 +98,7 @@ async fn add(registry: &Registry, subject: Subject, value: f32) -> ModelRecord {
                 witnesses: false,
                 score: 0.1 + 0.2,
             }],
-            threshold: threshold::choose(&[(0.1, false), (0.9, true)], 0.01),
+            threshold: threshold::choose(&[(0.1, false), (0.9, true)], &[0, 1], 0.01, None),
         },
         evaluation: evaluate(&[row(0.9, true), row(0.1, false)], &options).unwrap(),
     };

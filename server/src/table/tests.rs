@@ -5,10 +5,13 @@ use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray,
 use parquet::arrow::ArrowWriter;
 use picket_common::model::Algorithm;
 use picket_common::table::Record;
-use picket_learn::table::{Role, SplitRule};
+use picket_learn::gate::{Policy, Verdict};
+use picket_learn::table::{Role, SearchBudget, SplitRule};
 use picket_learn::train::{CalibrationMethod, Unobserved};
 
 use super::*;
+use crate::table::compare::compare;
+use crate::table::rebuild::rebuild;
 use crate::table::train::{MANIFEST_FILE, MODEL_FILE, Outcomes, TableTraining};
 
 const ROWS: usize = 600;
@@ -76,11 +79,13 @@ impl Lab {
             test: None,
             loader: Loader { is_for_training: true, memory_bytes: 1 << 30, ..Loader::default() },
             algorithms: vec![Algorithm::DecisionTree],
+            search: None,
             split: None,
             test_fraction: 0.3,
             seed: 1,
             false_positive_budget: 0.01,
             calibration: CalibrationMethod::None,
+            confidence: None,
             to: self.path(to),
             force: false,
         }
@@ -260,13 +265,89 @@ fn the_same_file_gives_the_same_model_and_a_folder_is_replaced_only_when_asked()
 #[test]
 fn the_best_algorithm_by_validation_is_written() {
     let lab = Lab::new();
-    let input = lab.file("t.csv", csv_text());
+    // Either of two things, but not both: no weighted sum tells.
+    let row = |row| {
+        let (time, service, bytes, _) = fields(row);
+        format!("{time},{service},{bytes},{}\n", u8::from((service == "ssh") != (bytes > 500)))
+    };
+    let input = lab.file("t.csv", "start,service,bytes,label\n".to_owned() + &(0..ROWS).map(row).collect::<String>());
     let algorithms = vec![Algorithm::LogisticRegression, Algorithm::GradientBoosting];
     let outcomes = TableTraining { algorithms, ..lab.training(&input, "to") }.run(&Unobserved).unwrap();
     assert_eq!(outcomes.outcomes[0].algorithm, Algorithm::GradientBoosting);
     let model = score::read_model(&lab.path("to").join(MODEL_FILE)).unwrap();
     assert_eq!(model.model().metadata().algorithm, Algorithm::GradientBoosting);
     assert_eq!(outcomes.manifest["trainings"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_search_finds_the_same_again_with_the_work_it_recorded() {
+    let lab = Lab::new();
+    let input = lab.file("t.csv", csv_text());
+    let algorithms = vec![Algorithm::LogisticRegression, Algorithm::DecisionTree];
+    let search = |search, to: &str| {
+        let training =
+            TableTraining { algorithms: algorithms.clone(), search: Some(search), ..lab.training(&input, to) };
+        training.run(&Unobserved).unwrap().manifest
+    };
+    let manifest = search(SearchBudget::Seconds(1), "a");
+    let found = &manifest["trainings"][0]["search"];
+    let work = found["work"].as_u64().unwrap();
+    assert!(work > 1_000_000 && found["leaderboard"].as_array().unwrap().len() > 1, "{found}");
+    let again = search(SearchBudget::Work(work), "b");
+    assert_eq!(manifest, again);
+    let rebuilt = rebuild(&lab.path("a"), (&input, None), 1 << 30, &Unobserved).unwrap();
+    assert!(rebuilt.is_same() && rebuilt.other_version.is_none());
+    assert_eq!(
+        std::fs::read(lab.path("a").join(MODEL_FILE)).unwrap(),
+        std::fs::read(lab.path("b").join(MODEL_FILE)).unwrap()
+    );
+}
+
+#[test]
+fn a_rebuild_gives_the_same_bytes_and_tells_when_it_does_not() {
+    let lab = Lab::new();
+    let input = lab.file("t.csv", csv_text());
+    let test = lab.file("test.csv", csv_text().replace("2026-01-01", "2026-02-01"));
+    let algorithms = vec![Algorithm::DecisionTree, Algorithm::GradientBoosting];
+    let confidence = Some(0.9.try_into().unwrap());
+    let training =
+        TableTraining { test: Some(test.clone()), algorithms, confidence, seed: 9, ..lab.training(&input, "a") };
+    training.run(&Unobserved).unwrap();
+    let again = |input, test| rebuild(&lab.path("a"), (input, test), 1 << 30, &Unobserved);
+    let rebuilt = again(&input, Some(&test)).unwrap();
+    assert!(rebuilt.is_same(), "{rebuilt:?}");
+    assert_eq!(rebuilt.file, std::fs::read(lab.path("a").join(MODEL_FILE)).unwrap());
+    let error = again(&test, Some(&input)).unwrap_err().to_string();
+    assert!(error.contains("is not the t.csv that the model was made of"), "{error}");
+    assert!(again(&input, None).unwrap_err().to_string().contains("t.csv and test.csv"));
+    // Another seed than recorded is another model.
+    let manifest = std::fs::read_to_string(lab.path("a").join(MANIFEST_FILE)).unwrap();
+    lab.file("a/manifest.json", manifest.replace("\"seed\": 9", "\"seed\": 10"));
+    assert!(!again(&input, Some(&test)).unwrap().is_same());
+}
+
+#[test]
+fn two_models_are_compared_on_new_rows_and_the_worse_is_held() {
+    let lab = Lab::new();
+    let input = lab.file("t.csv", csv_text());
+    lab.train(&input, "good").unwrap();
+    // Learned from labels that mean nothing.
+    let row = |row| {
+        let (time, service, bytes, _) = fields(row);
+        format!("{time},{service},{bytes},{}\n", u8::from(row % 7 == 0))
+    };
+    let other = lab.file("o.csv", "start,service,bytes,label\n".to_owned() + &(0..ROWS).map(row).collect::<String>());
+    lab.train(&other, "bad").unwrap();
+    let [good, bad] = ["good", "bad"].map(|folder| lab.path(folder).join(MODEL_FILE));
+    let loader = Loader { is_for_training: true, memory_bytes: 1 << 30, ..Loader::default() };
+    let compared =
+        |first, second| compare([first, second], &input, &loader, (&Policy::default(), 1), &Unobserved).unwrap();
+    assert_eq!(compared(&bad, &good).decision.verdict, Verdict::Promote);
+    let held = compared(&good, &bad);
+    assert_eq!(held.decision.verdict, Verdict::Hold);
+    assert!(held.decision.reasons.iter().any(|reason| reason.contains("the model in force has")), "{held:?}");
+    let auc = held.comparison.figures["roc_auc"];
+    assert!(auc.difference < -0.2 && auc.interval.unwrap().high < 0.0, "{auc:?}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A training on files alone: from a table to a folder with the model, its evaluation and how it was made.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use ed25519_dalek::SigningKey;
 use picket_common::id::Digest;
@@ -8,9 +9,11 @@ use picket_common::model::Algorithm;
 use picket_learn::evaluate::page::{self, Card, CardSection};
 use picket_learn::evaluate::{Report, text};
 use picket_learn::table::{
-    Parts, SplitRule, TableOptions, TableTrainError, TrainedTable, recipe, split, train as train_table,
+    Parts, SearchBudget, SplitRule, TableOptions, TableSearch, TableTrainError, TrainedTable, recipe, split,
+    train as train_table,
 };
-use picket_learn::train::{CalibrationMethod, Control, Observer, Options, TrainError};
+use picket_learn::train::tune::Found;
+use picket_learn::train::{CalibrationMethod, Confidence, Control, Observer, Options, TrainError};
 use serde_json::{Value, json};
 
 use crate::table::folder::Folder;
@@ -30,6 +33,8 @@ const CODE_VERSION: &str = env!("CARGO_PKG_VERSION");
 const NO_SECRET: [u8; 32] = [0; 32];
 /// Columns that a page names.
 const COLUMNS_LISTED_MAX: usize = 50;
+/// Sets of parameters that a page lists.
+const CONTESTANTS_LISTED_MAX: usize = 20;
 
 /// Name of the model's file.
 pub const MODEL_FILE: &str = "model.picket";
@@ -45,8 +50,10 @@ pub struct TableTraining {
     pub test: Option<PathBuf>,
     /// How to read them.
     pub loader: Loader,
-    /// Which algorithms; the best by validation is kept.
+    /// Which algorithms; the best by validation is kept. A search looks among them.
     pub algorithms: Vec<Algorithm>,
+    /// Search parameters, too.
+    pub search: Option<SearchBudget>,
     /// How to divide; what fits the table without it.
     pub split: Option<SplitRule>,
     /// Share of the rows that only evaluation sees.
@@ -55,6 +62,8 @@ pub struct TableTraining {
     pub seed: u64,
     /// Share of benign rows that may be alerted.
     pub false_positive_budget: f64,
+    /// How surely that is to be kept on new rows; on average without it.
+    pub confidence: Option<Confidence>,
     /// Where to.
     pub to: PathBuf,
     /// How scores become probabilities.
@@ -90,6 +99,18 @@ impl TableTraining {
     /// [`TableFileError`]; nothing is written then.
     pub fn run(&self, observer: &dyn Observer) -> Result<Outcomes, TableFileError> {
         Folder::check(&self.to, self.force)?;
+        let (outcomes, schema) = self.learn(observer)?;
+        if let Some(best) = outcomes.outcomes.first() {
+            self.write(best, &outcomes.manifest, schema)?;
+        }
+        Ok(outcomes)
+    }
+
+    /// Trains and writes nothing: what was learned, and the schema's text.
+    ///
+    /// # Errors
+    /// [`TableFileError`].
+    pub(super) fn learn(&self, observer: &dyn Observer) -> Result<(Outcomes, String), TableFileError> {
         let loaded = self.loader.load(&self.input, observer)?;
         let test = match &self.test {
             Some(path) => Some(self.loader.load_like(path, &loaded.schema, observer)?),
@@ -99,16 +120,19 @@ impl TableTraining {
         let parts = split(&loaded.table, test.as_ref().map(|test| &test.table), rule, self.test_fraction, self.seed)?;
         let dataset_digest = self.dataset_digest(&loaded, test.as_ref(), parts.rule);
         let mut outcomes = Vec::new();
-        for algorithm in &self.algorithms {
+        // A search is one training, and begins with the first algorithm.
+        let trainings = if self.search.is_some() { 1 } else { self.algorithms.len() };
+        for algorithm in self.algorithms.iter().take(trainings) {
             outcomes.push(self.fit(*algorithm, &parts, dataset_digest, observer)?);
         }
         // A sort that keeps the order of equals: the first that was asked for.
         outcomes.sort_by(|a, b| b.validation_score.total_cmp(&a.validation_score));
-        let best = outcomes.first().ok_or(TableTrainError::NothingToLearnFrom)?;
+        if outcomes.is_empty() {
+            return Err(TableTrainError::NothingToLearnFrom.into());
+        }
         let schema = schema_file::write(&loaded.schema, &file_name(&self.input), loaded.table.rows);
         let manifest = self.manifest(&loaded, test.as_ref(), &parts, &outcomes, (&schema, dataset_digest));
-        self.write(best, &manifest, schema)?;
-        Ok(Outcomes { outcomes, manifest })
+        Ok((Outcomes { outcomes, manifest }, schema))
     }
 
     fn fit(
@@ -122,20 +146,36 @@ impl TableTraining {
         let unfit = || TrainError::Engine { algorithm, reason: "it has no usual parameters".to_owned() };
         let recipe = recipe(algorithm, parts.train.len(), 1 + parts.train_table.columns.len())
             .ok_or_else(|| TableTrainError::from(unfit()))?;
-        let calibration = self.calibration;
-        let name = format!("{dataset_digest}/{algorithm}/{seed}/{budget}/{}/{CODE_VERSION}", calibration.name());
-        let name = Digest::of(name.as_bytes());
-        let name = name.to_string();
+        let confidence = self.confidence.map_or_else(String::new, |confidence| format!("/{}", f64::from(confidence)));
+        let algorithms: Vec<&str> = self.algorithms.iter().map(|algorithm| algorithm.name()).collect();
+        let (kind, searched) = match self.search {
+            // The work is not known yet where it is told in seconds: the model's digest says what came of it.
+            Some(_) => ("search", format!("/{}", algorithms.join("+"))),
+            None => (algorithm.name(), String::new()),
+        };
+        let calibration = calibration_part(self.calibration);
+        let what = format!("{dataset_digest}/{kind}/{seed}/{budget}{confidence}{calibration}{searched}/{CODE_VERSION}");
+        let name = Digest::of(what.as_bytes()).to_string();
         let resamples = RESAMPLED_ROWS_MAX / parts.test.len().max(1);
         let options = TableOptions {
             recipe,
-            options: Options { seed, false_positive_budget: budget, foldings: 1, calibration },
-            training_run: format!("{algorithm}-{}", &name[..RUN_DIGITS]),
+            options: Options {
+                seed,
+                false_positive_budget: budget,
+                confidence: self.confidence,
+                foldings: 1,
+                calibration: self.calibration,
+            },
+            search: self.search.map(|budget| TableSearch { algorithms: self.algorithms.clone(), budget }),
+            training_run: format!("{kind}-{}", &name[..RUN_DIGITS]),
             dataset_digest,
             resamples: BOOTSTRAP_RESAMPLES.min(u32::try_from(resamples).unwrap_or(u32::MAX)),
         };
         let control = Control::observed(observer);
-        let trained = train_table(parts, &options, &SigningKey::from_bytes(&NO_SECRET), &control)?;
+        let begin = Instant::now();
+        let clock = || begin.elapsed().as_secs_f64();
+        let trained = train_table(parts, &options, &SigningKey::from_bytes(&NO_SECRET), &clock, &control)?;
+        let algorithm = trained.trained.recipe.params.get().algorithm();
         let validation_score = trained.trained.validation.candidates.first().map_or(0.0, |candidate| candidate.score);
         Ok(Outcome { algorithm, validation_score, trained })
     }
@@ -183,6 +223,7 @@ impl TableTraining {
                 "params": trained.recipe.params,
                 "training_run": trained.draft.metadata.training_run,
                 "validation": trained.validation,
+                "search": outcome.trained.found,
                 "threshold": trained.threshold,
                 "model_sha256": outcome.trained.model.id().to_string(),
                 "model_bytes": outcome.trained.file.len(),
@@ -203,8 +244,10 @@ impl TableTraining {
             },
             "dataset_digest": dataset_digest.to_string(),
             "seed": self.seed,
+            "algorithms": self.algorithms.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>(),
             "false_positive_budget": self.false_positive_budget,
             "calibration": self.calibration,
+            "false_positive_confidence": self.confidence,
             "model": MODEL_FILE,
             "trainings": outcomes.iter().map(outcome).collect::<Vec<_>>(),
         })
@@ -224,6 +267,11 @@ impl TableTraining {
         folder.add(MANIFEST_FILE, json(manifest));
         folder.write(&self.to, self.force)
     }
+}
+
+/// What a calibration adds to a training's name.
+fn calibration_part(calibration: CalibrationMethod) -> String {
+    if calibration == CalibrationMethod::None { String::new() } else { format!("/{}", calibration.name()) }
 }
 
 /// The figures of a report that lists show.
@@ -276,11 +324,18 @@ fn card(outcome: &Outcome, manifest: &Value) -> Card {
             fact("seed", &manifest["seed"]),
             fact("share of benign rows that may be alerted", &manifest["false_positive_budget"]),
             fact("calibration", &manifest["calibration"]),
+            fact(
+                "alerted benign rows to expect at most, with 95 % confidence",
+                &training["threshold"]["false_positive_rate_bound"],
+            ),
             fact("features", &training["features"]),
             fact("training", &training["training_run"]),
             fact("Picket", &manifest["picket_version"]),
         ],
     );
+    if let Some(found) = &outcome.trained.found {
+        section("Search", leaderboard(found));
+    }
     let columns = &outcome.trained.model.preparation().columns;
     let mut facts: Vec<(String, String)> = columns
         .iter()
@@ -301,6 +356,21 @@ fn card(outcome: &Outcome, manifest: &Value) -> Card {
         ],
     );
     Card { title: format!("Model of {}", plain(&input["file"])), sections }
+}
+
+/// How much was searched, and the best of what was tried.
+fn leaderboard(found: &Found) -> Vec<(String, String)> {
+    let mut facts = vec![
+        ("elementary steps".to_owned(), found.work.to_string()),
+        ("… of which were planned".to_owned(), found.work_spent.to_string()),
+        ("tried".to_owned(), found.leaderboard.len().to_string()),
+    ];
+    for (place, contestant) in found.leaderboard.iter().take(CONTESTANTS_LISTED_MAX).enumerate() {
+        let score = contestant.score.map_or_else(|| "not fitted".to_owned(), |score| format!("{score:.4}"));
+        let params = serde_json::to_string(&contestant.recipe.params).unwrap_or_default();
+        facts.push((format!("{}. on {} rows", place + 1, contestant.rows), format!("{score}: {params}")));
+    }
+    facts
 }
 
 fn plain(value: &Value) -> String {

@@ -46,7 +46,7 @@ impl Curve {
     }
 
     /// As [`Self::weighted`], for rows that are in falling order of score already.
-    pub(super) fn from_sorted(rows: impl IntoIterator<Item = (f64, bool, u64)>) -> Self {
+    pub(crate) fn from_sorted(rows: impl IntoIterator<Item = (f64, bool, u64)>) -> Self {
         let mut steps: Vec<Step> = Vec::new();
         let (mut positives, mut negatives) = (0, 0);
         for (score, malicious, times) in rows.into_iter().filter(|row| row.2 > 0) {

@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 
 use picket_common::event::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::random::SplitMix64;
 use crate::table::frame::{Table, TableError};
@@ -22,7 +22,7 @@ use crate::train::ROWS_PER_CLASS_MIN;
 const OVERFILL: f64 = 0.2;
 
 /// How rows are divided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SplitRule {
     /// The latest rows are the test.
@@ -195,6 +195,12 @@ fn check(counts: &SplitCounts, malicious: &[bool]) -> Result<(), SplitError> {
         }
     }
     Ok(())
+}
+
+/// For each row the name of its group: that of the group column, else its template.
+pub fn row_groups(table: &Table) -> Vec<String> {
+    let groups = Groups::of(table, &Keys::of(table));
+    (0..table.rows).map(|row| groups.name(table, row)).collect()
 }
 
 /// What belongs together.

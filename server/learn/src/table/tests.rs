@@ -34,7 +34,14 @@ fn table(text: &str) -> Table {
 fn options(algorithm: Algorithm, rows: usize) -> TableOptions {
     TableOptions {
         recipe: recipe(algorithm, rows, 4).unwrap(),
-        options: Options { seed: 1, false_positive_budget: 0.01, foldings: 1, calibration: CalibrationMethod::None },
+        search: None,
+        options: Options {
+            seed: 1,
+            false_positive_budget: 0.01,
+            confidence: None,
+            foldings: 1,
+            calibration: CalibrationMethod::None,
+        },
         training_run: "test".to_owned(),
         dataset_digest: Digest::of(b"test"),
         resamples: 20,
@@ -44,7 +51,7 @@ fn options(algorithm: Algorithm, rows: usize) -> TableOptions {
 fn trained(table: &Table, algorithm: Algorithm) -> Result<TrainedTable, TableTrainError> {
     let parts = split(table, None, SplitRule::of(table), 0.3, 1)?;
     let options = options(algorithm, parts.train.len());
-    train(&parts, &options, &SigningKey::from_bytes(&[1; 32]), &Control::unobserved())
+    train(&parts, &options, &SigningKey::from_bytes(&[1; 32]), &|| 0.0, &Control::unobserved())
 }
 
 /// Flows of which those to rare services with many bytes are attacks; `noise` says nothing.
@@ -184,7 +191,7 @@ fn contradicting_labels_are_counted_and_stay() {
     assert!(counts.train_contradictions >= 5, "{counts:?}");
     let options = options(Algorithm::DecisionTree, 300);
     let parts = split(&table, None, SplitRule::Stratified, 0.3, 1).unwrap();
-    let trained = train(&parts, &options, &SigningKey::from_bytes(&[1; 32]), &Control::unobserved()).unwrap();
+    let trained = train(&parts, &options, &SigningKey::from_bytes(&[1; 32]), &|| 0.0, &Control::unobserved()).unwrap();
     assert!(trained.report.notes.iter().any(|note| note.contains("the other label")), "{:?}", trained.report.notes);
 }
 
@@ -232,10 +239,10 @@ fn the_same_rows_give_the_same_bytes_on_any_number_of_threads() {
     let key = SigningKey::from_bytes(&[1; 32]);
     let files = [1, 2, 3].map(|threads| {
         let control = Control { threads, observer: &Unobserved };
-        train(&parts, &options, &key, &control).unwrap().file
+        train(&parts, &options, &key, &|| 0.0, &control).unwrap().file
     });
     assert!(files.iter().all(|file| *file == files[0]));
-    let trained = train(&parts, &options, &key, &Control::unobserved()).unwrap();
+    let trained = train(&parts, &options, &key, &|| 0.0, &Control::unobserved()).unwrap();
     let auc = trained.report.roc_auc.unwrap();
     assert!(auc > 0.99, "{auc}");
     assert!(trained.report.recall.unwrap() > 0.9, "{:?}", trained.report.recall);
@@ -258,7 +265,7 @@ fn a_label_does_not_leak_through_the_encoding_of_categories() {
     .unwrap();
     let parts = split(&table, None, SplitRule::Random, 0.3, 1).unwrap();
     let options = options(Algorithm::DecisionTree, parts.train.len());
-    let trained = train(&parts, &options, &SigningKey::from_bytes(&[1; 32]), &Control::unobserved()).unwrap();
+    let trained = train(&parts, &options, &SigningKey::from_bytes(&[1; 32]), &|| 0.0, &Control::unobserved()).unwrap();
     let Encoder::Categorical(categories) = &trained.model.preparation().columns[0].encoder else { panic!() };
     assert!(categories.known.len() > 200, "{}", categories.known.len());
     // Average precision and recall by chance are 0.1 and less; with the labels in the vectors they would be near 1.
@@ -284,7 +291,7 @@ fn command_lines_are_read() {
     assert_eq!(schema.columns[0].role, Role::Feature(ColumnKind::Text));
     let parts = split(&table, None, SplitRule::Stratified, 0.3, 1).unwrap();
     let options = options(Algorithm::GradientBoosting, parts.train.len());
-    let trained = train(&parts, &options, &SigningKey::from_bytes(&[1; 32]), &Control::unobserved()).unwrap();
+    let trained = train(&parts, &options, &SigningKey::from_bytes(&[1; 32]), &|| 0.0, &Control::unobserved()).unwrap();
     assert!(trained.report.recall_at_1pct_fpr.unwrap() > 0.99, "{:?}", trained.report.recall_at_1pct_fpr);
 }
 

@@ -14,6 +14,7 @@ use crate::evaluate::{self, EvaluateError, Report, ScoredRow, importance};
 use crate::table::frame::{Table, TableError};
 use crate::table::prepare::TrainingRows;
 use crate::table::split::{Parts, SplitError};
+use crate::train::tune::{self, Found};
 use crate::train::{
     BoostingParams, Control, DraftContext, Options, Params, Recipe, TrainError, Trained, TrainingSet, ValidParams,
     train_with, trainer,
@@ -25,8 +26,10 @@ const MANY_ROWS: usize = 2_000;
 /// What is asked of a training.
 #[derive(Clone, Debug)]
 pub struct TableOptions {
-    /// How to fit.
+    /// How to fit, or what a search begins with.
     pub recipe: Recipe,
+    /// Look for something better.
+    pub search: Option<TableSearch>,
     /// Seed and budget.
     pub options: Options,
     /// Name of the training.
@@ -35,6 +38,24 @@ pub struct TableOptions {
     pub dataset_digest: Digest,
     /// Resamples for the intervals of the evaluation.
     pub resamples: u32,
+}
+
+/// A search for the algorithm and its parameters.
+#[derive(Clone, Debug)]
+pub struct TableSearch {
+    /// Which algorithms.
+    pub algorithms: Vec<Algorithm>,
+    /// How much.
+    pub budget: SearchBudget,
+}
+
+/// How much a search may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SearchBudget {
+    /// So many elementary steps.
+    Work(u64),
+    /// As many steps as this machine takes in about so many seconds: the speed is measured once, the steps are recorded.
+    Seconds(u64),
 }
 
 /// What a training gave.
@@ -46,6 +67,8 @@ pub struct TrainedTable {
     pub model: TableModel,
     /// How it was found.
     pub trained: Trained,
+    /// What the search tried.
+    pub found: Option<Found>,
     /// How good it is on the test part.
     pub report: Report,
     /// Columns that the model does not judge by, with the reason.
@@ -98,7 +121,8 @@ pub fn recipe(algorithm: Algorithm, rows: usize, features: usize) -> Option<Reci
 }
 
 /// Learns preparation and model from the training part, and evaluates them on the test part. The model is signed with
-/// `key`. The same parts and options give the same bytes.
+/// `key`. The same parts and options give the same bytes; where a search is told its budget in seconds, the same budget in
+/// steps as was found then. `clock` tells the seconds since some moment; only a budget in seconds asks it.
 ///
 /// # Errors
 /// [`TableTrainError`].
@@ -106,6 +130,7 @@ pub fn train(
     parts: &Parts<'_>,
     options: &TableOptions,
     key: &SigningKey,
+    clock: &dyn Fn() -> f64,
     control: &Control<'_>,
 ) -> Result<TrainedTable, TableTrainError> {
     let table = parts.train_table;
@@ -121,7 +146,8 @@ pub fn train(
         return Err(TableTrainError::TooManyFeatures { found: feature_count });
     }
     let labels = parts.train.iter().map(|row| malicious[*row]).collect();
-    let set = TrainingSet::new(feature_count, rows.vectors(&prepared), labels, weighed_groups(parts))?;
+    let set = TrainingSet::new(feature_count, rows.vectors(&prepared), labels, weighed_groups(parts))?
+        .with_kin(parts.train_groups.clone())?;
     control.observer.progress("preparation", 1, 1);
     let context = DraftContext {
         // Says nothing: the specification is the preparation.
@@ -132,18 +158,42 @@ pub fn train(
         // A clock would give other bytes each time; this is when the model's knowledge ends.
         created: parts.newest.unwrap_or(Timestamp(0)),
     };
-    let trained = train_with(options.recipe, &set, options.options, &context, control)?;
+    let found = match &options.search {
+        Some(wanted) => Some(search(wanted, options, &set, &context, clock, control)?),
+        None => None,
+    };
+    let recipe = found.as_ref().map_or(options.recipe, |found| found.recipe);
+    let trained = train_with(recipe, &set, options.options, &context, control)?;
     let file = TableModel::encode(&prepared.preparation, &trained.draft.encode(key)?)?;
     let model = TableModel::parse(&file)?;
     control.observer.progress("evaluation", 0, 1);
     let report = judge(&model, parts, options)?;
     control.observer.progress("evaluation", 1, 1);
-    Ok(TrainedTable { file, model, trained, report, left_out: prepared.left_out })
+    Ok(TrainedTable { file, model, trained, found, report, left_out: prepared.left_out })
 }
 
-/// What folds keep whole and weights are divided by: the groups of the group column. Without one each row is its own, so
-/// that rows count alike; near-duplicates in two folds then make the validation (not the evaluation) kinder than it
-/// should be.
+fn search(
+    wanted: &TableSearch,
+    options: &TableOptions,
+    set: &TrainingSet,
+    context: &DraftContext,
+    clock: &dyn Fn() -> f64,
+    control: &Control<'_>,
+) -> Result<Found, TableTrainError> {
+    let work = match wanted.budget {
+        SearchBudget::Work(work) => work,
+        SearchBudget::Seconds(seconds) => {
+            let begin = clock();
+            let steps = tune::yardstick(set, control)? as f64;
+            (steps / (clock() - begin).max(1e-3) * seconds as f64) as u64
+        }
+    };
+    let work = work.clamp(tune::WORK_MIN, tune::WORK_MAX);
+    Ok(tune::search(set, options.recipe, &wanted.algorithms, work, options.options, context, control)?)
+}
+
+/// What weights are divided by: the groups of the group column. Without one each row is its own, so that rows count
+/// alike; folds keep near-duplicates together all the same.
 fn weighed_groups(parts: &Parts<'_>) -> Vec<u32> {
     if parts.train_table.group.is_some() {
         return parts.train_groups.clone();
@@ -166,6 +216,12 @@ fn vectors(preparation: &Preparation, table: &Table, rows: &[usize]) -> Vec<f32>
         }
     }
     values
+}
+
+/// The scores of some rows of a table with the model's columns; a column that it lacks is missing.
+pub fn scores(model: &TableModel, table: &Table, rows: &[usize]) -> Vec<f64> {
+    let values = vectors(model.preparation(), table, rows);
+    values.chunks_exact(model.preparation().feature_count().max(1)).map(|row| model.model().score(row)).collect()
 }
 
 fn judge(model: &TableModel, parts: &Parts<'_>, options: &TableOptions) -> Result<Report, TableTrainError> {

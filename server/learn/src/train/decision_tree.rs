@@ -1,5 +1,6 @@
 //! One tree.
 
+use picket_common::model::limits::NODES_MAX;
 use picket_common::model::{Algorithm, ModelBody};
 use serde::Deserialize;
 use smartcore::linalg::basic::matrix::DenseMatrix;
@@ -54,6 +55,7 @@ impl Trainer for DecisionTree {
         let Params::DecisionTree { depth_max, leaf_rows_min } = *params.get() else {
             return Err(engine_error(ALGORITHM, "parameters of another algorithm"));
         };
+        check_size(set.len(), depth_max, leaf_rows_min)?;
         let input = TreeInput::new(set)?;
         let tree = grow(&input, &weights(set), depth_max, leaf_rows_min, seed)?;
         let serialized = serde_json::to_value(&tree)
@@ -64,6 +66,23 @@ impl Trainer for DecisionTree {
         draft.count_covers(set.rows());
         Ok(FittedModel { body: ModelBody::Forest(vec![draft]) })
     }
+}
+
+/// Refuses, before anything is grown, what could become larger than a model may be.
+fn check_size(rows: usize, depth_max: u16, leaf_rows_min: u32) -> Result<(), TrainError> {
+    let leaves_max = NODES_MAX.div_ceil(2);
+    let of_depth = 1usize.checked_shl(depth_max.into()).unwrap_or(usize::MAX);
+    let leaves = of_depth.min(rows / leaf_rows_min.max(1) as usize);
+    if leaves <= leaves_max {
+        return Ok(());
+    }
+    let reason = format!(
+        "a tree of {rows} rows may grow {leaves} leaves, at most {leaves_max} are supported: set leaf_rows_min to {} or \
+         more, or depth_max to {} or less",
+        rows / (leaves_max + 1) + 1,
+        leaves_max.ilog2()
+    );
+    Err(engine_error(ALGORITHM, reason))
 }
 
 /// smartcore's tree, before it is taken apart.
@@ -84,4 +103,18 @@ pub(super) fn grow(
     };
     DecisionTreeRegressor::fit_with_weights(&input.matrix, &input.labels, weights, parameters)
         .map_err(|error| engine_error(ALGORITHM, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_grow_too_large_is_refused_with_what_would_do() {
+        let refused = check_size(1_000_000, 40, 1).unwrap_err().to_string();
+        assert!(refused.contains("leaf_rows_min to 2 or more, or depth_max to 18 or less"), "{refused}");
+        assert!(check_size(1_000_000, 40, 2).is_ok());
+        assert!(check_size(1_000_000, 18, 1).is_ok());
+        assert!(check_size(500_000, 40, 1).is_ok());
+    }
 }

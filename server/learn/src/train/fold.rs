@@ -1,8 +1,8 @@
 //! Folds for validation inside the training part.
 //!
-//! Groups are never cut, and every fold gets groups of both classes, so that what a fold is scored with has learned from
-//! other attacks only. When a class has fewer than two groups that cannot be: its rows are then dealt one by one, scores
-//! become too good, and [`Folds::grouped`] says so.
+//! Kin ([`TrainingSet::kin`]: groups, or near-duplicates) are never parted, and every fold gets some of both classes, so
+//! that what a fold is scored with has learned from other attacks only. When a class has fewer than two such units that
+//! cannot be: its rows are then dealt one by one, scores become too good, and [`Folds::grouped`] says so.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub struct Folds {
     pub fold_of_row: Vec<usize>,
     /// Number of folds, at least 2.
     pub count: usize,
-    /// Whether no group is in two folds.
+    /// Whether no kin are in two folds.
     pub grouped: bool,
 }
 
@@ -24,8 +24,8 @@ impl Folds {
     /// Deals the rows of `set` into at most `folds_max` folds (at least 2).
     pub fn assign(set: &TrainingSet, folds_max: usize, seed: u64) -> Self {
         let mut units: BTreeMap<u32, Unit> = BTreeMap::new();
-        for (row, (group, malicious)) in set.groups().iter().zip(set.malicious()).enumerate() {
-            let unit = units.entry(*group).or_default();
+        for (row, (kin, malicious)) in set.kin().iter().zip(set.malicious()).enumerate() {
+            let unit = units.entry(*kin).or_default();
             unit.rows.push(row);
             unit.malicious |= malicious;
         }
@@ -111,6 +111,18 @@ mod tests {
         let mut folds_of_attack = folds.fold_of_row[..5].to_vec();
         folds_of_attack.sort_unstable();
         assert_eq!(folds_of_attack, [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn kin_stay_together_where_groups_are_rows() {
+        let rows: Vec<_> = (0..300).map(|row| (row % 30 < 6, row)).collect();
+        let kin: Vec<u32> = (0..300).map(|row| row % 30).collect();
+        let folds = Folds::assign(&set(&rows).with_kin(kin).unwrap(), 5, 1);
+        assert!(folds.grouped);
+        for row in 30..300 {
+            assert_eq!(folds.fold_of_row[row], folds.fold_of_row[row % 30], "{row}");
+        }
+        assert!(set(&rows).with_kin(vec![0; 299]).is_err());
     }
 
     #[test]

@@ -11,8 +11,10 @@ use serde::Serialize;
 
 use crate::train::calibration::CalibrationMethod;
 use crate::train::fold::Folds;
-use crate::train::threshold::{self, ThresholdChoice};
-use crate::train::{Control, FittedModel, TrainError, Trainer, TrainingSet, ValidParams, parallel, trainer, witness};
+use crate::train::threshold::{self, Confidence, ThresholdChoice};
+use crate::train::{
+    Control, FittedModel, Observer, TrainError, Trainer, TrainingSet, ValidParams, parallel, trainer, witness,
+};
 
 /// Folds for validation, where the training part allows: a model of nine tenths of a small set is much like that of all,
 /// so that its scores say where the threshold belongs.
@@ -84,6 +86,8 @@ pub struct Options {
     pub seed: u64,
     /// Share of benign rows that may be alerted: what the threshold is chosen by.
     pub false_positive_budget: f64,
+    /// How surely that is to be kept on new rows; on average without it.
+    pub confidence: Option<Confidence>,
     /// How many times the rows are dealt into folds to choose the threshold, as the size of the training part allows:
     /// [`FOLDINGS`] for a model that is used, 1 for one that is only evaluated.
     pub foldings: usize,
@@ -212,6 +216,32 @@ struct Plan {
     foldings: usize,
 }
 
+/// The (score, label) of every row, scored by a model of the recipe that did not see its fold.
+pub(super) fn fold_scores(
+    set: &TrainingSet,
+    recipe: &Recipe,
+    folds: &Folds,
+    options: Options,
+    context: &DraftContext,
+    control: &Control<'_>,
+) -> Result<Vec<(f64, bool)>, TrainError> {
+    let quiet = Control { threads: control.threads, observer: &Quiet(control.observer) };
+    let run = Run { trainer: trainer(recipe.params.get().algorithm()), set, options, context, control: &quiet };
+    let mut scores = run.out_of_fold_scores(std::slice::from_ref(recipe), folds)?;
+    Ok(scores.pop().unwrap_or_default())
+}
+
+/// Hears when to stop, and tells nothing: the search tells how far it is.
+struct Quiet<'a>(&'a dyn Observer);
+
+impl Observer for Quiet<'_> {
+    fn progress(&self, _stage: &str, _done: u64, _total: u64) {}
+
+    fn cancelled(&self) -> bool {
+        self.0.cancelled()
+    }
+}
+
 /// What every step of a training needs.
 #[derive(Clone, Copy)]
 struct Run<'a> {
@@ -299,14 +329,15 @@ impl Run<'_> {
     /// The threshold in the middle of those of several foldings. That of one rests on the few benign rows that score
     /// highest, and which those are depends on who shared a fold with whom.
     fn threshold(&self, recipe: Recipe, rows: &[(f64, bool)], plan: &Plan) -> Result<ThresholdChoice, TrainError> {
-        let budget = self.options.false_positive_budget;
-        let mut choices = vec![threshold::choose(rows, budget)];
+        let Options { false_positive_budget, confidence, .. } = self.options;
+        let choose = |rows: &[(f64, bool)]| threshold::choose(rows, self.set.kin(), false_positive_budget, confidence);
+        let mut choices = vec![choose(rows)];
         for folding in 1..plan.foldings {
             let seed = self.options.seed.wrapping_add(folding as u64);
             let folds = Folds::assign(self.set, plan.folds_max, seed);
             let again = Self { options: Options { seed, ..self.options }, ..*self };
             let rows = again.out_of_fold_scores(&[recipe], &folds)?;
-            choices.extend(rows.iter().map(|rows| threshold::choose(rows, budget)));
+            choices.extend(rows.iter().map(|rows| choose(rows)));
         }
         choices.sort_by(|a, b| a.threshold.total_cmp(&b.threshold));
         Ok(choices[choices.len() / 2])

@@ -1,4 +1,10 @@
 //! The rows that a model is fitted on.
+//!
+//! Two kinds of belonging together are told apart. A **group** is one attack or one piece of work, as whoever labelled it
+//! said: weights are divided by it, and an attack counts once. **Kin** are rows that must not be on two sides of a fold:
+//! those of one group, or near-duplicates of each other. A table without a group column has rows that count one by one,
+//! but kin that stay together: a fold whose rows have doubles in the others makes scores, and the threshold chosen by
+//! them, better than they are on new rows.
 
 use crate::train::{ROWS_MAX, ROWS_PER_CLASS_MIN, TrainError};
 
@@ -12,6 +18,8 @@ pub struct TrainingSet {
     malicious: Vec<bool>,
     /// Which group each row belongs to, as a number.
     groups: Vec<u32>,
+    /// Which rows folds keep together, as a number; nothing when these are the groups.
+    kin: Option<Vec<u32>>,
 }
 
 impl TrainingSet {
@@ -35,13 +43,30 @@ impl TrainingSet {
         if let Some(place) = values.iter().position(|value| value.is_infinite()) {
             return Err(TrainError::Infinite { row: place / feature_count, feature: place % feature_count });
         }
-        let set = Self { feature_count, values, malicious, groups };
+        let set = Self { feature_count, values, malicious, groups, kin: None };
         for (class, found) in [("malicious", set.positives()), ("benign", rows - set.positives())] {
             if found < ROWS_PER_CLASS_MIN {
                 return Err(TrainError::TooFewRows { class, found });
             }
         }
         Ok(set)
+    }
+
+    /// Says which rows folds keep together, by a number for each row that kin share, where these are not the groups.
+    ///
+    /// # Errors
+    /// [`TrainError::Shape`] when there is not one number for each row.
+    pub fn with_kin(self, kin: Vec<u32>) -> Result<Self, TrainError> {
+        if kin.len() != self.len() {
+            let Self { feature_count, values, malicious, .. } = &self;
+            return Err(TrainError::Shape {
+                values: values.len(),
+                labels: malicious.len(),
+                groups: kin.len(),
+                feature_count: *feature_count,
+            });
+        }
+        Ok(Self { kin: Some(kin), ..self })
     }
 
     /// Features of a row.
@@ -74,6 +99,11 @@ impl TrainingSet {
         &self.groups
     }
 
+    /// For each row a number that those share which folds keep together.
+    pub fn kin(&self) -> &[u32] {
+        self.kin.as_deref().unwrap_or(&self.groups)
+    }
+
     /// One row.
     pub fn row(&self, row: usize) -> &[f32] {
         &self.values[row * self.feature_count..(row + 1) * self.feature_count]
@@ -96,6 +126,7 @@ impl TrainingSet {
             values: rows.iter().flat_map(|row| self.row(*row)).copied().collect(),
             malicious: rows.iter().map(|row| self.malicious[*row]).collect(),
             groups: rows.iter().map(|row| self.groups[*row]).collect(),
+            kin: self.kin.as_ref().map(|kin| rows.iter().map(|row| kin[*row]).collect()),
         }
     }
 }

@@ -64,6 +64,7 @@ fn options(seed: u64) -> Options {
     Options {
         seed,
         false_positive_budget: threshold::FALSE_POSITIVE_BUDGET,
+        confidence: None,
         foldings: 1,
         calibration: CalibrationMethod::None,
     }

@@ -11,10 +11,16 @@
 //! 3. It is never below [`THRESHOLD_MIN`].
 //! 4. When benign rows beyond the budget share the highest score of all with malicious ones, no threshold would ever
 //!    alert within the budget. The highest score becomes the threshold and `budget_met` is false.
+//!
+//! So chosen, the budget is kept on average over new rows: by chance a little more or less is alerted. The choice says how
+//! much more it may be ([`conformal`]). Who asks for the budget to be kept with a [`Confidence`] gets a higher
+//! threshold: of n rows as many may be alerted as leave that bound within the budget, and the first rule's exception
+//! does not hold.
 
 use serde::{Deserialize, Serialize};
 
 use crate::evaluate::curve::Curve;
+use crate::train::conformal;
 
 /// Share of benign rows that may be alerted, unless asked otherwise.
 pub const FALSE_POSITIVE_BUDGET: f64 = 0.01;
@@ -22,6 +28,33 @@ pub const FALSE_POSITIVE_BUDGET: f64 = 0.01;
 pub const FALSE_POSITIVE_BUDGET_MAX: f64 = 0.5;
 /// Lowest threshold: a score under it is no evidence, however quiet the benign training rows were.
 pub const THRESHOLD_MIN: f64 = 0.05;
+
+/// Confidence of the bound that every choice tells.
+pub const BOUND_CONFIDENCE: f64 = 0.95;
+
+/// How surely a budget is to be kept: from 0.5 to below 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
+pub struct Confidence(f64);
+
+/// A confidence out of its limits.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[error("{0} is no confidence: expected at least 0.5 and less than 1")]
+pub struct ConfidenceError(f64);
+
+impl TryFrom<f64> for Confidence {
+    type Error = ConfidenceError;
+
+    fn try_from(value: f64) -> Result<Self, ConfidenceError> {
+        if (0.5..1.0).contains(&value) { Ok(Self(value)) } else { Err(ConfidenceError(value)) }
+    }
+}
+
+impl From<Confidence> for f64 {
+    fn from(confidence: Confidence) -> Self {
+        confidence.0
+    }
+}
 
 /// A threshold and what it did on the out-of-fold scores.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,17 +71,45 @@ pub struct ThresholdChoice {
     pub recall: f64,
     /// Share of benign rows alerted.
     pub false_positive_rate: f64,
+    /// Of new benign rows like these at most so many will be alerted, with a confidence of [`BOUND_CONFIDENCE`]; absent
+    /// in choices of earlier builds.
+    #[serde(default)]
+    pub false_positive_rate_bound: Option<f64>,
 }
 
-/// Chooses a threshold for rows given as (score, malicious). Both classes must be there.
-pub fn choose(rows: &[(f64, bool)], budget: f64) -> ThresholdChoice {
+/// Chooses a threshold for rows given as (score, malicious), for each of which `kin` has a number that near-duplicates
+/// share. Both classes must be there.
+pub fn choose(rows: &[(f64, bool)], kin: &[u32], budget: f64, confidence: Option<Confidence>) -> ThresholdChoice {
     let mut benign: Vec<f64> = rows.iter().filter(|row| !row.1).map(|row| row.0).collect();
     benign.sort_by(|a, b| b.total_cmp(a));
     let mut allowed = (budget * benign.len() as f64 + 1e-9) as usize;
-    if allowed == 0 && found_above(rows, &benign, 1) >= 2 * found_above(rows, &benign, 0).max(1) {
-        allowed = 1;
+    let usual = at(rows, &benign, allowed, budget);
+    let Some(confidence) = confidence else {
+        if allowed == 0 && found_above(rows, &benign, 1) >= 2 * found_above(rows, &benign, 0).max(1) {
+            allowed = 1;
+        }
+        return bounded(at(rows, &benign, allowed, budget), rows, kin);
+    };
+    let effect = effect(rows, kin, usual.threshold);
+    let keeps = |alerted: usize| {
+        conformal::share_bound(alerted as f64 / effect, benign.len() as f64 / effect, confidence.0) <= budget
+    };
+    // The bound grows with what is alerted.
+    let (mut low, mut high) = (0, allowed + 1);
+    while low + 1 < high {
+        let middle = usize::midpoint(low, high);
+        if keeps(middle) {
+            low = middle;
+        } else {
+            high = middle;
+        }
     }
+    let choice = bounded(at(rows, &benign, low, budget), rows, kin);
+    ThresholdChoice { budget_met: choice.budget_met && keeps(low), ..choice }
+}
 
+/// The threshold that alerts so many of the benign scores (descending) at most.
+fn at(rows: &[(f64, bool)], benign: &[f64], allowed: usize, budget: f64) -> ThresholdChoice {
     let highest = rows.iter().map(|row| row.0).fold(0.0, f64::max);
     let silent = benign.get(allowed).copied().unwrap_or(0.0);
     let threshold = if silent >= highest && rows.iter().any(|row| row.1 && row.0 >= highest) {
@@ -74,7 +135,22 @@ pub fn choose(rows: &[(f64, bool)], budget: f64) -> ThresholdChoice {
         budget_met: false_positives <= allowed,
         recall: share(true).1,
         false_positive_rate,
+        false_positive_rate_bound: None,
     }
+}
+
+/// The choice with its bound.
+fn bounded(choice: ThresholdChoice, rows: &[(f64, bool)], kin: &[u32]) -> ThresholdChoice {
+    let benign = rows.iter().filter(|row| !row.1).count() as f64;
+    let effect = effect(rows, kin, choice.threshold);
+    let alerted = choice.false_positive_rate * benign;
+    let bound = conformal::share_bound(alerted / effect, benign / effect, BOUND_CONFIDENCE);
+    ThresholdChoice { false_positive_rate_bound: Some(bound), ..choice }
+}
+
+fn effect(rows: &[(f64, bool)], kin: &[u32], threshold: f64) -> f64 {
+    let benign = rows.iter().zip(kin).filter(|(row, _)| !row.1);
+    conformal::design_effect(benign.map(|(row, kin)| (*kin, row.0 >= threshold)))
 }
 
 /// Malicious rows that score above the benign row after the `allowed` highest ones.
@@ -94,6 +170,32 @@ pub fn tuning_score(rows: &[(f64, bool)], budget: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Rows of which each is its own.
+    fn choose(rows: &[(f64, bool)], budget: f64) -> ThresholdChoice {
+        let kin: Vec<u32> = (0..rows.len() as u32).collect();
+        super::choose(rows, &kin, budget, None)
+    }
+
+    #[test]
+    fn confidence_leaves_room_for_chance() {
+        let mut rows = benign((0..10_000).map(|row| f64::from(row) / 10_000.0));
+        rows.extend((0..100).map(|row| (0.9 + f64::from(row) / 1000.0 + 0.00001, true)));
+        let kin: Vec<u32> = (0..rows.len() as u32).collect();
+        let usual = choose(&rows, 0.01);
+        let sure = super::choose(&rows, &kin, 0.01, Some(Confidence::try_from(0.95).unwrap()));
+        assert_eq!((usual.false_positives_allowed, sure.false_positives_allowed), (100, 83));
+        assert!(usual.false_positive_rate_bound.unwrap() > 0.0115 && sure.false_positive_rate_bound.unwrap() <= 0.01);
+        assert!(sure.budget_met && sure.threshold > usual.threshold);
+        // Ten near-duplicates of each row count as one.
+        let kin: Vec<u32> = (0..rows.len() as u32).map(|row| row / 10).collect();
+        let surer = super::choose(&rows, &kin, 0.01, Some(Confidence::try_from(0.95).unwrap()));
+        assert!(surer.false_positives_allowed < 60, "{surer:?}");
+        // Too few rows to promise anything.
+        let few: Vec<(f64, bool)> = rows.iter().rev().step_by(100).copied().collect();
+        assert!(!super::choose(&few, &kin, 0.01, Some(Confidence::try_from(0.95).unwrap())).budget_met);
+        assert!(Confidence::try_from(1.0).is_err() && Confidence::try_from(f64::NAN).is_err());
+    }
 
     fn benign(scores: impl IntoIterator<Item = f64>) -> Vec<(f64, bool)> {
         scores.into_iter().map(|score| (score, false)).collect()

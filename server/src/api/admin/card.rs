@@ -64,10 +64,14 @@ fn training(run: &RunRecord) -> CardSection {
             (
                 "threshold",
                 format!(
-                    "for {} % of benign rows alerted; {:.3} % and recall {:.3} in validation",
+                    "for {} % of benign rows alerted; {:.3} % and recall {:.3} in validation{}",
                     100.0 * run.threshold.false_positive_budget,
                     100.0 * run.threshold.false_positive_rate,
-                    run.threshold.recall
+                    run.threshold.recall,
+                    run.threshold.false_positive_rate_bound.map_or_else(String::new, |bound| format!(
+                        "; at most {:.3} % of new ones to be expected, with 95 % confidence",
+                        100.0 * bound
+                    ))
                 ),
             ),
             ("calibration", run.calibration.name().to_owned()),

@@ -16,7 +16,7 @@ use crate::metastore::DatasetRecord;
 use crate::registry::ModelRecord;
 use crate::training::TrainRequest;
 use picket_learn::train::threshold::{FALSE_POSITIVE_BUDGET, FALSE_POSITIVE_BUDGET_MAX};
-use picket_learn::train::{CalibrationMethod, FOLDINGS, Options};
+use picket_learn::train::{CalibrationMethod, Confidence, FOLDINGS, Options};
 
 /// INVALID_ARGUMENT that says which field.
 pub(super) fn invalid(field: &str, reason: impl Display) -> Status {
@@ -193,7 +193,11 @@ pub(super) fn train_request(request: v1::TrainRequest) -> Result<TrainRequest, S
         "" => CalibrationMethod::None,
         name => name.parse().map_err(|error| invalid("calibration", error))?,
     };
-    let options = Options { seed: request.seed, false_positive_budget, foldings: FOLDINGS, calibration };
+    let confidence = match request.false_positive_confidence {
+        0.0 => None,
+        share => Some(Confidence::try_from(share).map_err(|error| invalid("false_positive_confidence", error))?),
+    };
+    let options = Options { seed: request.seed, false_positive_budget, confidence, foldings: FOLDINGS, calibration };
     Ok(TrainRequest { dataset_id: request.dataset_id, algorithms, options, refit: request.refit })
 }
 

@@ -1,8 +1,10 @@
 //! What can be asked about tables of users: files, with no server.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use picket_learn::gate::Policy;
 
 use crate::ctl::arguments::Format;
 
@@ -56,12 +58,91 @@ pub struct FileTrainingArguments {
     /// Share of the rows that only evaluation sees.
     #[arg(long, value_name = "SHARE", requires = "input", default_value_t = crate::table::train::TEST_FRACTION, value_parser = share)]
     pub test_fraction: f64,
+    /// Search algorithms and parameters for what does best in validation; the rows to evaluate on are never looked at.
+    #[arg(long, requires = "input")]
+    pub auto: bool,
+    /// How long the search may take, about: `90s`, `10m`, `2h`.
+    #[arg(long, value_name = "DURATION", requires = "auto", default_value = "10m", value_parser = super::duration)]
+    pub budget: Duration,
+    /// How much it may do instead, in elementary steps, as a manifest tells them: then the same is found on any machine.
+    #[arg(long, value_name = "STEPS", requires = "auto", conflicts_with = "budget")]
+    pub search_work: Option<u64>,
     /// Folder for the model, its evaluation, and how it was made.
     #[arg(long, value_name = "FOLDER", requires = "input")]
     pub to: Option<PathBuf>,
     /// Replace what is in the folder.
     #[arg(long, requires = "input")]
     pub force: bool,
+}
+
+/// A table to look at.
+#[derive(Args, Clone, Debug)]
+pub struct TableArguments {
+    /// The table: CSV, JSON lines (also .gz, .zst) or Parquet.
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
+    /// Its columns.
+    #[command(flatten)]
+    pub columns: Box<ColumnArguments>,
+    /// Where to.
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+    /// Replace a file that is there already.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Two models to compare.
+#[derive(Args, Clone, Debug)]
+pub struct CompareArguments {
+    /// The model in force, as `train --input` wrote it.
+    #[arg(value_name = "FIRST")]
+    pub first: PathBuf,
+    /// The one that is to take its place.
+    #[arg(value_name = "SECOND")]
+    pub second: PathBuf,
+    /// Labelled rows that neither learned from: CSV, JSON lines (also .gz, .zst) or Parquet.
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
+    /// Its columns.
+    #[command(flatten)]
+    pub columns: ColumnArguments,
+    /// What is demanded, as a JSON object; what it leaves out is as usual.
+    #[arg(long, value_name = "JSON", value_parser = policy)]
+    pub policy: Option<Policy>,
+    /// Seed of the resampling.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// A model to make again.
+#[derive(Args, Clone, Debug)]
+pub struct RebuildArguments {
+    /// The folder that `train --input` wrote.
+    #[arg(value_name = "FOLDER")]
+    pub folder: PathBuf,
+    /// The table that it was trained on.
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
+    /// The table that it was evaluated on, where that was another.
+    #[arg(long, value_name = "FILE")]
+    pub test: Option<PathBuf>,
+    /// Only tell whether the bytes are the same.
+    #[arg(long, required_unless_present = "to")]
+    pub verify: bool,
+    /// Write the model, too.
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+    /// Replace a file that is there already.
+    #[arg(long, requires = "to")]
+    pub force: bool,
+    /// Memory that may be taken, in MiB [default: what is available].
+    #[arg(long, value_name = "MIB")]
+    pub memory_mib: Option<u64>,
+}
+
+fn policy(text: &str) -> Result<Policy, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 /// How rows are divided.

@@ -22,7 +22,7 @@ pub(super) async fn run(client: &mut Client, verb: &DatasetVerb, output: &mut Ou
             output.one(&text, row(&dataset))
         }
         // Done without a server already.
-        DatasetVerb::Schema { .. } | DatasetVerb::Profile { .. } | DatasetVerb::Diff { .. } => Ok(()),
+        DatasetVerb::Schema(_) | DatasetVerb::Profile(_) | DatasetVerb::Diff { .. } => Ok(()),
         DatasetVerb::List => {
             let datasets = fetch(client, "").await?;
             output.rows(&shown(), datasets.iter().map(row).collect())

@@ -8,7 +8,7 @@ use picket_common::id::Digest;
 use picket_proto::v1;
 use serde_json::Value;
 
-use crate::ctl::arguments::{ModelVerb, TrainArguments};
+use crate::ctl::arguments::{ModelFileArguments, ModelVerb, TrainArguments};
 use crate::ctl::client::Client;
 use crate::ctl::command::{bytes_text, object, time_text};
 use crate::ctl::error::CtlError;
@@ -28,11 +28,15 @@ pub(super) async fn run(client: &mut Client, verb: &ModelVerb, output: &mut Outp
             output.rows(&shown(), models.iter().map(row).collect())
         }
         // Done without a server already.
-        ModelVerb::Score { .. } | ModelVerb::Import(_) | ModelVerb::Convert { .. } => Ok(()),
+        ModelVerb::Score { .. }
+        | ModelVerb::Import(_)
+        | ModelVerb::Convert { .. }
+        | ModelVerb::Compare(_)
+        | ModelVerb::Rebuild(_) => Ok(()),
         ModelVerb::Show { model } => show(client, model, output).await,
         ModelVerb::Push { model } => push(client, model, output).await,
-        ModelVerb::Report { model, to, force } => report(client, model, to, *force, output).await,
-        ModelVerb::Export { model, to, force } => export(client, model, to, *force, output).await,
+        ModelVerb::Report(arguments) => report(client, arguments, output).await,
+        ModelVerb::Export(arguments) => export(client, arguments, output).await,
     }
 }
 
@@ -45,9 +49,10 @@ pub(super) async fn train(
         dataset_id: arguments.dataset.clone().unwrap_or_default(),
         algorithms: arguments.algorithms.iter().map(|algorithm| algorithm.name().to_owned()).collect(),
         seed: arguments.seed,
-        false_positive_budget: arguments.false_positive_budget,
+        false_positive_budget: arguments.false_positive_share(),
         refit: arguments.refit,
         calibration: arguments.calibration.name().to_owned(),
+        false_positive_confidence: arguments.false_positive_confidence.map_or(0.0, f64::from),
     };
     let mut answers = client.train(request).await?.into_inner();
     let mut rows = Vec::new();
@@ -97,36 +102,26 @@ async fn push(client: &mut Client, model: &str, output: &mut Output<'_>) -> Resu
     output.one(&text, result)
 }
 
-async fn report(
-    client: &mut Client,
-    model: &str,
-    to: &Path,
-    force: bool,
-    output: &mut Output<'_>,
-) -> Result<(), CtlError> {
+async fn report(client: &mut Client, arguments: &ModelFileArguments, output: &mut Output<'_>) -> Result<(), CtlError> {
+    let ModelFileArguments { model, to, force } = arguments;
     let model_digest = resolve(client, model).await?;
     let request = v1::GetModelRequest { model_digest: model_digest.clone(), with_bytes: false, with_report_page: true };
     let page = client.get_model(request).await?.into_inner().report_page;
     if page.is_empty() {
         return Err(CtlError::Answer("no page came: the server is older than this picketctl".to_owned()));
     }
-    written(&model_digest, to, page.as_bytes(), force, output)
+    written(&model_digest, to, page.as_bytes(), *force, output)
 }
 
-async fn export(
-    client: &mut Client,
-    model: &str,
-    to: &Path,
-    force: bool,
-    output: &mut Output<'_>,
-) -> Result<(), CtlError> {
+async fn export(client: &mut Client, arguments: &ModelFileArguments, output: &mut Output<'_>) -> Result<(), CtlError> {
+    let ModelFileArguments { model, to, force } = arguments;
     let model_digest = resolve(client, model).await?;
     let request = v1::GetModelRequest { model_digest: model_digest.clone(), with_bytes: true, with_report_page: false };
     let file = client.get_model(request).await?.into_inner().model_file;
     if Digest::of(&file).to_string() != model_digest {
         return Err(CtlError::Answer(format!("the file that came is not the model {model_digest}")));
     }
-    written(&model_digest, to, &file, force, output)
+    written(&model_digest, to, &file, *force, output)
 }
 
 /// Writes a file; one that is there already only when `force` says so.

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use picket_common::model::Algorithm;
-use picket_learn::table::{Role, SplitRule};
+use picket_learn::table::{Role, SearchBudget, SplitRule};
 use picket_learn::train::Observer;
 use picket_learn::train::threshold::FALSE_POSITIVE_BUDGET_MAX;
+use picket_learn::train::tune::{Found, SEARCHED};
 use serde_json::Value;
 
-use crate::ctl::arguments::{ColumnArguments, ModelVerb, SplitArgument, TrainArguments};
+use crate::ctl::arguments::{ColumnArguments, ModelVerb, SplitArgument, TableArguments, TrainArguments};
 use crate::ctl::command::model::written;
 use crate::ctl::command::{bytes_text, object};
 use crate::ctl::error::CtlError;
@@ -21,17 +22,13 @@ use crate::table::{Loader, memory, schema_file, score as scoring};
 const SHOWN_DIGITS: usize = 12;
 
 /// `picketctl dataset schema`.
-pub(super) fn schema(
-    input: &Path,
-    arguments: &ColumnArguments,
-    (to, force): (Option<&Path>, bool),
-    output: &mut Output<'_>,
-) -> Result<(), CtlError> {
-    let (schema, _, rows) = loader(arguments)?.schema_of(input)?;
+pub(super) fn schema(arguments: &TableArguments, output: &mut Output<'_>) -> Result<(), CtlError> {
+    let TableArguments { input, columns, to, force } = arguments;
+    let (schema, _, rows) = loader(columns)?.schema_of(input)?;
     let name = input.file_name().unwrap_or_default().to_string_lossy();
     let text = schema_file::write(&schema, &name, rows);
     match to {
-        Some(to) => written(&name, to, text.as_bytes(), force, output),
+        Some(to) => written(&name, to, text.as_bytes(), *force, output),
         None => output.text(&text.lines().map(|line| safe(line) + "\n").collect::<String>()),
     }
 }
@@ -39,7 +36,7 @@ pub(super) fn schema(
 /// `picketctl train --input`.
 pub(super) fn train(arguments: &TrainArguments, input: &Path, output: &mut Output<'_>) -> Result<(), CtlError> {
     let file = &arguments.file;
-    let budget = arguments.false_positive_budget;
+    let budget = arguments.false_positive_share();
     if !(budget > 0.0 && budget < FALSE_POSITIVE_BUDGET_MAX) {
         let text = format!("--false-positive-budget: expected a share above 0 and below {FALSE_POSITIVE_BUDGET_MAX}");
         return Err(CtlError::Argument(text));
@@ -47,14 +44,19 @@ pub(super) fn train(arguments: &TrainArguments, input: &Path, output: &mut Outpu
     let to = file.to.clone().ok_or_else(|| CtlError::Argument("--to: a folder is needed".to_owned()))?;
     let mut algorithms: Vec<Algorithm> =
         arguments.algorithms.iter().filter_map(|algorithm| algorithm.name().parse().ok()).collect();
-    if algorithms.is_empty() {
-        algorithms.push(Algorithm::GradientBoosting);
+    let search =
+        file.auto.then(|| file.search_work.map_or(SearchBudget::Seconds(file.budget.as_secs()), SearchBudget::Work));
+    match search {
+        _ if !algorithms.is_empty() => {}
+        Some(_) => algorithms.extend(SEARCHED),
+        None => algorithms.push(Algorithm::GradientBoosting),
     }
     let training = TableTraining {
         input: input.to_owned(),
         test: file.test.clone(),
         loader: Loader { is_for_training: true, ..loader(&file.columns)? },
         algorithms,
+        search,
         split: file.split.map(|split| match split {
             SplitArgument::Time => SplitRule::Time,
             SplitArgument::Group => SplitRule::Group,
@@ -65,14 +67,17 @@ pub(super) fn train(arguments: &TrainArguments, input: &Path, output: &mut Outpu
         seed: arguments.seed,
         false_positive_budget: budget,
         calibration: arguments.calibration,
+        confidence: arguments.false_positive_confidence,
         to,
         force: file.force,
     };
     let outcomes = training.run(&Shown::new())?;
     let rows: Vec<Row> = outcomes.outcomes.iter().map(row).collect();
     let counts = &outcomes.manifest["split"]["counts"];
+    let found = outcomes.outcomes.first().and_then(|best| best.trained.found.as_ref());
+    let leaders = found.map_or_else(String::new, leaderboard);
     let text = format!(
-        "{}\nsplit by {}: {} rows to learn from ({} malicious), {} to evaluate on ({} malicious), {} duplicates removed\n\
+        "{leaders}{}\nsplit by {}: {} rows to learn from ({} malicious), {} to evaluate on ({} malicious), {} duplicates removed\n\
          best by validation: {}, written to {}",
         table(&shown(), &rows),
         outcomes.manifest["split"]["rule"].as_str().unwrap_or_default(),
@@ -167,6 +172,21 @@ fn shown() -> Vec<Column> {
         ("size", "size"),
         ("model", "model"),
     ])
+}
+
+/// The best of what a search tried.
+fn leaderboard(found: &Found) -> String {
+    /// Lines of it.
+    const LEADERS: usize = 10;
+    let leaders = found.leaderboard.iter().take(LEADERS).map(|contestant| {
+        object([
+            ("score", contestant.score.into()),
+            ("rows", contestant.rows.into()),
+            ("parameters", serde_json::to_value(contestant.recipe.params).unwrap_or_default().to_string().into()),
+        ])
+    });
+    let shown = columns([("validation", "score"), ("on rows", "rows"), ("parameters", "parameters")]);
+    format!("{}\n{} tried\n\n", table(&shown, &leaders.collect::<Vec<_>>()), found.leaderboard.len())
 }
 
 fn row(outcome: &Outcome) -> Row {

@@ -1,12 +1,10 @@
 //! `picketctl dataset profile` and `dataset diff`: what is in files.
 
-use std::path::Path;
-
 use picket_learn::table::{ColumnDifference, Difference, Profile, difference, page, profile as profile_of};
 use picket_learn::train::Control;
 use serde_json::Value;
 
-use crate::ctl::arguments::{ColumnArguments, Format};
+use crate::ctl::arguments::{ColumnArguments, Format, TableArguments};
 use crate::ctl::command::model::write_file;
 use crate::ctl::command::object;
 use crate::ctl::command::table::{Shown, loader};
@@ -18,20 +16,16 @@ use crate::table::{Loader, TableFileError};
 const COLUMNS_SHOWN_MAX: usize = 25;
 
 /// `picketctl dataset profile`.
-pub(super) fn profile(
-    input: &Path,
-    arguments: &ColumnArguments,
-    (to, force): (Option<&Path>, bool),
-    output: &mut Output<'_>,
-) -> Result<(), CtlError> {
+pub(super) fn profile(arguments: &TableArguments, output: &mut Output<'_>) -> Result<(), CtlError> {
+    let TableArguments { input, columns, to, force } = arguments;
     let observer = Shown::new();
-    let loaded = Loader { keep_ignored: true, ..loader(arguments)? }.load(input, &observer)?;
+    let loaded = Loader { keep_ignored: true, ..loader(columns)? }.load(input, &observer)?;
     let profile = profile_of(&loaded.table, &Control::observed(&observer)).map_err(learning)?;
     drop(observer);
     let name = input.file_name().unwrap_or_default().to_string_lossy();
     let mut text = profile_text(&profile);
     if let Some(to) = to {
-        write_file(to, page::render(&profile, &format!("Profile of {name}")).as_bytes(), force)?;
+        write_file(to, page::render(&profile, &format!("Profile of {name}")).as_bytes(), *force)?;
         text.push_str(&format!("{} written\n", safe(&to.display().to_string())));
     }
     match serde_json::to_value(&profile) {
