@@ -232,8 +232,9 @@ fn an_attempt_refused_while_the_caller_waits_is_known_in_full_only_by_its_beginn
         assert!(TcpStream::connect((address, 1)).is_err());
         let close = wait_for_close_to(sink, |to| to.ip() == address);
         assert!(close.outcome.is_failure(), "{close:?}");
-        assert_eq!(close.connection.remote.port(), u16::from(trace));
-        assert_eq!(close.connection.process.is_some(), trace);
+        let known = (close.connection.remote.port() == 1, close.connection.process.is_some());
+        // Without the beginning, only a look in that very moment knows more.
+        assert!(known == (trace, trace) || !trace && known.0, "{close:?}");
     });
 }
 

@@ -280,8 +280,10 @@ for _ in range(int(sys.argv[1])):
     let pid = finished(child);
     sink.wait_for_exit(pid);
     assert_eq!(set.stop_and_join(STOP_TIMEOUT), Vec::<&str>::new());
-    let told = activities(&sink.observations(), pid).len();
+    let observations = sink.observations();
+    let told = activities(&observations, pid).len();
     eprintln!("{told} of {TIMES} told, {} left out", sink.throttled());
-    // Others may do such things at the same time, which count with these.
-    assert!((1..TIMES).contains(&told) && told as u64 + sink.throttled() >= TIMES as u64);
+    assert!(told < TIMES && told as u64 + sink.throttled() >= TIMES as u64);
+    // Others of the same cgroup may do such things at the same time, and be told instead of these.
+    assert!(observations.iter().any(|observation| matches!(observation.body, EventBody::KernelActivity(_))));
 }
