@@ -5,12 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use picket_common::event::{EventBody, KernelAction, KernelActivity, Origin};
 
 use crate::sensor::config::{EbpfChoice, ModeChoice, SensorConfig};
-use crate::sensor::test_sink::TestSink;
+use crate::sensor::test_sink::{DEADLINE, TestSink};
 use crate::sensor::{Observation, SensorError, SensorSet};
 
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -276,14 +276,16 @@ for _ in range(int(sys.argv[1])):
     check(libc.unshare(NEWUTS))
     in_child()
 ";
-    let Some(child) = python(script, &TIMES.to_string()) else { return };
-    let pid = finished(child);
-    sink.wait_for_exit(pid);
+    // Others of the same cgroup may use up what is let through, such as tests that load eBPF programs: until some is left.
+    let told_of = |pids: &[u32]| pids.iter().map(|pid| activities(&sink.observations(), *pid).len()).sum::<usize>();
+    let (mut pids, deadline) = (Vec::new(), Instant::now() + DEADLINE);
+    while told_of(&pids) == 0 && Instant::now() < deadline {
+        let Some(child) = python(script, &TIMES.to_string()) else { return };
+        pids.push(finished(child));
+        pids.iter().for_each(|pid| drop(sink.wait_for_exit(*pid)));
+    }
     assert_eq!(set.stop_and_join(STOP_TIMEOUT), Vec::<&str>::new());
-    let observations = sink.observations();
-    let told = activities(&observations, pid).len();
-    eprintln!("{told} of {TIMES} told, {} left out", sink.throttled());
-    assert!(told < TIMES && told as u64 + sink.throttled() >= TIMES as u64);
-    // Others of the same cgroup may do such things at the same time, and be told instead of these.
-    assert!(observations.iter().any(|observation| matches!(observation.body, EventBody::KernelActivity(_))));
+    let (all, told) = (TIMES * pids.len(), told_of(&pids));
+    eprintln!("{told} of {all} told, {} left out", sink.throttled());
+    assert!((1..all).contains(&told) && told as u64 + sink.throttled() >= all as u64);
 }
