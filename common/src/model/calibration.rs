@@ -1,6 +1,6 @@
 //! From scores to probabilities: a monotone map after the model.
 
-use crate::model::linear::logistic;
+pub use crate::model::linear::logistic;
 
 /// A monotone map of the model's own score, learned on rows that it had not seen.
 #[derive(Clone, Debug, PartialEq)]

@@ -51,7 +51,7 @@ impl Linear {
 }
 
 /// `1 / (1 + e^-x)`, with the exponential of a non-positive number only, so that nothing overflows.
-pub(super) fn logistic(log_odds: f64) -> f64 {
+pub fn logistic(log_odds: f64) -> f64 {
     let exponential = libm::exp(-log_odds.abs());
     if log_odds >= 0.0 { 1.0 / (1.0 + exponential) } else { exponential / (1.0 + exponential) }
 }

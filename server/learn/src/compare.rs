@@ -10,12 +10,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::evaluate::bootstrap::{Groups, interval};
 use crate::evaluate::curve::Curve;
 use crate::evaluate::{FALSE_POSITIVE_BUDGETS, Interval};
-use crate::random::SplitMix64;
-
-/// Fewest groups of each class that intervals are given for.
-const GROUPS_MIN: usize = 3;
 
 /// A row that two models have scored.
 #[derive(Clone, Copy, Debug)]
@@ -71,14 +68,14 @@ pub struct Comparison {
 pub fn compare(rows: &[PairedRow<'_>], thresholds: [f64; 2], resamples: u32, seed: u64) -> Comparison {
     let mut samples: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
     let paired = Paired::of(rows);
-    let whole = paired.figures(&vec![1; paired.groups()]);
-    for times in paired.draws(resamples, seed) {
+    let whole = paired.figures(&vec![1; paired.groups.len()]);
+    for times in paired.groups.draws(resamples, seed) {
         for (key, [first, second]) in paired.figures(&times) {
             samples.entry(key).or_default().push(second - first);
         }
     }
     let figures = whole.into_iter().map(|(key, [first, second])| {
-        let interval = samples.remove(key).and_then(interval);
+        let interval = samples.remove(key).and_then(|differences| interval(differences, resamples));
         (key, Difference { first, second, difference: second - first, interval })
     });
     Comparison {
@@ -116,59 +113,23 @@ pub fn mcnemar(first: u64, second: u64) -> f64 {
     (2.0 * tail).min(1.0)
 }
 
-fn interval(mut differences: Vec<f64>) -> Option<Interval> {
-    differences.sort_by(f64::total_cmp);
-    let last = differences.len().checked_sub(1)?;
-    let at = |share: f64| differences[(last as f64 * share).round() as usize];
-    Some(Interval { low: at(0.025), high: at(0.975) })
-}
-
-/// Rows by the scores of each model, and their groups as numbers.
+/// Rows by the scores of each model, and their groups.
 struct Paired {
     /// For each model (score, malicious, group), highest score first.
     sorted: [Vec<(f64, bool, usize)>; 2],
-    /// Groups with and without malicious rows.
-    strata: [Vec<usize>; 2],
+    groups: Groups,
 }
 
 impl Paired {
     fn of(rows: &[PairedRow<'_>]) -> Self {
-        let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
-        for row in rows {
-            let next = numbers.len();
-            numbers.entry(row.group).or_insert(next);
-        }
-        let group = |row: &PairedRow<'_>| numbers.get(row.group).copied().unwrap_or_default();
-        let mut malicious = vec![false; numbers.len()];
-        for row in rows {
-            malicious[group(row)] |= row.malicious;
-        }
+        let groups = Groups::of(rows.iter().map(|row| (row.group, row.malicious)));
         let sorted = [0, 1].map(|model| {
-            let mut sorted: Vec<_> = rows.iter().map(|row| (row.scores[model], row.malicious, group(row))).collect();
+            let of_row = rows.iter().zip(&groups.of_row);
+            let mut sorted: Vec<_> = of_row.map(|(row, group)| (row.scores[model], row.malicious, *group)).collect();
             sorted.sort_by(|a, b| b.0.total_cmp(&a.0));
             sorted
         });
-        let strata = [true, false].map(|class| (0..malicious.len()).filter(|at| malicious[*at] == class).collect());
-        Self { sorted, strata }
-    }
-
-    fn groups(&self) -> usize {
-        self.strata.iter().map(Vec::len).sum()
-    }
-
-    /// How often each group is drawn, time after time.
-    fn draws(&self, resamples: u32, seed: u64) -> impl Iterator<Item = Vec<u64>> + '_ {
-        let enough = self.strata.iter().all(|stratum| stratum.len() >= GROUPS_MIN);
-        let mut random = SplitMix64::new(seed);
-        (0..if enough { resamples } else { 0 }).map(move |_| {
-            let mut times = vec![0; self.groups()];
-            for stratum in &self.strata {
-                for _ in 0..stratum.len() {
-                    times[stratum[random.below(stratum.len())]] += 1;
-                }
-            }
-            times
-        })
+        Self { sorted, groups }
     }
 
     /// The figures of both models, each group taken so many times.
@@ -192,6 +153,7 @@ impl Paired {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::random::SplitMix64;
 
     #[test]
     fn mcnemar_is_the_exact_binomial_test() {

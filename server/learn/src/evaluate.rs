@@ -28,7 +28,7 @@ pub mod report;
 mod tests;
 pub mod text;
 
-mod bootstrap;
+pub(crate) mod bootstrap;
 mod calibration;
 
 /// False-positive budgets the report gives the recall for: 1 % and 0.1 %.

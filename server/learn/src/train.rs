@@ -46,6 +46,7 @@ mod boosting;
 mod crew;
 mod decision_tree;
 mod forest;
+mod gain;
 mod linear_svm;
 mod logistic_regression;
 mod margin;

@@ -11,46 +11,80 @@ const GROUPS_MIN: usize = 3;
 /// Share of resamples that must have given a figure for its interval to be shown.
 const DEFINED_SHARE_MIN: f64 = 0.9;
 
-/// 95 % percentile intervals of the main figures, by their key.
+/// The groups of some rows.
 ///
 /// Groups with and without malicious rows are drawn apart (stratified), so that each resample has as many of both as
-/// the rows have. Empty when there are too few groups.
+/// the rows have.
+pub(crate) struct Groups {
+    /// The group of each row.
+    pub(crate) of_row: Vec<usize>,
+    /// Those with and those without malicious rows.
+    strata: [Vec<usize>; 2],
+}
+
+impl Groups {
+    /// Takes the group's name of each row, and whether the row is malicious.
+    pub(crate) fn of<'a>(rows: impl Iterator<Item = (&'a str, bool)>) -> Self {
+        let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
+        let (mut of_row, mut malicious) = (Vec::new(), Vec::new());
+        for (name, is_malicious) in rows {
+            let number = *numbers.entry(name).or_insert(malicious.len());
+            if number == malicious.len() {
+                malicious.push(false);
+            }
+            malicious[number] |= is_malicious;
+            of_row.push(number);
+        }
+        let strata =
+            [true, false].map(|class| (0..malicious.len()).filter(|group| malicious[*group] == class).collect());
+        Self { of_row, strata }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.strata.iter().map(Vec::len).sum()
+    }
+
+    /// How often each group is drawn, resample after resample; none when there are too few groups.
+    pub(crate) fn draws(&self, resamples: u32, seed: u64) -> impl Iterator<Item = Vec<u64>> + '_ {
+        let enough = self.strata.iter().all(|stratum| stratum.len() >= GROUPS_MIN);
+        let mut random = SplitMix64::new(seed);
+        (0..if enough { resamples } else { 0 }).map(move |_| {
+            let mut times = vec![0; self.len()];
+            for stratum in &self.strata {
+                for _ in 0..stratum.len() {
+                    times[stratum[random.below(stratum.len())]] += 1;
+                }
+            }
+            times
+        })
+    }
+}
+
+/// The 95 % percentile interval of what a figure was in so many resamples, some of which may not have given it.
+pub(crate) fn interval(mut values: Vec<f64>, resamples: u32) -> Option<Interval> {
+    let last = values.len().checked_sub(1)?;
+    if (values.len() as f64) < f64::from(resamples) * DEFINED_SHARE_MIN {
+        return None;
+    }
+    values.sort_by(f64::total_cmp);
+    let at = |share: f64| values[(last as f64 * share).round() as usize];
+    Some(Interval { low: at(0.025), high: at(0.975) })
+}
+
+/// 95 % percentile intervals of the main figures, by their key. Empty when there are too few groups.
 pub(super) fn intervals(
     rows: &[ScoredRow<'_>],
     threshold: f64,
     resamples: u32,
     seed: u64,
 ) -> BTreeMap<String, Interval> {
-    let mut group_of_name: BTreeMap<&str, usize> = BTreeMap::new();
-    for row in rows {
-        let next = group_of_name.len();
-        group_of_name.entry(row.group).or_insert(next);
-    }
-    let mut malicious = vec![false; group_of_name.len()];
-    let mut sorted: Vec<(f64, bool, usize)> = Vec::with_capacity(rows.len());
-    for row in rows {
-        let group = group_of_name.get(row.group).copied().unwrap_or_default();
-        malicious[group] |= row.malicious;
-        sorted.push((row.score, row.malicious, group));
-    }
+    let groups = Groups::of(rows.iter().map(|row| (row.group, row.malicious)));
+    let mut sorted: Vec<(f64, bool, usize)> =
+        rows.iter().zip(&groups.of_row).map(|(row, group)| (row.score, row.malicious, *group)).collect();
     sorted.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let strata = [true, false]
-        .map(|class| malicious.iter().enumerate().filter(|group| *group.1 == class).map(|group| group.0).collect());
-    let strata: [Vec<usize>; 2] = strata;
-    if strata.iter().any(|stratum| stratum.len() < GROUPS_MIN) {
-        return BTreeMap::new();
-    }
 
-    let mut random = SplitMix64::new(seed);
     let mut samples: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    let mut times = vec![0u64; malicious.len()];
-    for _ in 0..resamples {
-        times.fill(0);
-        for stratum in &strata {
-            for _ in 0..stratum.len() {
-                times[stratum[random.below(stratum.len())]] += 1;
-            }
-        }
+    for times in groups.draws(resamples, seed) {
         let drawn = || sorted.iter().map(|(score, malicious, group)| (*score, *malicious, times[*group]));
         let curve = Curve::from_sorted(drawn());
         let alerted =
@@ -66,15 +100,5 @@ pub(super) fn intervals(
             samples.entry(key).or_default().extend(value);
         }
     }
-
-    let enough = f64::from(resamples) * DEFINED_SHARE_MIN;
-    samples
-        .into_iter()
-        .filter(|(_, values)| !values.is_empty() && values.len() as f64 >= enough)
-        .map(|(key, mut values)| {
-            values.sort_by(f64::total_cmp);
-            let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
-            (key.to_owned(), Interval { low: at(0.025), high: at(0.975) })
-        })
-        .collect()
+    samples.into_iter().filter_map(|(key, values)| Some((key.to_owned(), interval(values, resamples)?))).collect()
 }

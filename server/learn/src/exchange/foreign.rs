@@ -52,6 +52,11 @@ pub(super) enum ForeignNode {
     },
 }
 
+/// The number of a node or feature, which tools write as they do other numbers; what is none is the number of nothing.
+pub(super) fn place(number: f64) -> usize {
+    if number >= 0.0 && number.fract() == 0.0 { number as usize } else { usize::MAX }
+}
+
 impl ForeignModel {
     /// The score by the tool's rules. Only for models that [`ForeignModel::body`] has taken.
     pub(super) fn score(&self, values: &[f32]) -> f64 {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::exchange::ImportError;
-use crate::exchange::foreign::{ForeignBody, ForeignModel, ForeignNode, ForeignTree};
+use crate::exchange::foreign::{ForeignBody, ForeignModel, ForeignNode, ForeignTree, place};
 
 const TOOL: &str = "LightGBM";
 /// Bits of a decision type.
@@ -85,7 +85,7 @@ fn read_tree(block: &BTreeMap<&str, &str>) -> Result<ForeignTree, ImportError> {
         return Err(malformed("the lists of a tree's splits differ in length"));
     }
     // Splits come first; the leaf with number n is child −1 − n.
-    let child = |number: f64| if number < 0.0 { inner + (-1.0 - number) as usize } else { number as usize };
+    let child = |number: f64| if number < 0.0 { inner.saturating_add(place(-1.0 - number)) } else { place(number) };
     let mut nodes = Vec::with_capacity(2 * inner + 1);
     for split in 0..inner {
         let (threshold, kind) = (thresholds[split], kinds[split] as u32);
@@ -93,7 +93,7 @@ fn read_tree(block: &BTreeMap<&str, &str>) -> Result<ForeignTree, ImportError> {
             return Err(unsupported("it has categorical splits: encode the categories as numbers before training"));
         }
         nodes.push(ForeignNode::Split {
-            feature: features[split] as usize,
+            feature: place(features[split]),
             threshold,
             or_equal: true,
             missing_left: missing_left(kind, threshold)?,

@@ -157,3 +157,20 @@ fn damaged_files_never_panic() {
         }
     }
 }
+
+/// Numbers of nodes and features that are none, or far beyond, are an error and no panic.
+#[test]
+fn places_that_are_none_are_refused() {
+    let text = String::from_utf8(fixture("lightgbm.txt")).unwrap();
+    let with = |list: &str, number: &str| {
+        let start = text.find(&format!("\n{list}=")).unwrap() + list.len() + 2;
+        let end = start + text[start..].find(' ').unwrap();
+        format!("{}{number}{}", &text[..start], &text[end..])
+    };
+    for list in ["left_child", "right_child", "split_feature"] {
+        for number in ["-1e300", "1e300", "0.5", "-1.5", "NaN"] {
+            let refused = imported(with(list, number).as_bytes());
+            assert!(matches!(refused, Err(ImportError::Malformed { .. })), "{list} {number}: {refused:?}");
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::exchange::foreign::{ForeignBody, ForeignModel, ForeignNode, ForeignTree};
+use crate::exchange::foreign::{ForeignBody, ForeignModel, ForeignNode, ForeignTree, place};
 use crate::exchange::{ImportError, ubjson};
 
 const TOOL: &str = "XGBoost";
@@ -108,13 +108,13 @@ fn read_tree(tree: &Value, weight: f64) -> Result<ForeignTree, ImportError> {
             return ForeignNode::Leaf { value: weight * conditions[node], cover: covers.get(node).copied() };
         }
         ForeignNode::Split {
-            feature: features[node] as usize,
+            feature: place(features[node]),
             // What the text means is a number of 32 bits.
             threshold: f64::from(conditions[node] as f32),
             or_equal: false,
             missing_left: defaults[node] != 0.0,
-            left: lefts[node] as usize,
-            right: rights[node] as usize,
+            left: place(lefts[node]),
+            right: place(rights[node]),
         }
     };
     Ok(ForeignTree { nodes: (0..count).map(node).collect() })

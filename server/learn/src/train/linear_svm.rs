@@ -61,9 +61,7 @@ struct Plane {
 
 impl Margin for Plane {
     fn margin(&self, row: &[f32]) -> f64 {
-        let standardised: Vec<f32> =
-            row.iter().zip(&self.scaling).map(|(value, scaling)| scaling.apply(*value)).collect();
-        self.margin.of(&standardised)
+        self.margin.of(&standard::row(row, &self.scaling))
     }
 
     fn into_body(self, line: Line) -> ModelBody {

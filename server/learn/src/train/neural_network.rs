@@ -4,11 +4,13 @@
 //! anyway (no allocation, the same bits everywhere), and so are its sums, whose order a library would have to promise on
 //! every processor and with any number of threads.
 
+use picket_common::model::calibration::logistic;
 use picket_common::model::{Algorithm, Layer, ModelBody};
 
 use crate::random::SplitMix64;
 use crate::train::fold::Folds;
 use crate::train::linear_svm::weight_of;
+use crate::train::platt::log_loss;
 use crate::train::smartcore_tree::engine_error;
 use crate::train::weight::weights;
 use crate::train::{
@@ -135,7 +137,7 @@ fn learn(
             gradients.iter_mut().for_each(|gradient| gradient.parameters.fill(0.0));
             for row in batch {
                 let log_odds = trace.forward(&layers, rows.row(*row));
-                let error = probability(log_odds) - f64::from(u8::from(rows.malicious[*row]));
+                let error = logistic(log_odds.into()) - f64::from(u8::from(rows.malicious[*row]));
                 let slope = rows.weights[*row] * error / batch.len() as f64;
                 trace.backward(&layers, &mut gradients, rows.row(*row), slope as f32);
             }
@@ -146,7 +148,7 @@ fn learn(
         if held_out.is_empty() {
             continue;
         }
-        let loss = log_loss(rows, held_out, &layers, &mut trace);
+        let loss = loss_of(rows, held_out, &layers, &mut trace);
         if loss < best.0 {
             best = (loss, pass, layers.clone());
         } else if pass - best.1 >= usize::from(network.early_stopping_passes).max(passes / 8) {
@@ -156,18 +158,11 @@ fn learn(
     Ok(if best.0.is_finite() { best.2 } else { layers })
 }
 
-fn log_loss(rows: &Rows<'_>, of: &[usize], layers: &[Dense], trace: &mut Trace) -> f64 {
+fn loss_of(rows: &Rows<'_>, of: &[usize], layers: &[Dense], trace: &mut Trace) -> f64 {
     of.iter()
         .map(|row| {
             let log_odds = f64::from(trace.forward(layers, rows.row(*row)));
-            let label = f64::from(u8::from(rows.malicious[*row]));
-            rows.weights[*row] * (log_odds.max(0.0) + libm::log1p(libm::exp(-log_odds.abs())) - label * log_odds)
+            rows.weights[*row] * log_loss(log_odds, f64::from(u8::from(rows.malicious[*row])))
         })
         .sum()
-}
-
-fn probability(log_odds: f32) -> f64 {
-    let log_odds = f64::from(log_odds);
-    let exponential = libm::exp(-log_odds.abs());
-    if log_odds >= 0.0 { 1.0 / (1.0 + exponential) } else { exponential / (1.0 + exponential) }
 }

@@ -77,14 +77,14 @@ pub(super) fn line(rows: &[Point]) -> Line {
     let (negative, positive) = (total(false), total(true));
     let targets = [1.0 / (negative + 2.0), (positive + 1.0) / (positive + 2.0)];
     let mut at = Line { slope: 0.0, offset: libm::log((positive + 1.0) / (negative + 1.0)) };
-    let mut loss = log_loss(rows, targets, at);
+    let mut loss = loss_of(rows, targets, at);
     for _ in 0..STEPS_MAX {
         let (step, decrease) = newton_step(rows, targets, at);
         let mut share = 1.0;
         let mut found = None;
         for _ in 0..HALVINGS_MAX {
             let next = Line { slope: at.slope + share * step.slope, offset: at.offset + share * step.offset };
-            let next_loss = log_loss(rows, targets, next);
+            let next_loss = loss_of(rows, targets, next);
             if next_loss < loss - 1e-4 * share * decrease {
                 found = Some((next, next_loss));
                 break;
@@ -104,14 +104,14 @@ pub(super) fn line(rows: &[Point]) -> Line {
     }
 }
 
-fn log_loss(rows: &[Point], targets: [f64; 2], at: Line) -> f64 {
-    rows.iter()
-        .map(|row| {
-            let log_odds = at.slope * row.margin + at.offset;
-            let target = targets[usize::from(row.malicious)];
-            row.weight * (log_odds.max(0.0) + libm::log1p(libm::exp(-log_odds.abs())) - target * log_odds)
-        })
-        .sum()
+fn loss_of(rows: &[Point], targets: [f64; 2], at: Line) -> f64 {
+    let loss = |row: &Point| log_loss(at.slope * row.margin + at.offset, targets[usize::from(row.malicious)]);
+    rows.iter().map(|row| row.weight * loss(row)).sum()
+}
+
+/// What log-odds cost a row whose probability should be `target`.
+pub(super) fn log_loss(log_odds: f64, target: f64) -> f64 {
+    log_odds.max(0.0) + libm::log1p(libm::exp(-log_odds.abs())) - target * log_odds
 }
 
 /// The step, and how fast the loss falls along it.

@@ -202,9 +202,7 @@ struct Surface {
 
 impl Margin for Surface {
     fn margin(&self, row: &[f32]) -> f64 {
-        let standardised: Vec<f32> =
-            row.iter().zip(&self.scaling).map(|(value, scaling)| scaling.apply(*value)).collect();
-        self.margin.of(&self.space.project(&standardised))
+        self.margin.of(&self.space.project(&standard::row(row, &self.scaling)))
     }
 
     fn into_body(self, line: Line) -> ModelBody {

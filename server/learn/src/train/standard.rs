@@ -27,7 +27,16 @@ pub(super) fn learn_plain(set: &TrainingSet) -> Vec<Scaling> {
 
 /// The standardised values, row by row.
 pub(super) fn matrix(set: &TrainingSet, scaling: &[Scaling]) -> Vec<f32> {
-    set.rows().flat_map(|row| row.iter().zip(scaling).map(|(value, scaling)| scaling.apply(*value))).collect()
+    set.rows().flat_map(|values| standardised(values, scaling)).collect()
+}
+
+/// One standardised row.
+pub(super) fn row(values: &[f32], scaling: &[Scaling]) -> Vec<f32> {
+    standardised(values, scaling).collect()
+}
+
+fn standardised(values: &[f32], scaling: &[Scaling]) -> impl Iterator<Item = f32> {
+    values.iter().zip(scaling).map(|(value, scaling)| scaling.apply(*value))
 }
 
 fn of_column(column: impl Iterator<Item = f32> + Clone) -> Scaling {

@@ -9,6 +9,7 @@ use picket_common::model::{NodeDraft, TreeDraft};
 use crate::train::boosting::ground::{Done, Ground, Leaf, NodeRows, SearchTask, Searched, Task, Workers};
 use crate::train::boosting::histogram::{Histogram, Slope};
 use crate::train::boosting::split::Split;
+use crate::train::gain::Gain;
 use crate::train::tree::cover;
 
 /// When to stop splitting.
@@ -282,23 +283,5 @@ impl Node {
             (new, None) => new,
             (_, old) => old,
         };
-    }
-}
-
-/// A gain, which is never NaN.
-#[derive(PartialEq)]
-struct Gain(f64);
-
-impl Eq for Gain {}
-
-impl PartialOrd for Gain {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Gain {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.total_cmp(&other.0)
     }
 }

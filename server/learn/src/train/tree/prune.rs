@@ -5,6 +5,8 @@ use std::collections::BinaryHeap;
 
 use picket_common::model::{NodeDraft, TreeDraft};
 
+use crate::train::gain::Gain;
+
 /// Makes leaves of inner nodes until no more than `nodes_max` nodes are left: each time of the one with two leaves whose
 /// split explains least, which is what its rows' squared errors would grow by. Inner nodes must have their rows' mean as
 /// value and their number as cover, as in a tree while it grows.
@@ -65,24 +67,6 @@ fn without_orphans(tree: &TreeDraft, count: usize) -> TreeDraft {
         }
     }
     TreeDraft { nodes }
-}
-
-/// A gain, which is never NaN.
-#[derive(PartialEq)]
-struct Gain(f64);
-
-impl Eq for Gain {}
-
-impl PartialOrd for Gain {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Gain {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.total_cmp(&other.0)
-    }
 }
 
 #[cfg(test)]
