@@ -32,6 +32,7 @@ use crate::losses::Losses;
 use crate::metastore::{Metastore, MetastoreError};
 use crate::pki::{Authorities, Enrollment, EnrollmentConfig, PkiError, ServerCertificate};
 use crate::registry::{Registry, RegistryError};
+use crate::release::Releases;
 use crate::secret::SecretError;
 use crate::training::Trainings;
 use crate::wal::{Wal, WalConfig, WalError};
@@ -244,6 +245,7 @@ async fn assemble(
         ingest: Arc::clone(&ingest),
         labels: Labels::new(metastore, Arc::clone(&lake)),
         trainings: Arc::new(Trainings::new(datasets.clone(), Arc::clone(&registry))),
+        releases: Releases::new(datasets.clone(), Arc::clone(&registry), config.gate),
         datasets,
         lake: Arc::clone(&lake),
         registry: Arc::clone(&registry),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use picket_common::settings::{Document, Layers, SettingsError};
+use picket_learn::gate::Policy;
 use serde::{Deserialize, Serialize};
 
 use crate::lake::LakeConfig;
@@ -37,6 +38,8 @@ pub struct Config {
     pub ingest: IngestConfig,
     /// Event tables and queries.
     pub lake: LakeSettings,
+    /// `[gate]`: what is demanded of a model before agents get it.
+    pub gate: Policy,
     /// What the server says about itself.
     pub log: LogConfig,
 }

@@ -5,7 +5,7 @@
 //!                                                    │
 //!            label ──▶ dataset ◀─────────────────────┘
 //!                         │
-//!                      training (picket-learn) ─▶ registry (signed) ─▶ fleet (desired state)
+//!                      training (picket-learn) ─▶ registry (signed) ─▶ release (gate) ─▶ fleet (desired state)
 //! ```
 //!
 //! [`table`] learns from files of users alone, with no server running.
@@ -29,6 +29,7 @@ pub mod metastore;
 pub mod pki;
 pub mod rate;
 pub mod registry;
+pub mod release;
 pub mod secret;
 pub mod table;
 pub mod training;

@@ -3,6 +3,7 @@
 //! * A model file is `<state>/models/<SHA-256>.model`, written once, on the disk before the model is on record.
 //! * Versions count up within a subject. Stages go candidate → production → retired and may come back to production (a
 //!   roll-back is the push of an older model); every change is a row that stays.
+//! * Whether a model may be pushed, the gate says (`release`); what it said is kept with the change of stage.
 //! * A push is one transaction: the new generation, the new production model, the retirement of the one before it. Then
 //!   the desired state is published; what was published is what was committed, in the same order, also over a restart.
 //! * The signing key is Ed25519, made at the first start, in `<state>/model-signing.key` for the server's user alone.
@@ -27,8 +28,13 @@ use crate::fleet::{DesiredState, ModelSource, ModelSourceError};
 use crate::metastore::{Metastore, MetastoreError, ModelStore as _};
 use crate::secret::{self, SecretError};
 use picket_learn::evaluate::Report;
-use picket_learn::train::{CalibrationMethod, Params, ThresholdChoice};
+use picket_learn::train::{CalibrationMethod, Confidence, Params, ThresholdChoice};
 
+pub use crate::registry::held_out::HeldOutScores;
+pub use crate::registry::judgement::{JudgedFigure, Judgement};
+
+mod held_out;
+mod judgement;
 #[cfg(test)]
 mod tests;
 
@@ -82,7 +88,7 @@ impl FromStr for Stage {
 }
 
 /// A change of stage.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StageChange {
     /// The stage from then on.
     pub stage: Stage,
@@ -90,6 +96,8 @@ pub struct StageChange {
     pub changed: UnixSeconds,
     /// Whose token did it.
     pub author: String,
+    /// What the gate said as the model went into production.
+    pub judgement: Option<Judgement>,
 }
 
 /// How a model came to be: with this and its data set it can be made again, byte for byte.
@@ -124,6 +132,21 @@ pub struct RunRecord {
     /// How scores became probabilities.
     #[serde(default)]
     pub calibration: CalibrationMethod,
+    /// How surely the budget was to be kept; on average without it.
+    #[serde(default)]
+    pub confidence: Option<Confidence>,
+    /// The search that found the parameters, if there was one.
+    #[serde(default)]
+    pub search: Option<SearchRecord>,
+}
+
+/// A search: with this the same is found again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchRecord {
+    /// Names of the algorithms that were searched, in this order.
+    pub algorithms: Vec<String>,
+    /// Elementary steps it was given.
+    pub work: u64,
 }
 
 /// What records say that are older than [`RunRecord::foldings`].
@@ -209,6 +232,18 @@ pub enum RegistryError {
         /// The file.
         path: PathBuf,
     },
+    /// The scores of the held-out rows are not there, or damaged.
+    #[error(
+        "{path} is missing or damaged: it has the scores of the held-out rows by a model that had not seen them. Restore it from \
+         a backup, or train again"
+    )]
+    HeldOut {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another model came in force than the one that a model was judged beside.
+    #[error("meanwhile another model came in force than the one that this model was compared with: try again")]
+    Overtaken,
     /// A draft cannot be encoded.
     #[error("cannot write the model: {0}")]
     Model(#[from] ModelError),
@@ -293,19 +328,55 @@ impl Registry {
         Ok(self.metastore.add_model(model, author, UnixSeconds::now()).await?)
     }
 
-    /// Makes a model the one that every agent should use for its subject, and tells them.
+    /// Keeps what a model scored on held-out rows before it was fitted anew on all.
     ///
     /// # Errors
-    /// [`RegistryError::NotFound`]; [`RegistryError::Damaged`] or [`RegistryError::File`] when its file cannot be sent.
-    pub async fn push(&self, digest: Digest, author: &str) -> Result<DesiredState, RegistryError> {
+    /// [`RegistryError::File`].
+    pub async fn keep_held_out(&self, digest: Digest, scores: &HeldOutScores) -> Result<(), RegistryError> {
+        let (path, bytes) = (self.held_out_path(digest), scores.to_bytes());
+        blocking(move || Ok(secret::write_public(&path, &bytes)?)).await
+    }
+
+    /// What [`Registry::keep_held_out`] kept.
+    ///
+    /// # Errors
+    /// [`RegistryError::HeldOut`].
+    pub async fn held_out(&self, digest: Digest) -> Result<HeldOutScores, RegistryError> {
+        let path = self.held_out_path(digest);
+        blocking(move || {
+            let scores = std::fs::read(&path).ok().and_then(|bytes| HeldOutScores::from_bytes(&bytes));
+            scores.ok_or(RegistryError::HeldOut { path })
+        })
+        .await
+    }
+
+    /// The model that agents should use for a subject.
+    pub fn in_force(&self, subject: Subject) -> Option<Digest> {
+        let state = self.desired.borrow();
+        state.models.iter().find(|model| model.subject == subject).map(|model| model.digest)
+    }
+
+    /// Makes a model the one that every agent should use for its subject, and tells them. `judgement` is what the gate said of
+    /// it beside `judged_beside`; it is kept.
+    ///
+    /// # Errors
+    /// [`RegistryError::NotFound`]; [`RegistryError::Overtaken`] when `judged_beside` is not in force any more;
+    /// [`RegistryError::Damaged`] or [`RegistryError::File`] when its file cannot be sent.
+    pub async fn push(
+        &self,
+        digest: Digest,
+        author: &str,
+        (judgement, judged_beside): (&Judgement, Option<Digest>),
+    ) -> Result<DesiredState, RegistryError> {
         let _order = self.push.lock().await;
-        if self.metastore.model(digest).await?.is_none() {
-            return Err(RegistryError::NotFound(digest));
+        let record = self.model(digest).await?;
+        if self.in_force(record.model.subject) != judged_beside {
+            return Err(RegistryError::Overtaken);
         }
         self.file(digest).await?;
         let state = self
             .metastore
-            .desire_model(digest, author, UnixSeconds::now())
+            .desire_model(digest, author, judgement, UnixSeconds::now())
             .await?
             .ok_or(RegistryError::NotFound(digest))?;
         self.desired.send_replace(state.clone());
@@ -356,6 +427,10 @@ impl Registry {
 
     fn path(&self, digest: Digest) -> PathBuf {
         self.folder.join(format!("{digest}.model"))
+    }
+
+    fn held_out_path(&self, digest: Digest) -> PathBuf {
+        self.folder.join(format!("{digest}.held-out"))
     }
 }
 

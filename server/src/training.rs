@@ -6,17 +6,21 @@ use std::time::Instant;
 
 use picket_common::event::Timestamp;
 use picket_common::id::Digest;
-use picket_common::model::{Algorithm, Model};
+use picket_common::model::{Algorithm, Model, UnknownAlgorithm};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::dataset::manifest::{ManifestError, Part};
 use crate::dataset::{DatasetError, Datasets, Rows};
 use crate::metastore::DatasetRecord;
-use crate::registry::{ModelRecord, NewModel, Registry, RegistryError, RunRecord, SignedModel, TriedParams};
+use crate::registry::{
+    HeldOutScores, ModelRecord, NewModel, Registry, RegistryError, RunRecord, SearchRecord, SignedModel, TriedParams,
+};
 use picket_learn::evaluate::{self, EvaluateError, Report, ScoredRow};
+use picket_learn::table::recipe;
+use picket_learn::train::tune::{self, Contestant, Found, SearchBudget};
 use picket_learn::train::{
-    Candidate, Control, DraftContext, Observer, Options, TrainError, Trained, TrainingSet, Validation, train,
+    Candidate, Control, DraftContext, FOLDINGS, Observer, Options, TrainError, Trained, TrainingSet, Validation, train,
     train_with,
 };
 
@@ -36,6 +40,8 @@ pub struct TrainRequest {
     pub dataset_id: String,
     /// Which algorithms, in this order.
     pub algorithms: Vec<Algorithm>,
+    /// Search among them, and train only what was found.
+    pub search: Option<SearchBudget>,
     /// The same data set, algorithm and options give the same model.
     pub options: Options,
     /// Once evaluated, fit the model anew on all rows, the held-out ones too, with the parameters that were found.
@@ -70,6 +76,14 @@ pub enum TrainingError {
     /// The model could not be signed or recorded.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// A model's record does not say how to make it again.
+    #[error("the record of model {model} does not say how to make it again: {reason}")]
+    NotRecorded {
+        /// The model.
+        model: Digest,
+        /// What is missing.
+        reason: String,
+    },
     /// The training's thread ended without a result.
     #[error("the training ended without a result")]
     Panicked,
@@ -118,14 +132,132 @@ impl Trainings {
             // Held by the thread: whoever asked may be gone before it has noticed.
             let _held = (place, turn);
             let job = Job::read(&datasets, dataset)?;
-            for algorithm in request.algorithms {
-                let (signed, model) = job.run(&registry, algorithm, (request.options, request.refit), &observer)?;
+            for plan in Plan::all(&request) {
+                let Made { signed, model, held_out } = job.run(&registry, &plan, &observer)?;
+                if let Some(held_out) = held_out {
+                    handle.block_on(registry.keep_held_out(signed.digest, &held_out))?;
+                }
                 finished(handle.block_on(registry.add(&signed, &model, &author))?);
             }
             Ok(())
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| TrainingError::Panicked)?
     }
+
+    /// Makes a model again from its data set and its record, keeps nothing, and tells the digest of what was made: that of
+    /// the model itself, unless it was made by other code.
+    ///
+    /// # Errors
+    /// [`TrainingError`]; [`TrainingError::NotRecorded`] when the record is not enough.
+    pub async fn rebuild(
+        &self,
+        model: Digest,
+        observer: impl Observer + Send + 'static,
+    ) -> Result<Digest, TrainingError> {
+        let place = self.waiting.clone().try_acquire_owned().map_err(|_| TrainingError::Busy)?;
+        let record = self.registry.model(model).await?;
+        let plan = Plan::again(&record)?;
+        let dataset = self.datasets.get(&record.model.dataset_id).await?;
+        observer.progress("wait for other trainings", 0, 0);
+        let turn = self.running.clone().acquire_owned().await.map_err(|_| TrainingError::Panicked)?;
+        let (datasets, registry) = (self.datasets.clone(), self.registry.clone());
+        let work = move || {
+            let _held = (place, turn);
+            Ok(Job::read(&datasets, dataset)?.run(&registry, &plan, &observer)?.signed.digest)
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|_| TrainingError::Panicked)?
+    }
+}
+
+/// One model to make.
+struct Plan {
+    /// The algorithm, or those to search.
+    algorithms: Vec<Algorithm>,
+    search: Option<SearchBudget>,
+    options: Options,
+    refit: bool,
+}
+
+impl Plan {
+    /// Of a search one, else one for each algorithm.
+    fn all(request: &TrainRequest) -> Vec<Self> {
+        let plan = |algorithms: &[Algorithm]| Self {
+            algorithms: algorithms.to_vec(),
+            search: request.search,
+            options: request.options,
+            refit: request.refit,
+        };
+        match request.search {
+            Some(_) => vec![plan(&request.algorithms)],
+            None => request.algorithms.chunks(1).map(plan).collect(),
+        }
+    }
+
+    /// What a model was made by.
+    fn again(record: &ModelRecord) -> Result<Self, TrainingError> {
+        let ModelRecord { model: NewModel { digest, algorithm, run, .. }, .. } = record;
+        let names = run.search.iter().flat_map(|search| &search.algorithms);
+        let searched: Result<Vec<Algorithm>, _> = names.map(|name| name.parse()).collect();
+        let searched = searched.map_err(|error: UnknownAlgorithm| TrainingError::NotRecorded {
+            model: *digest,
+            reason: error.to_string(),
+        })?;
+        let options = Options {
+            seed: run.seed,
+            false_positive_budget: run.threshold.false_positive_budget,
+            confidence: run.confidence,
+            foldings: FOLDINGS,
+            calibration: run.calibration,
+        };
+        Ok(Self {
+            algorithms: if searched.is_empty() { vec![*algorithm] } else { searched },
+            search: run.search.as_ref().map(|search| SearchBudget::Work(search.work)),
+            options,
+            refit: run.refit,
+        })
+    }
+
+    /// Trains with what a search finds, or with the usual choice of parameters; the second is what was searched.
+    fn train(
+        &self,
+        set: &TrainingSet,
+        options: Options,
+        context: &DraftContext,
+        control: &Control<'_>,
+    ) -> Result<(Trained, Option<Found>), TrainError> {
+        let algorithm = self.algorithms.first().copied().unwrap_or(Algorithm::GradientBoosting);
+        let Some(budget) = self.search else { return Ok((train(set, algorithm, options, context, control)?, None)) };
+        let unfit = || TrainError::Engine { algorithm, reason: "it has no usual parameters".to_owned() };
+        let usual = recipe(algorithm, set.len(), set.feature_count()).ok_or_else(unfit)?;
+        let begin = Instant::now();
+        let work = budget.work(set, &|| begin.elapsed().as_secs_f64(), control)?;
+        let found = tune::search(set, usual, &self.algorithms, work, options, context, control)?;
+        Ok((train_with(found.recipe, set, options, context, control)?, Some(found)))
+    }
+
+    /// The same data set, plan and code have the same name.
+    fn run_name(&self, dataset: Digest) -> String {
+        let Options { seed, false_positive_budget, confidence, calibration, .. } = self.options;
+        let calibration = calibration.name();
+        let confidence = confidence.map_or_else(String::new, |confidence| format!("/{}", f64::from(confidence)));
+        let names: Vec<&str> = self.algorithms.iter().map(|algorithm| algorithm.name()).collect();
+        let kind = if self.search.is_some() { "search" } else { names.first().copied().unwrap_or_default() };
+        let names = names.join("+");
+        let refit = self.refit;
+        let what = format!(
+            "{dataset}/{names}/{seed}/{false_positive_budget}{confidence}/{refit}/{calibration}/{CODE_VERSION}"
+        );
+        let digest = Digest::of(what.as_bytes()).to_string();
+        format!("{kind}-{}", &digest[..RUN_DIGITS])
+    }
+}
+
+/// A model that was made.
+struct Made {
+    signed: SignedModel,
+    model: NewModel,
+    /// Of a model that was fitted anew: what the one before scored.
+    held_out: Option<HeldOutScores>,
 }
 
 /// A data set in memory.
@@ -154,32 +286,30 @@ impl Job {
         Ok(Self { dataset, set: training_set([&train])?, test, all, newest })
     }
 
-    fn run(
-        &self,
-        registry: &Registry,
-        algorithm: Algorithm,
-        (options, refit): (Options, bool),
-        observer: &dyn Observer,
-    ) -> Result<(SignedModel, NewModel), TrainingError> {
+    fn run(&self, registry: &Registry, plan: &Plan, observer: &dyn Observer) -> Result<Made, TrainingError> {
         let started = Instant::now();
+        let Plan { options, refit, .. } = *plan;
         let manifest = &self.dataset.manifest;
         let context = DraftContext {
             subject: manifest.subject()?,
             feature_spec_hash: picket_common::feature::FeatureSpec::v1(manifest.subject()?).hash(),
             dataset_digest: self.dataset.digest,
-            training_run: run_name(self.dataset.digest, algorithm, options, refit),
+            training_run: plan.run_name(self.dataset.digest),
             // A clock would give other bytes each time; this is when the model's knowledge ends.
             created: self.newest[usize::from(refit)],
         };
         let control = Control::observed(observer);
         // What a refit replaces is only evaluated.
         let of_first = if refit { Options { foldings: 1, ..options } } else { options };
-        let mut trained = train(&self.set, algorithm, of_first, &context, &control)?;
+        let (mut trained, found) = plan.train(&self.set, of_first, &context, &control)?;
         let mut signed = registry.sign(&trained.draft)?;
+        let algorithm = trained.recipe.params.get().algorithm();
         observer.progress(&format!("{algorithm}: evaluate"), 0, 1);
         // Without a refit what is evaluated is the file that agents get.
-        let evaluation = self.evaluate(&signed.model, options.seed)?;
+        let (evaluation, scores) = self.evaluate(&signed.model, options.seed)?;
+        let mut held_out = None;
         if refit {
+            held_out = Some(HeldOutScores { threshold: signed.model.metadata().threshold, scores });
             let again = train_with(trained.recipe, &self.all, options, &context, &control)?;
             // How the parameters were found stays on record.
             let validation = Validation { foldings: again.validation.foldings, ..trained.validation };
@@ -195,14 +325,15 @@ impl Job {
             model_bytes: signed.bytes.len() as u64,
             threshold: signed.model.metadata().threshold,
             training_seconds,
-            run: run_record(&trained, &context, (options, refit)),
+            run: run_record(&trained, found.as_ref(), &context, plan),
             evaluation,
         };
         observer.progress(&format!("{algorithm}: evaluate"), 1, 1);
-        Ok((signed, model))
+        Ok(Made { signed, model, held_out })
     }
 
-    fn evaluate(&self, model: &Model, seed: u64) -> Result<Report, TrainingError> {
+    /// The evaluation on the test part, and the score of each of its rows.
+    fn evaluate(&self, model: &Model, seed: u64) -> Result<(Report, Vec<f64>), TrainingError> {
         let rows: Vec<ScoredRow<'_>> = self
             .test
             .info
@@ -227,7 +358,7 @@ impl Job {
         let spec = picket_common::feature::FeatureSpec::v1(model.metadata().subject);
         let names: Vec<&str> = spec.features.iter().map(|feature| feature.name).collect();
         report.importances = evaluate::importance::mean_contributions(model, &names, values);
-        Ok(report)
+        Ok((report, rows.iter().map(|row| row.score).collect()))
     }
 }
 
@@ -245,24 +376,18 @@ fn training_set<const PARTS: usize>(parts: [&Rows; PARTS]) -> Result<TrainingSet
     TrainingSet::new(parts.first().map_or(0, |rows| rows.feature_count), values, malicious, groups)
 }
 
-/// The same data set, algorithm, options and code have the same name.
-fn run_name(dataset: Digest, algorithm: Algorithm, options: Options, refit: bool) -> String {
-    let Options { seed, false_positive_budget, confidence, calibration, .. } = options;
-    let calibration = calibration.name();
-    let confidence = confidence.map_or_else(String::new, |confidence| format!("/{}", f64::from(confidence)));
-    let what = format!(
-        "{dataset}/{algorithm}/{seed}/{false_positive_budget}{confidence}/{refit}/{calibration}/{CODE_VERSION}"
-    );
-    let digest = Digest::of(what.as_bytes()).to_string();
-    format!("{algorithm}-{}", &digest[..RUN_DIGITS])
-}
-
-fn run_record(trained: &Trained, context: &DraftContext, (options, refit): (Options, bool)) -> RunRecord {
-    let validation = &trained.validation;
+fn run_record(trained: &Trained, found: Option<&Found>, context: &DraftContext, plan: &Plan) -> RunRecord {
+    let (validation, Plan { options, refit, .. }) = (&trained.validation, plan);
+    let (options, refit) = (*options, *refit);
     let tried = |candidate: &Candidate| TriedParams {
         params: *candidate.recipe.params.get(),
         witnesses: candidate.recipe.witnesses,
         score: candidate.score,
+    };
+    let contestant = |contestant: &Contestant| {
+        let recipe = &contestant.recipe;
+        let score = contestant.score?;
+        Some(TriedParams { params: *recipe.params.get(), witnesses: recipe.witnesses, score })
     };
     RunRecord {
         training_run: context.training_run.clone(),
@@ -275,8 +400,16 @@ fn run_record(trained: &Trained, context: &DraftContext, (options, refit): (Opti
         folds: validation.folds,
         foldings: validation.foldings,
         folds_grouped: validation.grouped,
-        tried: validation.candidates.iter().map(tried).collect(),
+        tried: match found {
+            Some(found) => found.leaderboard.iter().filter_map(contestant).collect(),
+            None => validation.candidates.iter().map(tried).collect(),
+        },
         threshold: trained.threshold,
         calibration: options.calibration,
+        confidence: options.confidence,
+        search: found.map(|found| SearchRecord {
+            algorithms: plan.algorithms.iter().map(|algorithm| algorithm.name().to_owned()).collect(),
+            work: found.work,
+        }),
     }
 }

@@ -100,7 +100,8 @@ fn a_model_damaged_on_disk_gives_way_to_the_one_before_and_is_fetched_again() {
         learn(&sandbox, &server, &["decision_tree", "neural_network"]);
     let (first, second) = (&models[0].model_digest, &models[1].model_digest);
     for digest in [first, second] {
-        admin.push_model(digest).unwrap();
+        // Of a few events, which are no evidence.
+        admin.push_model(digest, true).unwrap();
         wait_until_in_force(&mut running, digest);
     }
     running.stop().unwrap();

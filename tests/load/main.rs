@@ -165,7 +165,7 @@ fn put_a_model_in_force(running: &mut RunningAgent, admin: &mut AdminClient, hos
     let is_malicious = |program: &str| (program == attack || program == work).then_some(program == attack);
     let models = learning::train_on_process_starts(admin, host, &["decision_tree"], is_malicious).unwrap();
     let digest = &models[0].model_digest;
-    admin.push_model(digest).unwrap();
+    admin.push_model(digest, true).unwrap();
     running
         .wait_for("the model to be in force", DEADLINE, |status| {
             AgentReport::from_status(status).has_active("process_start", digest)

@@ -66,6 +66,11 @@ pub enum AdminError {
 }
 
 impl AdminError {
+    /// Whether the gate said no to a model.
+    pub fn is_held(&self) -> bool {
+        matches!(self, Self::Call { status, .. } if status.code() == tonic::Code::FailedPrecondition)
+    }
+
     /// The gRPC code, when it was the server that refused.
     pub fn code(&self) -> Option<tonic::Code> {
         match self {
@@ -303,12 +308,12 @@ impl AdminClient {
         Ok(answer.map_err(failed("get model"))?.into_inner())
     }
 
-    /// Makes a model the desired one. Returns the desired state's generation.
+    /// Makes a model the desired one, with `force` whatever the gate says. Returns the desired state's generation.
     ///
     /// # Errors
-    /// [`AdminError::Call`].
-    pub fn push_model(&mut self, model_digest: &str) -> Result<u64, AdminError> {
-        let request = v1::PushModelRequest { model_digest: model_digest.to_owned() };
+    /// [`AdminError::Call`]; [`AdminError::is_held`] tells whether the gate said no.
+    pub fn push_model(&mut self, model_digest: &str, force: bool) -> Result<u64, AdminError> {
+        let request = v1::PushModelRequest { model_digest: model_digest.to_owned(), force };
         let answer = self.runtime.block_on(self.client.push_model(request));
         Ok(answer.map_err(failed("push model"))?.into_inner().generation)
     }

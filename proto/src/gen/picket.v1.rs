@@ -1328,6 +1328,13 @@ pub struct TrainRequest {
     /// How scores become probabilities: `none`, `platt`, `isotonic`; empty: none.
     #[prost(string, tag = "7")]
     pub calibration: ::prost::alloc::string::String,
+    /// Search among the algorithms and their parameters for what does best in validation, for about so many seconds, and
+    /// train only that; 0: no search. At most 86,400. Not beside `search_work`.
+    #[prost(uint32, tag = "8")]
+    pub search_seconds: u32,
+    /// The same by elementary steps, as a model's record tells them: then the same is found on any machine.
+    #[prost(uint64, tag = "9")]
+    pub search_work: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct TrainResponse {
@@ -1402,19 +1409,106 @@ pub struct GetModelResponse {
     /// The same with plots and the model card: one HTML file that needs nothing else.
     #[prost(string, tag = "4")]
     pub report_page: ::prost::alloc::string::String,
+    /// Every stage it has been in, the first first.
+    #[prost(message, repeated, tag = "5")]
+    pub history: ::prost::alloc::vec::Vec<StageChange>,
+    /// How it came to be, JSON (see `server::registry::RunRecord`).
+    #[prost(string, tag = "6")]
+    pub run_json: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct StageChange {
+    /// `candidate`, `production` or `retired`.
+    #[prost(string, tag = "1")]
+    pub stage: ::prost::alloc::string::String,
+    #[prost(int64, tag = "2")]
+    pub changed_unix_s: i64,
+    #[prost(string, tag = "3")]
+    pub author: ::prost::alloc::string::String,
+    /// What the gate said as it went into production; absent for other stages, and for releases by earlier builds.
+    #[prost(message, optional, tag = "4")]
+    pub judgement: ::core::option::Option<Judgement>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RebuildModelRequest {
+    #[prost(string, tag = "1")]
+    pub model_digest: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RebuildModelResponse {
+    #[prost(message, optional, tag = "1")]
+    pub progress: ::core::option::Option<Progress>,
+    /// SHA-256 of the file that was made now, in the last message.
+    #[prost(string, tag = "2")]
+    pub found_digest: ::prost::alloc::string::String,
+}
+/// What the gate says of a model.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Judgement {
+    /// Whether it may be released.
+    #[prost(bool, tag = "1")]
+    pub promote: bool,
+    /// What speaks against it.
+    #[prost(string, repeated, tag = "2")]
+    pub reasons: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The model in force that it was compared with; empty: there was none.
+    #[prost(string, tag = "3")]
+    pub in_force_digest: ::prost::alloc::string::String,
+    /// Held-out rows of its data set that both were judged by, and the malicious ones among them.
+    #[prost(uint64, tag = "4")]
+    pub rows: u64,
+    #[prost(uint64, tag = "5")]
+    pub malicious: u64,
+    /// Held-out rows that were left out as the model in force had learned from them.
+    #[prost(uint64, tag = "6")]
+    pub rows_left_out: u64,
+    /// It was in force before, or is now: coming back to it needs no judgement.
+    #[prost(bool, tag = "7")]
+    pub is_return: bool,
+    /// Released though the gate said no.
+    #[prost(bool, tag = "8")]
+    pub forced: bool,
+    /// What both models do on these rows: name of a figure, the model, the model in force. Absent figures are not listed.
+    #[prost(message, repeated, tag = "9")]
+    pub figures: ::prost::alloc::vec::Vec<JudgedFigure>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct JudgedFigure {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(double, optional, tag = "2")]
+    pub candidate: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "3")]
+    pub in_force: ::core::option::Option<f64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct JudgeModelRequest {
+    #[prost(string, tag = "1")]
+    pub model_digest: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct JudgeModelResponse {
+    #[prost(message, optional, tag = "1")]
+    pub judgement: ::core::option::Option<Judgement>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PushModelRequest {
     #[prost(string, tag = "1")]
     pub model_digest: ::prost::alloc::string::String,
+    /// Release it whatever the gate says; that goes on record.
+    #[prost(bool, tag = "2")]
+    pub force: bool,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PushModelResponse {
     /// The desired state's new generation.
     #[prost(uint64, tag = "1")]
     pub generation: u64,
     #[prost(uint32, tag = "2")]
     pub agents_connected: u32,
+    /// What the gate said.
+    #[prost(message, optional, tag = "3")]
+    pub judgement: ::core::option::Option<Judgement>,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -2012,7 +2106,60 @@ pub mod admin_service_client {
                 .insert(GrpcMethod::new("picket.v1.AdminService", "GetModel"));
             self.inner.unary(req, path, codec).await
         }
-        /// engineer. Makes a model the desired one on every agent and tells connected agents at once. NOT_FOUND.
+        /// engineer. Makes a model again, from its data set and its record, and tells whether it has the same bytes. Progress,
+        /// then the digest. NOT_FOUND; FAILED_PRECONDITION: its record is too old to make it again.
+        pub async fn rebuild_model(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RebuildModelRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::RebuildModelResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/picket.v1.AdminService/RebuildModel",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("picket.v1.AdminService", "RebuildModel"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// viewer. What the gate says of a model: whether it may take the place of the one in force. NOT_FOUND.
+        pub async fn judge_model(
+            &mut self,
+            request: impl tonic::IntoRequest<super::JudgeModelRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::JudgeModelResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/picket.v1.AdminService/JudgeModel",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("picket.v1.AdminService", "JudgeModel"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// engineer. Makes a model the desired one on every agent and tells connected agents at once. NOT_FOUND;
+        /// FAILED_PRECONDITION: the gate holds it, for the reasons that the message tells; ABORTED: meanwhile another model came
+        /// in force than the one it was judged beside.
         pub async fn push_model(
             &mut self,
             request: impl tonic::IntoRequest<super::PushModelRequest>,
@@ -2229,7 +2376,32 @@ pub mod admin_service_server {
             tonic::Response<super::GetModelResponse>,
             tonic::Status,
         >;
-        /// engineer. Makes a model the desired one on every agent and tells connected agents at once. NOT_FOUND.
+        /// Server streaming response type for the RebuildModel method.
+        type RebuildModelStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::RebuildModelResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// engineer. Makes a model again, from its data set and its record, and tells whether it has the same bytes. Progress,
+        /// then the digest. NOT_FOUND; FAILED_PRECONDITION: its record is too old to make it again.
+        async fn rebuild_model(
+            &self,
+            request: tonic::Request<super::RebuildModelRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::RebuildModelStream>,
+            tonic::Status,
+        >;
+        /// viewer. What the gate says of a model: whether it may take the place of the one in force. NOT_FOUND.
+        async fn judge_model(
+            &self,
+            request: tonic::Request<super::JudgeModelRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::JudgeModelResponse>,
+            tonic::Status,
+        >;
+        /// engineer. Makes a model the desired one on every agent and tells connected agents at once. NOT_FOUND;
+        /// FAILED_PRECONDITION: the gate holds it, for the reasons that the message tells; ABORTED: meanwhile another model came
+        /// in force than the one it was judged beside.
         async fn push_model(
             &self,
             request: tonic::Request<super::PushModelRequest>,
@@ -3163,6 +3335,97 @@ pub mod admin_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetModelSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/picket.v1.AdminService/RebuildModel" => {
+                    #[allow(non_camel_case_types)]
+                    struct RebuildModelSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::ServerStreamingService<super::RebuildModelRequest>
+                    for RebuildModelSvc<T> {
+                        type Response = super::RebuildModelResponse;
+                        type ResponseStream = T::RebuildModelStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RebuildModelRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::rebuild_model(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RebuildModelSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/picket.v1.AdminService/JudgeModel" => {
+                    #[allow(non_camel_case_types)]
+                    struct JudgeModelSvc<T: AdminService>(pub Arc<T>);
+                    impl<
+                        T: AdminService,
+                    > tonic::server::UnaryService<super::JudgeModelRequest>
+                    for JudgeModelSvc<T> {
+                        type Response = super::JudgeModelResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::JudgeModelRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as AdminService>::judge_model(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = JudgeModelSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -26,6 +26,7 @@ use crate::lake::Lake;
 use crate::losses::Losses;
 use crate::pki::{Enrollment, JOIN_TOKEN_LIFE_DEFAULT};
 use crate::registry::Registry;
+use crate::release::Releases;
 use crate::training::Trainings;
 use picket_learn::evaluate;
 
@@ -75,6 +76,8 @@ pub struct AdminServices {
     pub trainings: Arc<Trainings>,
     /// Models.
     pub registry: Arc<Registry>,
+    /// What lets them go to agents.
+    pub releases: Releases,
 }
 
 impl AdminServices {
@@ -385,9 +388,45 @@ impl AdminService for AdminApi {
             } else {
                 String::new()
             };
-            Ok(v1::GetModelResponse { model: Some(convert::model(&record)), model_file, report_text, report_page })
+            let history = self.services.registry.history(digest).await?;
+            Ok(v1::GetModelResponse {
+                model: Some(convert::model(&record)),
+                model_file,
+                report_text,
+                report_page,
+                history: history.into_iter().map(convert::stage_change).collect(),
+                // A record of finite numbers is always JSON.
+                run_json: serde_json::to_string(&record.model.run).unwrap_or_default(),
+            })
         })
         .await
+    }
+
+    async fn judge_model(
+        &self,
+        request: Request<v1::JudgeModelRequest>,
+    ) -> Result<Response<v1::JudgeModelResponse>, Status> {
+        let (_admitted, request) = self.admit(request, Role::Viewer).await?;
+        let digest = digest("model_digest", &request.model_digest)?;
+        in_time(async {
+            let judgement = self.services.releases.judge(digest).await?;
+            Ok(v1::JudgeModelResponse { judgement: Some(convert::judgement(judgement)) })
+        })
+        .await
+    }
+
+    type RebuildModelStream = ResponseStream<v1::RebuildModelResponse>;
+
+    async fn rebuild_model(
+        &self,
+        request: Request<v1::RebuildModelRequest>,
+    ) -> Result<Response<Self::RebuildModelStream>, Status> {
+        let draining = stream::draining_of(&request);
+        let (admitted, request) = self.admit(request, Role::Engineer).await?;
+        let digest = digest("model_digest", &request.model_digest)?;
+        let trainings = Arc::clone(&self.services.trainings);
+        let rebuild = move |answers| work::rebuild(trainings, digest, answers);
+        Ok(Response::new(stream::answers(admitted.place, draining, rebuild)))
     }
 
     async fn push_model(
@@ -397,9 +436,11 @@ impl AdminService for AdminApi {
         let (admitted, request) = self.admit(request, Role::Engineer).await?;
         let digest = digest("model_digest", &request.model_digest)?;
         in_time(async {
-            let state = self.services.registry.push(digest, &admitted.operator.name).await?;
+            let releases = &self.services.releases;
+            let (state, judgement) = releases.release(digest, request.force, &admitted.operator.name).await?;
             let agents_connected = u32::try_from(self.services.fleet.connected()).unwrap_or(u32::MAX);
-            Ok(v1::PushModelResponse { generation: state.generation, agents_connected })
+            let judgement = Some(convert::judgement(judgement));
+            Ok(v1::PushModelResponse { generation: state.generation, agents_connected, judgement })
         })
         .await
     }

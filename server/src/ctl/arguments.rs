@@ -414,10 +414,19 @@ pub enum ModelVerb {
         /// Its digest, or the unambiguous beginning of it (at least 6 digits).
         model: String,
     },
-    /// Make a model the one that every agent uses for its subject.
+    /// What the gate says of a model: whether it may take the place of the one in force, and by which figures on the same
+    /// held-out rows. Ends with 1 if it may not.
+    Judge {
+        /// Its digest, or the unambiguous beginning of it (at least 6 digits).
+        model: String,
+    },
+    /// Make a model the one that every agent uses for its subject, if the gate lets it. Ends with 1 if it does not.
     Push {
         /// Its digest, or the unambiguous beginning of it (at least 6 digits).
         model: String,
+        /// Whatever the gate says. That goes on record.
+        #[arg(long)]
+        force: bool,
     },
     /// Write what is known about a model, with its evaluation and plots, as one HTML page.
     Report(ModelFileArguments),
@@ -462,7 +471,8 @@ pub enum ModelVerb {
     /// Compare two table models on a labelled file that neither learned from: verdicts (McNemar), figures (paired bootstrap by
     /// group), and whether the second may take the place of the first. Ends with 1 if it may not.
     Compare(Box<CompareArguments>),
-    /// Make a table model again from what its folder's manifest recorded. Ends with 1 if the bytes differ.
+    /// Make a model again from its record: of a table model (--input) the manifest of its folder, else what the server knows of
+    /// it. Ends with 1 if the bytes differ.
     Rebuild(RebuildArguments),
 }
 

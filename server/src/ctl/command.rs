@@ -14,6 +14,7 @@ mod exchange;
 mod host;
 mod label;
 mod model;
+mod release;
 mod table;
 mod table_compare;
 mod table_report;
@@ -64,7 +65,9 @@ fn without_server(arguments: &Arguments, output: &mut Output<'_>) -> Option<Resu
         Noun::Model(ModelVerb::Convert { model, to, force }) => Some(exchange::convert(model, to, *force, output)),
         Noun::Model(verb @ ModelVerb::Score { .. }) => Some(table::score(verb, arguments.output.file(), output)),
         Noun::Model(ModelVerb::Compare(arguments)) => Some(table_compare::compare(arguments, output)),
-        Noun::Model(ModelVerb::Rebuild(arguments)) => Some(table_compare::rebuild(arguments, output)),
+        Noun::Model(ModelVerb::Rebuild(arguments)) => {
+            arguments.input.as_ref().map(|input| table_compare::rebuild(arguments, input, output))
+        }
         _ => None,
     }
 }

@@ -56,6 +56,9 @@ pub enum CtlError {
     /// The server said no.
     #[error("{}", status_text(.0))]
     Refused(Box<tonic::Status>),
+    /// The gate said no.
+    #[error("{} (model judge shows the figures; --force passes over it)", status_text(.0))]
+    Held(Box<tonic::Status>),
     /// The server answered something that cannot be.
     #[error("the server's answer cannot be used: {0}")]
     Answer(String),
@@ -98,7 +101,7 @@ impl CtlError {
     /// 75 try again later.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Findings(_) => 1,
+            Self::Findings(_) | Self::Held(_) => 1,
             Self::Argument(_) | Self::Labels(_) | Self::Table(_) | Self::File { .. } => 2,
             Self::Unset { .. } | Self::Configuration { .. } | Self::Address { .. } => 3,
             Self::Identity { .. } => 4,

@@ -11,7 +11,7 @@ use sqlx::{Row as _, Sqlite, Transaction};
 use crate::clock::UnixSeconds;
 use crate::fleet::{DesiredModel, DesiredState};
 use crate::metastore::{Metastore, MetastoreError, digest_column};
-use crate::registry::{ModelRecord, NewModel, RunRecord, Stage, StageChange};
+use crate::registry::{Judgement, ModelRecord, NewModel, RunRecord, Stage, StageChange};
 use picket_learn::evaluate::Report;
 
 /// Most models one listing returns.
@@ -37,11 +37,12 @@ pub trait ModelStore: Send + Sync {
     fn models(&self, subject: Option<Subject>)
     -> impl Future<Output = Result<Vec<ModelRecord>, MetastoreError>> + Send;
     /// Makes a model the one that agents should use for its subject: the one before it is retired, and a new
-    /// generation begins, all in one step. `None` when there is no such model.
+    /// generation begins, all in one step. What the gate said of it is kept. `None` when there is no such model.
     fn desire_model(
         &self,
         digest: Digest,
         author: &str,
+        judgement: &Judgement,
         now: UnixSeconds,
     ) -> impl Future<Output = Result<Option<DesiredState>, MetastoreError>> + Send;
     /// What agents should be.
@@ -77,7 +78,7 @@ impl ModelStore for Metastore {
         .execute(&mut *transaction)
         .await
         .map_err(&error)?;
-        change_stage(&mut transaction, model.digest, Stage::Candidate, author, now).await?;
+        change_stage(&mut transaction, (model.digest, Stage::Candidate), None, author, now).await?;
         let record = fetch(&mut transaction, model.digest).await?;
         transaction.commit().await.map_err(&error)?;
         record.ok_or_else(|| MetastoreError::damaged("a model")("it is not there after it was recorded"))
@@ -109,6 +110,7 @@ impl ModelStore for Metastore {
         &self,
         digest: Digest,
         author: &str,
+        judgement: &Judgement,
         now: UnixSeconds,
     ) -> Result<Option<DesiredState>, MetastoreError> {
         let error = MetastoreError::during("push a model");
@@ -118,10 +120,10 @@ impl ModelStore for Metastore {
         for replaced in
             before.models.iter().filter(|other| other.subject == model.model.subject && other.digest != digest)
         {
-            change_stage(&mut transaction, replaced.digest, Stage::Retired, author, now).await?;
+            change_stage(&mut transaction, (replaced.digest, Stage::Retired), None, author, now).await?;
         }
         if model.stage != Stage::Production {
-            change_stage(&mut transaction, digest, Stage::Production, author, now).await?;
+            change_stage(&mut transaction, (digest, Stage::Production), Some(judgement), author, now).await?;
         }
         sqlx::query("INSERT INTO desired_models (subject, model_sha256, set_unix_s, author) VALUES (?, ?, ?, ?)")
             .bind(model.model.subject.name())
@@ -150,10 +152,13 @@ impl ModelStore for Metastore {
             .map_err(&error)?;
         rows.iter()
             .map(|row| {
+                let judgement: Option<String> = row.try_get("judgement").map_err(&error)?;
+                let judgement = judgement.as_deref().map(serde_json::from_str).transpose();
                 Ok(StageChange {
                     stage: stage(row)?,
                     changed: UnixSeconds(row.try_get("changed_unix_s").map_err(&error)?),
                     author: row.try_get("author").map_err(&error)?,
+                    judgement: judgement.map_err(MetastoreError::damaged("a judgement"))?,
                 })
             })
             .collect()
@@ -174,19 +179,23 @@ async fn fetch(
 
 async fn change_stage(
     transaction: &mut Transaction<'static, Sqlite>,
-    digest: Digest,
-    stage: Stage,
+    (digest, stage): (Digest, Stage),
+    judgement: Option<&Judgement>,
     author: &str,
     now: UnixSeconds,
 ) -> Result<(), MetastoreError> {
-    sqlx::query("INSERT INTO model_stages (model_sha256, stage, changed_unix_s, author) VALUES (?, ?, ?, ?)")
-        .bind(digest.as_bytes().as_slice())
-        .bind(stage.name())
-        .bind(now.0)
-        .bind(author)
-        .execute(&mut **transaction)
-        .await
-        .map_err(MetastoreError::during("change a model's stage"))?;
+    let judgement = judgement.map(serde_json::to_string).transpose().map_err(MetastoreError::damaged("a judgement"))?;
+    sqlx::query(
+        "INSERT INTO model_stages (model_sha256, stage, changed_unix_s, author, judgement) VALUES (?, ?, ?, ?, ?)",
+    )
+    .bind(digest.as_bytes().as_slice())
+    .bind(stage.name())
+    .bind(now.0)
+    .bind(author)
+    .bind(judgement)
+    .execute(&mut **transaction)
+    .await
+    .map_err(MetastoreError::during("change a model's stage"))?;
     Ok(())
 }
 

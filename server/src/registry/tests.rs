@@ -68,6 +68,21 @@ fn draft(subject: Subject, value: f32) -> ModelDraft {
     }
 }
 
+/// Pushes without asking the gate.
+async fn push(registry: &Registry, digest: Digest, author: &str) -> Result<DesiredState, RegistryError> {
+    let judgement = Judgement { forced: true, ..Judgement::default() };
+    loop {
+        let beside = match registry.model(digest).await {
+            Ok(record) => registry.in_force(record.model.subject),
+            Err(error) => return Err(error),
+        };
+        match registry.push(digest, author, (&judgement, beside)).await {
+            Err(RegistryError::Overtaken) => {}
+            pushed => return pushed,
+        }
+    }
+}
+
 async fn add(registry: &Registry, subject: Subject, value: f32) -> ModelRecord {
     let signed = registry.sign(&draft(subject, value)).unwrap();
     let row = |score, malicious| ScoredRow { score, malicious, technique: "", group: "" };
@@ -99,6 +114,8 @@ async fn add(registry: &Registry, subject: Subject, value: f32) -> ModelRecord {
                 score: 0.1 + 0.2,
             }],
             threshold: threshold::choose(&[(0.1, false), (0.9, true)], &[0, 1], 0.01, None),
+            confidence: None,
+            search: None,
         },
         evaluation: evaluate(&[row(0.9, true), row(0.1, false)], &options).unwrap(),
     };
@@ -140,20 +157,25 @@ async fn a_push_is_told_at_once_and_survives_a_restart() {
     let new = add(&first_life, Subject::Connection, 0.2).await.model.digest;
     let process = add(&first_life, Subject::ProcessStart, 0.3).await.model.digest;
 
-    assert_eq!(first_life.push(old, "ada").await.unwrap().generation, 1);
+    assert_eq!(push(&first_life, old, "ada").await.unwrap().generation, 1);
     assert!(told.has_changed().unwrap());
-    assert_eq!(first_life.push(process, "ada").await.unwrap().generation, 2);
-    let state_now = first_life.push(new, "bob").await.unwrap();
+    assert_eq!(push(&first_life, process, "ada").await.unwrap().generation, 2);
+    let state_now = push(&first_life, new, "bob").await.unwrap();
     assert_eq!(*told.borrow_and_update(), state_now);
     let desired: Vec<_> = state_now.models.iter().map(|model| (model.subject, model.digest, model.version)).collect();
     assert_eq!(desired, [(Subject::Connection, new, 2), (Subject::ProcessStart, process, 1)]);
     assert_eq!(first_life.model(old).await.unwrap().stage, Stage::Retired);
 
+    // Judged beside a model that is not in force any more.
+    let judgement = Judgement::default();
+    let late = first_life.push(old, "bob", (&judgement, Some(old))).await;
+    assert!(matches!(late, Err(RegistryError::Overtaken)), "{late:?}");
+
     // Back to the older model: a new generation, and the history keeps everything.
-    assert_eq!(first_life.push(old, "bob").await.unwrap().generation, 4);
+    assert_eq!(push(&first_life, old, "bob").await.unwrap().generation, 4);
     let stages: Vec<_> = first_life.history(old).await.unwrap().iter().map(|change| change.stage).collect();
     assert_eq!(stages, [Stage::Candidate, Stage::Production, Stage::Retired, Stage::Production]);
-    assert!(matches!(first_life.push(Digest::of(b"x"), "ada").await, Err(RegistryError::NotFound(_))));
+    assert!(matches!(push(&first_life, Digest::of(b"x"), "ada").await, Err(RegistryError::NotFound(_))));
 
     let (key, desired) = (first_life.verifying_key(), first_life.desired_state());
     drop(first_life);
@@ -173,7 +195,7 @@ async fn pushes_at_the_same_time_are_published_in_the_order_of_their_generations
     }
     let pushes = digests.iter().map(|digest| {
         let (registry, digest) = (registry.clone(), *digest);
-        tokio::spawn(async move { registry.push(digest, "ada").await.unwrap() })
+        tokio::spawn(async move { push(&registry, digest, "ada").await.unwrap() })
     });
     let states = futures::future::join_all(pushes.collect::<Vec<_>>()).await;
     let newest = states.into_iter().map(Result::unwrap).max_by_key(|state| state.generation).unwrap();
@@ -199,12 +221,12 @@ async fn a_damaged_file_is_not_pushed() {
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[60] ^= 1;
     std::fs::write(&path, bytes).unwrap();
-    assert!(matches!(registry.push(digest, "ada").await, Err(RegistryError::Damaged { .. })));
+    assert!(matches!(push(&registry, digest, "ada").await, Err(RegistryError::Damaged { .. })));
     assert!(registry.model_file(digest).await.is_err());
     assert_eq!(registry.desired_state(), DesiredState::default());
     // Training the same again heals it.
     add(&registry, Subject::Connection, 0.1).await;
-    assert_eq!(registry.push(digest, "ada").await.unwrap().generation, 1);
+    assert_eq!(push(&registry, digest, "ada").await.unwrap().generation, 1);
 }
 
 #[tokio::test]

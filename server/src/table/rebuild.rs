@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use picket_common::model::Algorithm;
-use picket_learn::table::{SearchBudget, SplitRule};
+use picket_learn::table::SplitRule;
+use picket_learn::train::tune::SearchBudget;
 use picket_learn::train::{CalibrationMethod, Confidence, Observer};
 use serde::Deserialize;
 

@@ -6,7 +6,8 @@ use parquet::arrow::ArrowWriter;
 use picket_common::model::Algorithm;
 use picket_common::table::Record;
 use picket_learn::gate::{Policy, Verdict};
-use picket_learn::table::{Role, SearchBudget, SplitRule};
+use picket_learn::table::{Role, SplitRule};
+use picket_learn::train::tune::SearchBudget;
 use picket_learn::train::{CalibrationMethod, Unobserved};
 
 use super::*;

@@ -9,10 +9,9 @@ use picket_common::model::Algorithm;
 use picket_learn::evaluate::page::{self, Card, CardSection};
 use picket_learn::evaluate::{Report, text};
 use picket_learn::table::{
-    Parts, SearchBudget, SplitRule, TableOptions, TableSearch, TableTrainError, TrainedTable, recipe, split,
-    train as train_table,
+    Parts, SplitRule, TableOptions, TableSearch, TableTrainError, TrainedTable, recipe, split, train as train_table,
 };
-use picket_learn::train::tune::Found;
+use picket_learn::train::tune::{Found, SearchBudget};
 use picket_learn::train::{CalibrationMethod, Confidence, Control, Observer, Options, TrainError};
 use serde_json::{Value, json};
 

@@ -76,7 +76,7 @@ impl Picket {
         .map_err(|source| SandboxError::TimedOut { source, log: running.log_tail() })?;
         let models = learning::train_on_process_starts(&mut admin, &host, &["random_forest"], is_malicious)?;
         let digest = &models[0].model_digest;
-        admin.push_model(digest)?;
+        admin.push_model(digest, true)?;
         running.wait_for("the model to be in force", DEADLINE, |status| {
             AgentReport::from_status(status).has_active("process_start", digest)
         })?;

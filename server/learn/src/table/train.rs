@@ -14,7 +14,7 @@ use crate::evaluate::{self, EvaluateError, Report, ScoredRow, importance};
 use crate::table::frame::{Table, TableError};
 use crate::table::prepare::TrainingRows;
 use crate::table::split::{Parts, SplitError};
-use crate::train::tune::{self, Found};
+use crate::train::tune::{self, Found, SearchBudget};
 use crate::train::{
     BoostingParams, Control, DraftContext, Options, Params, Recipe, TrainError, Trained, TrainingSet, ValidParams,
     train_with, trainer,
@@ -47,15 +47,6 @@ pub struct TableSearch {
     pub algorithms: Vec<Algorithm>,
     /// How much.
     pub budget: SearchBudget,
-}
-
-/// How much a search may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SearchBudget {
-    /// So many elementary steps.
-    Work(u64),
-    /// As many steps as this machine takes in about so many seconds: the speed is measured once, the steps are recorded.
-    Seconds(u64),
 }
 
 /// What a training gave.
@@ -180,15 +171,7 @@ fn search(
     clock: &dyn Fn() -> f64,
     control: &Control<'_>,
 ) -> Result<Found, TableTrainError> {
-    let work = match wanted.budget {
-        SearchBudget::Work(work) => work,
-        SearchBudget::Seconds(seconds) => {
-            let begin = clock();
-            let steps = tune::yardstick(set, control)? as f64;
-            (steps / (clock() - begin).max(1e-3) * seconds as f64) as u64
-        }
-    };
-    let work = work.clamp(tune::WORK_MIN, tune::WORK_MAX);
+    let work = wanted.budget.work(set, clock, control)?;
     Ok(tune::search(set, options.recipe, &wanted.algorithms, work, options.options, context, control)?)
 }
 

@@ -8,7 +8,7 @@
 //!
 //! * **Only the training part is seen**, as everywhere in training.
 //! * **The budget is work, not time**: elementary steps ([`Trainer::cost`](crate::train::Trainer::cost)). Whoever asks in
-//!   minutes measures once how many steps this machine takes in one ([`yardstick`]), and records the steps: with these the
+//!   minutes ([`SearchBudget`]) measures once how many steps this machine takes in one, and records the steps: with these the
 //!   same candidates are tried and the same one is chosen on any machine, however fast, with any number of threads.
 //! * What cannot be fitted (a forest larger than a model may be) is left behind with its reason.
 
@@ -48,6 +48,34 @@ const YARDSTICK_ROWS: usize = 4_000;
 /// Algorithms that are searched where none is named.
 pub const SEARCHED: [Algorithm; 4] =
     [Algorithm::GradientBoosting, Algorithm::RandomForest, Algorithm::ExtraTrees, Algorithm::LogisticRegression];
+
+/// How much a search may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SearchBudget {
+    /// So many elementary steps.
+    Work(u64),
+    /// As many steps as this machine takes in about so many seconds: the speed is measured once, the steps are recorded.
+    Seconds(u64),
+}
+
+impl SearchBudget {
+    /// The budget in elementary steps, [`WORK_MIN`] to [`WORK_MAX`]. `clock` tells the seconds since some moment; only a
+    /// budget in seconds asks it.
+    ///
+    /// # Errors
+    /// As [`yardstick`].
+    pub fn work(self, set: &TrainingSet, clock: &dyn Fn() -> f64, control: &Control<'_>) -> Result<u64, TrainError> {
+        let work = match self {
+            Self::Work(work) => work,
+            Self::Seconds(seconds) => {
+                let begin = clock();
+                let steps = yardstick(set, control)? as f64;
+                (steps / (clock() - begin).max(1e-3) * seconds as f64) as u64
+            }
+        };
+        Ok(work.clamp(WORK_MIN, WORK_MAX))
+    }
+}
 
 /// A candidate and how far it came.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -274,7 +302,7 @@ fn is_better(scores: &[f64], than: &[f64]) -> bool {
 ///
 /// # Errors
 /// As a [`Trainer`](crate::train::Trainer)'s fit.
-pub fn yardstick(set: &TrainingSet, control: &Control<'_>) -> Result<u64, TrainError> {
+fn yardstick(set: &TrainingSet, control: &Control<'_>) -> Result<u64, TrainError> {
     let divisor = (set.len() / YARDSTICK_ROWS).max(1);
     let part = if divisor > 1 { set.subset(&Folds::assign(set, divisor, 0).split(0).0) } else { set.clone() };
     let boosting = trainer(Algorithm::GradientBoosting);

@@ -13,9 +13,11 @@ use crate::dataset::{NewDataset, TEST_FRACTION_DEFAULT};
 use crate::fleet::{AuthorityView, HostView};
 use crate::label::{Label, LabelPage, LabelParts, LabelRecord, Verdict};
 use crate::metastore::DatasetRecord;
-use crate::registry::ModelRecord;
+use crate::registry::{JudgedFigure, Judgement, ModelRecord, StageChange};
 use crate::training::TrainRequest;
+use picket_learn::gate::Verdict as GateVerdict;
 use picket_learn::train::threshold::{FALSE_POSITIVE_BUDGET, FALSE_POSITIVE_BUDGET_MAX};
+use picket_learn::train::tune::{SEARCHED, SearchBudget};
 use picket_learn::train::{CalibrationMethod, Confidence, FOLDINGS, Options};
 
 /// INVALID_ARGUMENT that says which field.
@@ -166,7 +168,10 @@ pub(super) fn dataset(record: &DatasetRecord) -> v1::Dataset {
     }
 }
 
-/// No algorithms: all. One named twice is trained once.
+/// Longest search, seconds.
+const SEARCH_SECONDS_MAX: u32 = 86_400;
+
+/// No algorithms: all, or those that are usually searched. One named twice is trained once.
 pub(super) fn train_request(request: v1::TrainRequest) -> Result<TrainRequest, Status> {
     let mut algorithms = Vec::new();
     for (place, name) in request.algorithms.iter().enumerate() {
@@ -175,8 +180,18 @@ pub(super) fn train_request(request: v1::TrainRequest) -> Result<TrainRequest, S
             algorithms.push(algorithm);
         }
     }
+    let search = match (request.search_seconds, request.search_work) {
+        (0, 0) => None,
+        (seconds, 0) if seconds <= SEARCH_SECONDS_MAX => Some(SearchBudget::Seconds(seconds.into())),
+        (0, work) => Some(SearchBudget::Work(work)),
+        (_, 0) => return Err(invalid("search_seconds", format!("it is above {SEARCH_SECONDS_MAX}"))),
+        _ => return Err(invalid("search_work", "there is search_seconds, too: give one of them")),
+    };
     if algorithms.is_empty() {
-        algorithms.extend(Algorithm::ALL);
+        match search {
+            Some(_) => algorithms.extend(SEARCHED),
+            None => algorithms.extend(Algorithm::ALL),
+        }
     }
     if request.dataset_id.is_empty() {
         return Err(invalid("dataset_id", "it is empty"));
@@ -198,7 +213,7 @@ pub(super) fn train_request(request: v1::TrainRequest) -> Result<TrainRequest, S
         share => Some(Confidence::try_from(share).map_err(|error| invalid("false_positive_confidence", error))?),
     };
     let options = Options { seed: request.seed, false_positive_budget, confidence, foldings: FOLDINGS, calibration };
-    Ok(TrainRequest { dataset_id: request.dataset_id, algorithms, options, refit: request.refit })
+    Ok(TrainRequest { dataset_id: request.dataset_id, algorithms, search, options, refit: request.refit })
 }
 
 pub(super) fn model(record: &ModelRecord) -> v1::Model {
@@ -217,5 +232,32 @@ pub(super) fn model(record: &ModelRecord) -> v1::Model {
         evaluation_json: serde_json::to_string(&model.evaluation).unwrap_or_default(),
         training_seconds: model.training_seconds,
         refit: model.run.refit,
+    }
+}
+
+pub(super) fn stage_change(change: StageChange) -> v1::StageChange {
+    v1::StageChange {
+        stage: change.stage.name().to_owned(),
+        changed_unix_s: change.changed.0,
+        author: change.author,
+        judgement: change.judgement.map(judgement),
+    }
+}
+
+pub(super) fn judgement(judgement: Judgement) -> v1::Judgement {
+    let figure = |figure: JudgedFigure| {
+        let JudgedFigure { name, candidate, in_force } = figure;
+        v1::JudgedFigure { name, candidate, in_force }
+    };
+    v1::Judgement {
+        promote: judgement.verdict == GateVerdict::Promote,
+        reasons: judgement.reasons,
+        in_force_digest: judgement.in_force.unwrap_or_default(),
+        rows: judgement.rows,
+        malicious: judgement.malicious,
+        rows_left_out: judgement.rows_left_out,
+        is_return: judgement.is_return,
+        forced: judgement.forced,
+        figures: judgement.figures.into_iter().map(figure).collect(),
     }
 }

@@ -10,6 +10,7 @@ use crate::dataset::DatasetError;
 use crate::label::LabelsError;
 use crate::lake::LakeError;
 use crate::registry::RegistryError;
+use crate::release::ReleaseError;
 use crate::training::TrainingError;
 use picket_learn::train::TrainError;
 
@@ -60,6 +61,7 @@ impl From<TrainingError> for Status {
         match error {
             TrainingError::Busy => Self::resource_exhausted(error.to_string()),
             TrainingError::OtherFeatures { .. }
+            | TrainingError::NotRecorded { .. }
             | TrainingError::Train(TrainError::TooFewRows { .. } | TrainError::TooManyRows { .. }) => {
                 Self::failed_precondition(error.to_string())
             }
@@ -75,7 +77,20 @@ impl From<RegistryError> for Status {
     fn from(error: RegistryError) -> Self {
         match error {
             RegistryError::NotFound(_) => Self::not_found(error.to_string()),
+            RegistryError::HeldOut { .. } => Self::data_loss(error.to_string()),
+            RegistryError::Overtaken => Self::aborted(error.to_string()),
             error => internal(&error),
+        }
+    }
+}
+
+impl From<ReleaseError> for Status {
+    fn from(error: ReleaseError) -> Self {
+        match error {
+            ReleaseError::Held(_) => Self::failed_precondition(error.to_string()),
+            ReleaseError::Dataset(error) => error.into(),
+            ReleaseError::Registry(error) => error.into(),
+            ReleaseError::Model(..) | ReleaseError::Evaluate(_) | ReleaseError::Panicked => internal(&error),
         }
     }
 }

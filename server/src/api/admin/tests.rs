@@ -12,8 +12,10 @@ use crate::ctl::client::Client;
 use crate::dataset::files;
 use crate::dataset::manifest::{Manifest, Part};
 use picket_learn::evaluate::Report;
+use picket_learn::gate::Policy;
 
 mod command_line;
+mod gate;
 mod limits;
 mod server;
 
@@ -46,7 +48,12 @@ async fn train(client: &mut Client, dataset: &str, algorithms: &[&str], seed: u6
 
 /// A server with scripted events and their labels.
 async fn labelled(groups: u64) -> (TestServer, Client, Vec<Scripted>) {
-    let server = TestServer::start().await;
+    labelled_with(groups, Policy::default()).await
+}
+
+/// The same with a gate of this policy.
+async fn labelled_with(groups: u64, policy: Policy) -> (TestServer, Client, Vec<Scripted>) {
+    let server = TestServer::start_with(policy).await;
     let scripted = script(groups);
     server.deliver(&scripted.iter().map(|scripted| scripted.event.clone()).collect::<Vec<_>>()).await;
     let mut client = server.client(Role::Engineer).await;
@@ -87,9 +94,10 @@ async fn from_labels_to_a_model_in_force() {
 
     let pushed = &models[1];
     let mut told = server.registry.subscribe();
-    let request = v1::PushModelRequest { model_digest: pushed.model_digest.clone() };
+    let request = v1::PushModelRequest { model_digest: pushed.model_digest.clone(), force: false };
     let answer = client.push_model(request).await.unwrap().into_inner();
     assert_eq!((answer.generation, answer.agents_connected), (1, 0));
+    assert!(answer.judgement.unwrap().promote);
     assert_eq!(told.borrow_and_update().models[0].digest.to_string(), pushed.model_digest);
 
     let request =

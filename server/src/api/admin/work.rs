@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use picket_common::id::Digest;
 use picket_proto::v1;
 use tokio::runtime::Handle;
 use tonic::Status;
@@ -69,4 +70,19 @@ pub(super) async fn train(
         answers.blocking_send(Ok(answer)).ok();
     };
     Ok(trainings.run(request, author, observer, finished).await?)
+}
+
+/// Makes a model again, and tells the digest of what was made.
+pub(super) async fn rebuild(
+    trainings: Arc<Trainings>,
+    model: Digest,
+    answers: Answers<v1::RebuildModelResponse>,
+) -> Result<(), Status> {
+    let wrap = |step| v1::RebuildModelResponse { progress: Some(step), found_digest: String::new() };
+    let observer = Reporter { answers: answers.clone(), wrap };
+    let found = trainings.rebuild(model, observer).await?;
+    let answer = v1::RebuildModelResponse { progress: None, found_digest: found.to_string() };
+    // The caller may have gone.
+    answers.send(Ok(answer)).await.ok();
+    Ok(())
 }

@@ -59,7 +59,7 @@ pub struct FileTrainingArguments {
     #[arg(long, value_name = "SHARE", requires = "input", default_value_t = crate::table::train::TEST_FRACTION, value_parser = share)]
     pub test_fraction: f64,
     /// Search algorithms and parameters for what does best in validation; the rows to evaluate on are never looked at.
-    #[arg(long, requires = "input")]
+    #[arg(long)]
     pub auto: bool,
     /// How long the search may take, about: `90s`, `10m`, `2h`.
     #[arg(long, value_name = "DURATION", requires = "auto", default_value = "10m", value_parser = super::duration)]
@@ -118,20 +118,20 @@ pub struct CompareArguments {
 /// A model to make again.
 #[derive(Args, Clone, Debug)]
 pub struct RebuildArguments {
-    /// The folder that `train --input` wrote.
-    #[arg(value_name = "FOLDER")]
-    pub folder: PathBuf,
+    /// The folder that `train --input` wrote; or the digest of a model of the server, or its unambiguous beginning.
+    #[arg(value_name = "FOLDER|MODEL")]
+    pub model: String,
     /// The table that it was trained on.
     #[arg(long, value_name = "FILE")]
-    pub input: PathBuf,
+    pub input: Option<PathBuf>,
     /// The table that it was evaluated on, where that was another.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "input")]
     pub test: Option<PathBuf>,
     /// Only tell whether the bytes are the same.
     #[arg(long, required_unless_present = "to")]
     pub verify: bool,
     /// Write the model, too.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "input")]
     pub to: Option<PathBuf>,
     /// Replace a file that is there already.
     #[arg(long, requires = "to")]

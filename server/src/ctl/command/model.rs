@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::ctl::arguments::{ModelFileArguments, ModelVerb, TrainArguments};
 use crate::ctl::client::Client;
-use crate::ctl::command::{bytes_text, object, time_text};
+use crate::ctl::command::{bytes_text, object, release, time_text};
 use crate::ctl::error::CtlError;
 use crate::ctl::output::{Column, Output, Row, columns, safe, table};
 use crate::ctl::progress::Progress;
@@ -28,13 +28,11 @@ pub(super) async fn run(client: &mut Client, verb: &ModelVerb, output: &mut Outp
             output.rows(&shown(), models.iter().map(row).collect())
         }
         // Done without a server already.
-        ModelVerb::Score { .. }
-        | ModelVerb::Import(_)
-        | ModelVerb::Convert { .. }
-        | ModelVerb::Compare(_)
-        | ModelVerb::Rebuild(_) => Ok(()),
+        ModelVerb::Score { .. } | ModelVerb::Import(_) | ModelVerb::Convert { .. } | ModelVerb::Compare(_) => Ok(()),
+        ModelVerb::Rebuild(arguments) => release::rebuild(client, &arguments.model, output).await,
         ModelVerb::Show { model } => show(client, model, output).await,
-        ModelVerb::Push { model } => push(client, model, output).await,
+        ModelVerb::Judge { model } => release::judge(client, model, output).await,
+        ModelVerb::Push { model, force } => release::push(client, model, *force, output).await,
         ModelVerb::Report(arguments) => report(client, arguments, output).await,
         ModelVerb::Export(arguments) => export(client, arguments, output).await,
     }
@@ -45,6 +43,11 @@ pub(super) async fn train(
     arguments: &TrainArguments,
     output: &mut Output<'_>,
 ) -> Result<(), CtlError> {
+    let (search_seconds, search_work) = match (arguments.file.auto, arguments.file.search_work) {
+        (false, _) => (0, 0),
+        (true, Some(work)) => (0, work),
+        (true, None) => (u32::try_from(arguments.file.budget.as_secs()).unwrap_or(u32::MAX).max(1), 0),
+    };
     let request = v1::TrainRequest {
         dataset_id: arguments.dataset.clone().unwrap_or_default(),
         algorithms: arguments.algorithms.iter().map(|algorithm| algorithm.name().to_owned()).collect(),
@@ -52,6 +55,8 @@ pub(super) async fn train(
         false_positive_budget: arguments.false_positive_share(),
         refit: arguments.refit,
         calibration: arguments.calibration.name().to_owned(),
+        search_seconds,
+        search_work,
         false_positive_confidence: arguments.false_positive_confidence.map_or(0.0, f64::from),
     };
     let mut answers = client.train(request).await?.into_inner();
@@ -77,6 +82,11 @@ async fn show(client: &mut Client, model: &str, output: &mut Output<'_>) -> Resu
     let model = answer.model.ok_or_else(|| CtlError::Answer("no model came".to_owned()))?;
     let mut whole = row(&model);
     whole.insert("evaluation".to_owned(), evaluation(&model));
+    let history = release::history(&answer.history);
+    whole.insert("history".to_owned(), history.iter().cloned().map(Value::Object).collect());
+    whole.insert("run".to_owned(), serde_json::from_str(&answer.run_json).unwrap_or_default());
+    let shown_history = columns([("stage", "stage"), ("since", "changed"), ("author", "author"), ("gate", "gate")]);
+    let history = table(&shown_history, &history);
     let report: String = answer.report_text.lines().map(|line| safe(line) + "\n").collect();
     let refit = if model.refit {
         "fitted anew on all rows after this evaluation, which is that of a model that did not see the held-out ones\n"
@@ -84,22 +94,7 @@ async fn show(client: &mut Client, model: &str, output: &mut Output<'_>) -> Resu
         ""
     };
     let table = table(&shown(), &[row(&model)]);
-    output.one(&format!("model {}\n{table}\n{refit}{report}", model.model_digest), whole)
-}
-
-async fn push(client: &mut Client, model: &str, output: &mut Output<'_>) -> Result<(), CtlError> {
-    let model_digest = resolve(client, model).await?;
-    let answer = client.push_model(v1::PushModelRequest { model_digest: model_digest.clone() }).await?.into_inner();
-    let text = format!(
-        "generation {}: every agent is to use model {model_digest}; {} agents are connected and were told",
-        answer.generation, answer.agents_connected
-    );
-    let result = object([
-        ("model_digest", model_digest.into()),
-        ("generation", answer.generation.into()),
-        ("agents_connected", answer.agents_connected.into()),
-    ]);
-    output.one(&text, result)
+    output.one(&format!("model {}\n{table}\n{history}\n{refit}{report}", model.model_digest), whole)
 }
 
 async fn report(client: &mut Client, arguments: &ModelFileArguments, output: &mut Output<'_>) -> Result<(), CtlError> {
@@ -159,7 +154,7 @@ async fn list(client: &mut Client, subject: &str) -> Result<Vec<v1::Model>, CtlE
 }
 
 /// The whole digest of a model that was named by it or by its beginning.
-async fn resolve(client: &mut Client, given: &str) -> Result<String, CtlError> {
+pub(super) async fn resolve(client: &mut Client, given: &str) -> Result<String, CtlError> {
     let given = given.to_ascii_lowercase();
     if given.parse::<Digest>().is_ok() {
         return Ok(given);

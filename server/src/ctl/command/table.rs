@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use picket_common::model::Algorithm;
-use picket_learn::table::{Role, SearchBudget, SplitRule};
+use picket_learn::table::{Role, SplitRule};
 use picket_learn::train::Observer;
 use picket_learn::train::threshold::FALSE_POSITIVE_BUDGET_MAX;
+use picket_learn::train::tune::SearchBudget;
 use picket_learn::train::tune::{Found, SEARCHED};
 use serde_json::Value;
 

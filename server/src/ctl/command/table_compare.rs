@@ -1,5 +1,7 @@
 //! Commands that judge table models: beside each other, and against their manifest.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use crate::ctl::arguments::{CompareArguments, RebuildArguments};
@@ -78,29 +80,33 @@ fn disagreement(class: &str, found: &Disagreement) -> String {
 }
 
 /// `picketctl model rebuild`.
-pub(super) fn rebuild(arguments: &RebuildArguments, output: &mut Output<'_>) -> Result<(), CtlError> {
-    let RebuildArguments { folder, input, test, verify: _, to, force, memory_mib } = arguments;
+pub(super) fn rebuild(arguments: &RebuildArguments, input: &Path, output: &mut Output<'_>) -> Result<(), CtlError> {
+    let RebuildArguments { model: folder, input: _, test, verify: _, to, force, memory_mib } = arguments;
     let memory_bytes = memory_mib.map_or_else(memory::available_bytes, |mib| mib.saturating_mul(1 << 20));
-    let rebuilt = rebuild_model(folder, (input, test.as_deref()), memory_bytes, &Shown::new())?;
+    let rebuilt = rebuild_model(Path::new(folder), (input, test.as_deref()), memory_bytes, &Shown::new())?;
     if let Some(to) = to {
         written("the model", to, &rebuilt.file, *force, output)?;
     }
-    let made_by = rebuilt
-        .other_version
-        .as_ref()
+    rebuilt_text((&rebuilt.recorded, &rebuilt.found), rebuilt.other_version.as_deref(), output)
+}
+
+/// Says whether a model that was made again is the one on record.
+pub(super) fn rebuilt_text(
+    (recorded, found): (&str, &str),
+    other_version: Option<&str>,
+    output: &mut Output<'_>,
+) -> Result<(), CtlError> {
+    let made_by = other_version
         .map_or_else(String::new, |version| format!(" (version {} made the one on record)", safe(version)));
-    let text = if rebuilt.is_same() {
-        format!("the same, byte for byte: {}", rebuilt.found)
+    let is_same = recorded == found;
+    let text = if is_same {
+        format!("the same, byte for byte: {found}")
     } else {
-        format!("not the same: {} is on record, {} was made now{made_by}", safe(&rebuilt.recorded), rebuilt.found)
+        format!("not the same: {} is on record, {found} was made now{made_by}", safe(recorded))
     };
     output.one(
         &text,
-        object([
-            ("same", rebuilt.is_same().into()),
-            ("recorded_sha256", rebuilt.recorded.clone().into()),
-            ("found_sha256", rebuilt.found.clone().into()),
-        ]),
+        object([("same", is_same.into()), ("recorded_sha256", recorded.into()), ("found_sha256", found.into())]),
     )?;
-    if rebuilt.is_same() { Ok(()) } else { Err(CtlError::Findings("the rebuilt model differs")) }
+    if is_same { Ok(()) } else { Err(CtlError::Findings("the rebuilt model differs")) }
 }

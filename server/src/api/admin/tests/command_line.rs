@@ -83,7 +83,18 @@ async fn the_whole_loop_from_the_command_line() {
     let digest = models[0]["model_digest"].as_str().unwrap();
     let shown = engineer.run(&["model", "show", &digest[..8]]).await.unwrap();
     assert!(shown.contains("ROC-AUC") && shown.contains(digest), "{shown}");
-    assert_eq!(engineer.json(&["model", "push", &digest[..8]]).await["generation"], 1);
+    // Ten malicious held-out rows are too few for the gate.
+    let judged = engineer.run(&["model", "judge", &digest[..8]]).await;
+    let held = engineer.run(&["model", "push", &digest[..8]]).await;
+    for refused in [judged.unwrap_err(), held.unwrap_err()] {
+        assert_eq!(refused.exit_code(), 1, "{refused}");
+    }
+    let pushed = engineer.json(&["model", "push", &digest[..8], "--force"]).await;
+    assert_eq!((&pushed["generation"], &pushed["gate"]["forced"]), (&1.into(), &true.into()));
+    let shown = engineer.run(&["model", "show", &digest[..8]]).await.unwrap();
+    assert!(shown.contains("hold, but released by force"), "{shown}");
+    let rebuilt = engineer.json(&["model", "rebuild", &digest[..8], "--verify"]).await;
+    assert_eq!(rebuilt["same"], true);
     assert_eq!(engineer.json(&["model", "list"]).await[0]["stage"], "production");
 
     let to = server.folder.path().join("exported.model");

@@ -28,6 +28,8 @@ async fn call(client: &mut Client, name: &str) -> Result<(), Status> {
         "train" => client.train(v1::TrainRequest::default()).await.map(drop),
         "list_models" => client.list_models(v1::ListModelsRequest::default()).await.map(drop),
         "get_model" => client.get_model(v1::GetModelRequest::default()).await.map(drop),
+        "judge_model" => client.judge_model(v1::JudgeModelRequest::default()).await.map(drop),
+        "rebuild_model" => client.rebuild_model(v1::RebuildModelRequest::default()).await.map(drop),
         "push_model" => client.push_model(v1::PushModelRequest::default()).await.map(drop),
         _ => panic!("no call {name}"),
     }
@@ -47,6 +49,8 @@ async fn each_call_needs_its_role() {
         ("commit_lake", Role::Engineer),
         ("build_dataset", Role::Engineer),
         ("train", Role::Engineer),
+        ("judge_model", Role::Viewer),
+        ("rebuild_model", Role::Engineer),
         ("push_model", Role::Engineer),
         ("create_token", Role::Admin),
     ];
@@ -105,7 +109,7 @@ async fn a_wrong_field_is_named() {
     refused(client.tail_events(request).await.map(drop), "host_id").await;
 
     let unknown = "0".repeat(64);
-    let request = v1::PushModelRequest { model_digest: unknown.clone() };
+    let request = v1::PushModelRequest { model_digest: unknown.clone(), force: true };
     assert_eq!(client.push_model(request).await.unwrap_err().code(), Code::NotFound);
     let request = v1::GetModelRequest { model_digest: unknown, with_bytes: false, with_report_page: false };
     assert_eq!(client.get_model(request).await.unwrap_err().code(), Code::NotFound);

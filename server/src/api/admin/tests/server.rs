@@ -11,6 +11,7 @@ use clap::Parser as _;
 use picket_common::batch::BatchBuilder;
 use picket_common::event::{ByteString, Event, EventBody, Origin, ProcessId, ProcessStart, StreamKind, Timestamp};
 use picket_common::id::{BatchSequence, Epoch, EventId, EventKey, HostId, Sequence};
+use picket_learn::gate::Policy;
 use picket_proto::v1;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use tempfile::TempDir;
@@ -33,6 +34,7 @@ use crate::losses::Losses;
 use crate::metastore::Metastore;
 use crate::pki::{Authorities, Enrollment, EnrollmentConfig, ServerCertificate};
 use crate::registry::Registry;
+use crate::release::Releases;
 use crate::training::Trainings;
 use crate::wal::{Wal, WalConfig};
 
@@ -54,6 +56,11 @@ pub(super) struct TestServer {
 
 impl TestServer {
     pub(super) async fn start() -> Self {
+        Self::start_with(Policy::default()).await
+    }
+
+    /// With a gate of this policy.
+    pub(super) async fn start_with(policy: Policy) -> Self {
         let folder = TempDir::new().unwrap();
         let now = UnixSeconds::now();
         let authorities = Arc::new(Authorities::open(folder.path(), now).unwrap());
@@ -83,6 +90,7 @@ impl TestServer {
             labels: Labels::new(metastore, Arc::clone(&lake)),
             lake,
             trainings: Arc::new(Trainings::new(datasets.clone(), Arc::clone(&registry))),
+            releases: Releases::new(datasets.clone(), Arc::clone(&registry), policy),
             datasets,
             registry: Arc::clone(&registry),
         };
