@@ -259,10 +259,12 @@ fn run_name(dataset: Digest, algorithm: Algorithm, options: Options, refit: bool
 
 fn run_record(trained: &Trained, context: &DraftContext, (options, refit): (Options, bool)) -> RunRecord {
     let validation = &trained.validation;
-    let tried = |candidate: &Candidate| TriedParams {
-        params: *candidate.recipe.params.get(),
-        witnesses: candidate.recipe.witnesses,
-        score: candidate.score,
+    let tried = |candidate: &Candidate| {
+        Some(TriedParams {
+            params: *candidate.recipe.params.get(),
+            witnesses: candidate.recipe.witnesses,
+            score: candidate.score?,
+        })
     };
     RunRecord {
         training_run: context.training_run.clone(),
@@ -275,7 +277,7 @@ fn run_record(trained: &Trained, context: &DraftContext, (options, refit): (Opti
         folds: validation.folds,
         foldings: validation.foldings,
         folds_grouped: validation.grouped,
-        tried: validation.candidates.iter().map(tried).collect(),
+        tried: validation.candidates.iter().filter_map(tried).collect(),
         threshold: trained.threshold,
         calibration: options.calibration,
     }

@@ -166,7 +166,7 @@ pub(super) fn dataset(record: &DatasetRecord) -> v1::Dataset {
     }
 }
 
-/// No algorithms: all. One named twice is trained once.
+/// No algorithms: all that learn from labels. One named twice is trained once.
 pub(super) fn train_request(request: v1::TrainRequest) -> Result<TrainRequest, Status> {
     let mut algorithms = Vec::new();
     for (place, name) in request.algorithms.iter().enumerate() {
@@ -176,7 +176,7 @@ pub(super) fn train_request(request: v1::TrainRequest) -> Result<TrainRequest, S
         }
     }
     if algorithms.is_empty() {
-        algorithms.extend(Algorithm::ALL);
+        algorithms.extend(Algorithm::SUPERVISED);
     }
     if request.dataset_id.is_empty() {
         return Err(invalid("dataset_id", "it is empty"));
