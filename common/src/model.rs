@@ -14,7 +14,7 @@
 //! |---|---|---|
 //! | 0 | 8 | magic `PKTMODEL` |
 //! | 8 | 2 | format version, 2 |
-//! | 10 | 1 | algorithm: 1 decision tree, 2 random forest, 3 logistic regression, 4 extra trees, 5 voting forest, 6 gradient boosting, 7 naive Bayes, 8 linear SVM, 9 RBF SVM, 10 neural network |
+//! | 10 | 1 | algorithm: 1 decision tree, 2 random forest, 3 logistic regression, 4 extra trees, 5 voting forest, 6 gradient boosting, 7 naive Bayes, 8 linear SVM, 9 RBF SVM, 10 neural network, 11 isolation forest |
 //! | 11 | 1 | subject: 1 process start, 2 connection |
 //! | 12 | 4 | feature count *F* |
 //! | 16 | 32 | hash of the feature specification |
@@ -28,7 +28,7 @@
 //! | end − 96 | 32 | key id: SHA-256 of the Ed25519 public key |
 //! | end − 64 | 64 | Ed25519 signature of everything before it |
 //!
-//! Sections (the second is 2, 3, 5, 16, 17 or 18, by the algorithm):
+//! Sections (the second is 2, 3, 5, 16, 17, 18 or 20, by the algorithm):
 //!
 //! * 1, imputation (optional): *F* × `f32`; what stands in for a missing value, the canonical NaN for "nothing".
 //! * 2, trees (decision tree: exactly one; forests): see [`trees`]. A leaf's value is the mean label of the training rows
@@ -36,6 +36,9 @@
 //! * 5, boosted trees (gradient boosting): base score `f64`, at most 1e6 in magnitude, then as section 2, but that a leaf's
 //!   value is in log-odds, at most 1e6 in magnitude, and added to the base score. The score is the logistic function of the
 //!   sum.
+//! * 20, isolation trees (isolation forest): normaliser `f64`, from 1 to 128, then as section 2, but that a leaf's value is a
+//!   path length, from 0 to 128: its depth, and the mean path length of a search tree of the training rows that reached it.
+//!   The score is 2 to the power of −(mean of the trees / normaliser), above 0 and at most 1.
 //! * 3, linear (logistic regression): bias `f64`, then *F* × (weight, mean, inverse scale), each `f64`.
 //! * 16, steps (naive Bayes): bias `f64`, at most 1e6 in magnitude, then for each feature a `u16` edge count *E* and, unless
 //!   it is the `u16` maximum (a feature that says nothing), *E* × `f32` edges, ascending, and *E* + 1 × `f32` log-odds, at
@@ -55,7 +58,8 @@
 //!   score and refuses the file unless all bits are equal: a processor that calculates otherwise must not run the model.
 //!
 //! The leaves of trees are added up in ten sums: tree *k* belongs to sum *k* mod 10, which adds its trees in order, from
-//! zero, and the ten are added in order, from zero. A forest's score is the total divided by the number of trees.
+//! zero, and the ten are added in order, from zero. A forest's score, and the mean of an
+//! isolation forest, is the total divided by the number of trees.
 //!
 //! A missing value is first replaced by its imputation value, if there is one. What is still missing follows the node's
 //! flag in a tree, and adds nothing to a linear model. Values that are not finite count as missing.
@@ -70,6 +74,7 @@ pub use crate::model::calibration::Calibration;
 pub use crate::model::draft::{ModelBody, ModelDraft, NodeDraft, TreeDraft};
 pub use crate::model::error::{ModelError, Section};
 use crate::model::forest::Forest;
+use crate::model::isolation::Isolation;
 use crate::model::kernel::Kernel;
 use crate::model::linear::Linear;
 pub use crate::model::network::Layer;
@@ -86,6 +91,7 @@ mod cursor;
 mod draft;
 mod error;
 mod forest;
+mod isolation;
 mod kernel;
 mod linear;
 mod network;
@@ -121,6 +127,9 @@ pub mod limits {
     pub const COEFFICIENT_MAX: f64 = 1e39;
     /// Largest magnitude of a boosted tree's value and of the base score, in log-odds.
     pub const LOG_ODDS_MAX: f64 = 1e6;
+    /// Greatest path length of an isolation forest's leaf, and of its normaliser: [`DEPTH_MAX`] and the mean path length of
+    /// any count of rows (below 44) are within it.
+    pub const PATH_LENGTH_MAX: f64 = 128.0;
     /// Farthest that a standardised value may lie from the mean, in standard deviations; beyond is cut off.
     pub const STANDARDISED_MAX: f64 = 8.0;
     /// Most edges between the steps of a feature.
@@ -160,11 +169,28 @@ pub enum Algorithm {
     RbfSvm,
     /// Layers of weighted sums.
     NeuralNetwork,
+    /// How few random splits set a row apart from others; needs no labels.
+    IsolationForest,
 }
 
 impl Algorithm {
     /// Every algorithm.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
+        Self::DecisionTree,
+        Self::RandomForest,
+        Self::ExtraTrees,
+        Self::VotingForest,
+        Self::GradientBoosting,
+        Self::LogisticRegression,
+        Self::NaiveBayes,
+        Self::LinearSvm,
+        Self::RbfSvm,
+        Self::NeuralNetwork,
+        Self::IsolationForest,
+    ];
+
+    /// Those that learn from labels how malicious differs from benign.
+    pub const SUPERVISED: [Self; 10] = [
         Self::DecisionTree,
         Self::RandomForest,
         Self::ExtraTrees,
@@ -176,6 +202,11 @@ impl Algorithm {
         Self::RbfSvm,
         Self::NeuralNetwork,
     ];
+
+    /// Whether it learns from labels. Others may leave out rows that are known to be malicious, and no more.
+    pub fn is_supervised(self) -> bool {
+        self != Self::IsolationForest
+    }
 
     /// Its name in commands, reports and the registry.
     pub fn name(self) -> &'static str {
@@ -190,6 +221,7 @@ impl Algorithm {
             Self::LinearSvm => "linear_svm",
             Self::RbfSvm => "rbf_svm",
             Self::NeuralNetwork => "neural_network",
+            Self::IsolationForest => "isolation_forest",
         }
     }
 }
@@ -212,7 +244,7 @@ impl std::str::FromStr for Algorithm {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "unknown algorithm: expected decision_tree, random_forest, extra_trees, voting_forest, gradient_boosting, \
-     logistic_regression, naive_bayes, linear_svm, rbf_svm or neural_network"
+     logistic_regression, naive_bayes, linear_svm, rbf_svm, neural_network or isolation_forest"
 )]
 pub struct UnknownAlgorithm;
 
@@ -244,8 +276,8 @@ pub struct Contribution {
     pub feature: usize,
     /// The value that was scored; the canonical NaN when it was missing.
     pub value: f32,
-    /// How far it moved the score: a share of the probability (trees, forests) or of the log-odds (all others).
-    /// Positive is towards an alert.
+    /// How far it moved the score: a share of the probability (trees, forests), of the log-odds (all others), or splits
+    /// fewer until the row stands alone, on the mean path (isolation forest). Positive is towards an alert.
     pub contribution: f64,
 }
 
@@ -265,6 +297,7 @@ pub struct Model {
 enum Body {
     Forest(Forest),
     Boosting(Boosting),
+    Isolation(Isolation),
     Linear(Linear),
     Additive(Additive),
     Network(Network),
@@ -327,6 +360,7 @@ impl Model {
         let score = match &self.body {
             Body::Forest(forest) => forest.score(vector),
             Body::Boosting(boosting) => boosting.score(vector),
+            Body::Isolation(isolation) => isolation.score(vector),
             Body::Linear(linear) => linear.score(vector),
             Body::Additive(additive) => additive.score(vector),
             Body::Network(network) => network.score(vector),
@@ -346,11 +380,13 @@ impl Model {
     }
 
     /// Where the contributions start from, before calibration: for trees and forests the mean probability over the training
-    /// rows, for boosting the mean of the log-odds, for all others the log-odds of a row without any information.
+    /// rows, for boosting the mean of the log-odds, for isolation forests the mean path length, negative, for all others the
+    /// log-odds of a row without any information.
     pub fn baseline(&self) -> f64 {
         match &self.body {
             Body::Forest(forest) => forest.expected(),
             Body::Boosting(boosting) => boosting.baseline(),
+            Body::Isolation(isolation) => isolation.baseline(),
             Body::Linear(linear) => linear.baseline(),
             Body::Additive(additive) => additive.baseline(),
             Body::Network(network) => network.baseline(),
@@ -361,11 +397,12 @@ impl Model {
     /// Replaces the content of `into` by the features that moved the score of `values`, strongest first.
     ///
     /// Shapley values. Trees: exactly those of TreeSHAP with the training rows as background ([`shap`]); for boosting in
-    /// log-odds. Linear: weight × (value − mean) × inverse scale. Naive Bayes: the value's log-likelihood ratio. Support
-    /// vector machines and networks: by fixed permutations ([`shapley`]), exact where every order gives the same. The
-    /// contributions and [`Model::baseline`] add up to the probability (trees, forests) or log-odds (all others), but for
-    /// rounding. A calibration, which is monotone, comes after: they explain what it maps. Takes some hundred times as long
-    /// as a score; allocates nothing once `into` has room for all features.
+    /// log-odds, for isolation forests in splits, negative. Linear: weight × (value − mean) × inverse scale. Naive Bayes: the
+    /// value's log-likelihood ratio. Support vector machines and networks: by fixed permutations ([`shapley`]), exact where
+    /// every order gives the same. The contributions and [`Model::baseline`] add up to the probability (trees, forests), the
+    /// negative mean path length (isolation forest) or the log-odds (all others), but for rounding. A calibration, which is
+    /// monotone, comes after: they explain what it maps. Takes some hundred times as long as a score; allocates nothing once
+    /// `into` has room for all features.
     pub fn explain(&self, values: &[f32], into: &mut Vec<Contribution>) {
         let vector = Vector { values, imputation: &self.imputation };
         into.clear();
@@ -377,6 +414,7 @@ impl Model {
         match &self.body {
             Body::Forest(forest) => forest.explain(vector, into),
             Body::Boosting(boosting) => boosting.explain(vector, into),
+            Body::Isolation(isolation) => isolation.explain(vector, into),
             Body::Linear(linear) => linear.explain(vector, into),
             Body::Additive(additive) => additive.explain(vector, into),
             Body::Network(network) => network.explain(vector, into),
@@ -399,6 +437,10 @@ impl Model {
             Body::Forest(forest) => Some(ModelBody::Forest(forest.drafts())),
             Body::Boosting(boosting) => {
                 Some(ModelBody::Boosting { base_score: boosting.base_score, trees: boosting.trees.drafts() })
+            }
+            Body::Isolation(isolation) => {
+                let (normaliser, trees) = (isolation.normaliser, isolation.trees.drafts());
+                Some(ModelBody::IsolationForest { normaliser, trees })
             }
             Body::Linear(linear) => {
                 let column = |number: fn(&linear::Term) -> f64| linear.terms.iter().map(number).collect();
@@ -424,6 +466,7 @@ impl Model {
             + match &self.body {
                 Body::Forest(forest) => forest.memory_bytes(),
                 Body::Boosting(boosting) => boosting.memory_bytes(),
+                Body::Isolation(isolation) => isolation.memory_bytes(),
                 Body::Linear(linear) => linear.memory_bytes(),
                 Body::Additive(additive) => additive.memory_bytes(),
                 Body::Network(network) => network.memory_bytes(),

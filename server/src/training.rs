@@ -379,10 +379,12 @@ fn training_set<const PARTS: usize>(parts: [&Rows; PARTS]) -> Result<TrainingSet
 fn run_record(trained: &Trained, found: Option<&Found>, context: &DraftContext, plan: &Plan) -> RunRecord {
     let (validation, Plan { options, refit, .. }) = (&trained.validation, plan);
     let (options, refit) = (*options, *refit);
-    let tried = |candidate: &Candidate| TriedParams {
-        params: *candidate.recipe.params.get(),
-        witnesses: candidate.recipe.witnesses,
-        score: candidate.score,
+    let tried = |candidate: &Candidate| {
+        Some(TriedParams {
+            params: *candidate.recipe.params.get(),
+            witnesses: candidate.recipe.witnesses,
+            score: candidate.score?,
+        })
     };
     let contestant = |contestant: &Contestant| {
         let recipe = &contestant.recipe;
@@ -402,7 +404,7 @@ fn run_record(trained: &Trained, found: Option<&Found>, context: &DraftContext, 
         folds_grouped: validation.grouped,
         tried: match found {
             Some(found) => found.leaderboard.iter().filter_map(contestant).collect(),
-            None => validation.candidates.iter().map(tried).collect(),
+            None => validation.candidates.iter().filter_map(tried).collect(),
         },
         threshold: trained.threshold,
         calibration: options.calibration,

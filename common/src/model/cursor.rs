@@ -16,6 +16,7 @@ pub(super) enum Tag {
     Network,
     Kernel,
     Calibration,
+    Isolation,
 }
 
 impl Tag {
@@ -30,6 +31,7 @@ impl Tag {
             Self::Network => 17,
             Self::Kernel => 18,
             Self::Calibration => 19,
+            Self::Isolation => 20,
         }
     }
 
@@ -39,7 +41,7 @@ impl Tag {
             Self::Trees => Section::Trees,
             Self::Linear => Section::Linear,
             Self::SelfTest => Section::SelfTest,
-            Self::Boosting => Section::Trees,
+            Self::Boosting | Self::Isolation => Section::Trees,
             Self::Steps => Section::Steps,
             Self::Network => Section::Network,
             Self::Kernel => Section::Kernel,

@@ -30,6 +30,13 @@ pub enum ModelBody {
         /// The trees.
         trees: Vec<TreeDraft>,
     },
+    /// `2^(−mean leaf value / normaliser)`, with path lengths as values.
+    IsolationForest {
+        /// The mean path length of a search tree of as many rows as each tree learned from; at least 1.
+        normaliser: f64,
+        /// The trees.
+        trees: Vec<TreeDraft>,
+    },
     /// `logistic(bias + Σ weight · (value − mean) · inverse_scale)`; one entry per feature in each list.
     Linear {
         /// Weights of the standardised values.
@@ -121,7 +128,8 @@ pub struct NodeDraft {
     pub left: u32,
     /// Index of the right child; 0 for a leaf.
     pub right: u32,
-    /// A leaf's value: the mean label of the training rows that reached it, 0 to 1; in boosting its share of the log-odds.
+    /// A leaf's value: the mean label of the training rows that reached it, 0 to 1; in boosting its share of the log-odds; in
+    /// isolation forests the path length.
     pub value: f32,
     /// How many training rows reached a leaf, at least 1; what an unknown feature would do is judged by it. An inner node's
     /// is that of its leaves.

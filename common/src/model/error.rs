@@ -154,8 +154,8 @@ pub enum NodeProblem {
     /// Its threshold is infinite or not a number.
     #[error("its threshold is not finite")]
     Threshold,
-    /// Its value is no probability, or no log-odds in boosting.
-    #[error("its value is not between 0 and 1, or too large a share of the log-odds")]
+    /// Its value is no probability, or no log-odds in boosting, or no path length in an isolation forest.
+    #[error("its value is not between 0 and 1, too large a share of the log-odds, or no path length")]
     Value,
     /// No training row reached it, or more than can be counted.
     #[error("its cover is zero, or above {}", u32::MAX)]

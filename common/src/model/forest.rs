@@ -6,8 +6,8 @@ use crate::model::{Contribution, NodeDraft, TreeDraft, Vector, shap};
 /// One node; 16 bytes, so that four share a cache line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Node {
-    /// An inner node's threshold; a leaf's value, the mean label of the training rows that reached it or a share of the
-    /// log-odds.
+    /// An inner node's threshold; a leaf's value, the mean label of the training rows that reached it, a share of the
+    /// log-odds, or a path length.
     pub(super) number: f32,
     /// Training rows that reached it, at least 1; of an inner node the sum of its children's.
     pub(super) cover: u32,
@@ -34,7 +34,7 @@ pub(super) struct Root {
     pub(super) depth: u8,
 }
 
-/// One or more trees: by themselves their mean counts, in boosting their sum. Built only by the reader, which has proven
+/// One or more trees: by themselves and in isolation forests their mean counts, in boosting their sum. Built only by the reader, which has proven
 /// every child index.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Forest {

@@ -11,6 +11,7 @@ use crate::model::body;
 use crate::model::boosting::Boosting;
 use crate::model::cursor::{Cursor, Tag, limit};
 use crate::model::forest::Forest;
+use crate::model::isolation::Isolation;
 use crate::model::linear::{Linear, Term};
 use crate::model::trees::read_trees;
 use crate::model::write::{algorithm_code, subject_code};
@@ -22,8 +23,12 @@ const SIGNATURE_BYTES: usize = 64;
 const DIGEST_BYTES: usize = 32;
 /// What a leaf's value may be in a forest …
 pub(super) const PROBABILITY: RangeInclusive<f64> = 0.0..=1.0;
-/// … and in boosting.
+/// … in boosting, in log-odds …
 pub(super) const LOG_ODDS: RangeInclusive<f64> = -limits::LOG_ODDS_MAX..=limits::LOG_ODDS_MAX;
+/// … and in an isolation forest, in edges.
+pub(super) const PATH_LENGTH: RangeInclusive<f64> = 0.0..=limits::PATH_LENGTH_MAX;
+/// The shortest mean path: that of two rows.
+const NORMALISER_MIN: f64 = 1.0;
 
 /// The file cut into what is signed, its key id and its signature.
 struct Envelope<'a> {
@@ -118,6 +123,7 @@ fn read_model(reader: &mut Cursor<'_>) -> Result<Model, ModelError> {
             Body::Forest(read_forest(&mut reader.section(Tag::Trees)?, &metadata)?)
         }
         Algorithm::GradientBoosting => Body::Boosting(read_boosting(&mut reader.section(Tag::Boosting)?, &metadata)?),
+        Algorithm::IsolationForest => Body::Isolation(read_isolation(&mut reader.section(Tag::Isolation)?, &metadata)?),
         Algorithm::LogisticRegression => Body::Linear(read_linear(&mut reader.section(Tag::Linear)?, features)?),
         Algorithm::NaiveBayes => Body::Additive(body::read_steps(&mut reader.section(Tag::Steps)?, features)?),
         Algorithm::LinearSvm | Algorithm::NeuralNetwork => {
@@ -217,6 +223,14 @@ fn read_boosting(reader: &mut Cursor<'_>, metadata: &ModelMetadata) -> Result<Bo
         return Err(reader.malformed("the base score is not a number or too large"));
     }
     Ok(Boosting { base_score, trees: read_trees(reader, metadata.feature_count, &LOG_ODDS)? })
+}
+
+fn read_isolation(reader: &mut Cursor<'_>, metadata: &ModelMetadata) -> Result<Isolation, ModelError> {
+    let normaliser = reader.f64()?;
+    if !(NORMALISER_MIN..=limits::PATH_LENGTH_MAX).contains(&normaliser) {
+        return Err(reader.malformed("the normaliser is no mean path length"));
+    }
+    Ok(Isolation { normaliser, trees: read_trees(reader, metadata.feature_count, &PATH_LENGTH)? })
 }
 
 fn read_self_test(reader: &mut Cursor<'_>, model: &Model) -> Result<(), ModelError> {

@@ -73,6 +73,19 @@ fn linear() -> ModelDraft {
     }
 }
 
+fn isolation() -> ModelDraft {
+    let stump = TreeDraft { nodes: vec![inner(2, 0.0, true, 1, 2), leaf(3.5), leaf(1.0)] };
+    ModelDraft {
+        metadata: metadata(Algorithm::IsolationForest, 3),
+        body: ModelBody::IsolationForest { normaliser: 2.5, trees: vec![tree(), stump] },
+        ..forest()
+    }
+}
+
+fn drafts() -> [ModelDraft; 4] {
+    [forest(), boosting(), linear(), isolation()]
+}
+
 pub(super) fn encode(draft: &ModelDraft) -> Vec<u8> {
     draft.encode(&key()).unwrap()
 }
@@ -90,7 +103,7 @@ pub(super) fn resealed(file: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8
 
 #[test]
 fn a_model_comes_back_as_it_was_drafted() {
-    for draft in [forest(), boosting(), linear()] {
+    for draft in drafts() {
         let bytes = encode(&draft);
         let model = model(&draft);
         assert_eq!(model.metadata(), &draft.metadata);
@@ -185,7 +198,7 @@ fn contributions_and_baseline_add_up_to_the_score() {
 
 #[test]
 fn any_flipped_bit_is_refused() {
-    for draft in [forest(), boosting(), linear()] {
+    for draft in drafts() {
         let bytes = encode(&draft);
         for position in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
@@ -199,7 +212,7 @@ fn any_flipped_bit_is_refused() {
 
 #[test]
 fn any_truncation_or_extension_is_refused() {
-    for draft in [forest(), boosting(), linear()] {
+    for draft in drafts() {
         let bytes = encode(&draft);
         for length in 0..bytes.len() {
             assert!(Model::verify(&bytes[..length], &[key().verifying_key()]).is_err(), "{length} bytes");
@@ -413,10 +426,10 @@ proptest! {
     #[test]
     fn changed_and_sealed_anew_never_panics(
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
-        which in 0..3usize,
+        which in 0..4usize,
         values in prop::collection::vec(any::<f32>(), 0..5),
     ) {
-        let bytes = encode(&[forest(), boosting(), linear()][which]);
+        let bytes = encode(&drafts()[which]);
         let changed = resealed(&bytes, |content| for (index, byte) in changes {
             let at = index.index(content.len());
             content[at] = byte;
@@ -429,7 +442,7 @@ proptest! {
 
     #[test]
     fn scores_of_any_values_are_probabilities(values in prop::collection::vec(any::<f32>(), 0..5)) {
-        for draft in [forest(), boosting(), linear()] {
+        for draft in drafts() {
             prop_assert!((0.0..=1.0).contains(&model(&draft).score(&values)));
         }
     }

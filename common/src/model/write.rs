@@ -6,7 +6,7 @@ use crate::feature::{MISSING, Subject};
 use crate::id::Digest;
 use crate::model::body;
 use crate::model::cursor::Tag;
-use crate::model::read::{self, FORMAT_VERSION, LOG_ODDS, MAGIC, PROBABILITY};
+use crate::model::read::{self, FORMAT_VERSION, LOG_ODDS, MAGIC, PATH_LENGTH, PROBABILITY};
 use crate::model::trees::write_trees;
 use crate::model::{Algorithm, Model, ModelBody, ModelDraft, ModelError, Section, limits};
 
@@ -33,6 +33,10 @@ impl ModelDraft {
             ModelBody::Boosting { base_score, trees } => write_section(&mut bytes, Tag::Boosting, |out| {
                 out.extend(base_score.to_le_bytes());
                 write_trees(out, trees, self.metadata.feature_count, &LOG_ODDS)
+            })?,
+            ModelBody::IsolationForest { normaliser, trees } => write_section(&mut bytes, Tag::Isolation, |out| {
+                out.extend(normaliser.to_le_bytes());
+                write_trees(out, trees, self.metadata.feature_count, &PATH_LENGTH)
             })?,
             ModelBody::Linear { weights, bias, mean, inverse_scale } => {
                 write_section(&mut bytes, Tag::Linear, |out| {
@@ -82,7 +86,8 @@ impl ModelDraft {
                 ModelBody::Forest(_),
                 Algorithm::DecisionTree | Algorithm::RandomForest | Algorithm::ExtraTrees | Algorithm::VotingForest,
             ) => Ok(()),
-            (ModelBody::Boosting { .. }, Algorithm::GradientBoosting) => Ok(()),
+            (ModelBody::Boosting { .. }, Algorithm::GradientBoosting)
+            | (ModelBody::IsolationForest { .. }, Algorithm::IsolationForest) => Ok(()),
             (ModelBody::Linear { weights, mean, inverse_scale, .. }, Algorithm::LogisticRegression) => {
                 if [weights, mean, inverse_scale].iter().any(|list| list.len() != features) {
                     return Err(draft("a linear model needs one weight, mean and inverse scale per feature"));
@@ -167,6 +172,7 @@ pub(super) fn algorithm_code(algorithm: Algorithm) -> u8 {
         Algorithm::LinearSvm => 8,
         Algorithm::RbfSvm => 9,
         Algorithm::NeuralNetwork => 10,
+        Algorithm::IsolationForest => 11,
     }
 }
 

@@ -48,7 +48,7 @@ pub struct Categories {
 pub struct Category {
     /// The value.
     pub value: String,
-    /// Log-odds of malicious among its rows, drawn towards the mean of all.
+    /// Log-odds of malicious among its rows, drawn towards the mean of all; 0 where labels were not looked at.
     pub log_odds: f32,
     /// Natural logarithm of 1 + its rows.
     pub frequency: f32,

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use picket_common::feature::MISSING;
-use picket_common::model::{Algorithm, Model, ModelDraft, ModelError};
+use picket_common::model::{Algorithm, Model, ModelBody, ModelDraft, ModelError};
 use picket_common::table::{TableModel, TableModelError};
 
 use crate::fuzz::mutation::{Input, Random, TRAILER_BYTES};
@@ -92,6 +92,10 @@ fn used(model: &Model, bytes: &[u8]) -> String {
             Algorithm::DecisionTree | Algorithm::RandomForest | Algorithm::ExtraTrees | Algorithm::VotingForest => {
                 total
             }
+            Algorithm::IsolationForest => match model.body() {
+                Some(ModelBody::IsolationForest { normaliser, .. }) => (total / normaliser).exp2(),
+                _ => continue,
+            },
             Algorithm::GradientBoosting | Algorithm::LogisticRegression | Algorithm::NaiveBayes => {
                 1.0 / (1.0 + (-total).exp())
             }

@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 use crate::scenes;
 use crate::support::golden_events;
 
-const ALGORITHMS: [Algorithm; 3] =
-    [Algorithm::RandomForest, Algorithm::LogisticRegression, Algorithm::GradientBoosting];
+const ALGORITHMS: [Algorithm; 4] =
+    [Algorithm::RandomForest, Algorithm::LogisticRegression, Algorithm::GradientBoosting, Algorithm::IsolationForest];
 
 fn path(name: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests", "golden", name].iter().collect()
@@ -80,6 +80,10 @@ fn draft(subject: Subject, algorithm: Algorithm, rows: &[&Vec<f32>]) -> ModelDra
         },
         Algorithm::GradientBoosting => ModelBody::Boosting {
             base_score: -7.25,
+            trees: (0..16).map(|tree| complete_tree(tree, features, value)).collect(),
+        },
+        Algorithm::IsolationForest => ModelBody::IsolationForest {
+            normaliser: 0.75 + std::f64::consts::E,
             trees: (0..16).map(|tree| complete_tree(tree, features, value)).collect(),
         },
         _ => ModelBody::Forest((0..16).map(|tree| complete_tree(tree, features, value)).collect()),

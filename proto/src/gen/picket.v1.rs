@@ -1309,7 +1309,8 @@ pub struct TrainRequest {
     #[prost(string, tag = "1")]
     pub dataset_id: ::prost::alloc::string::String,
     /// `decision_tree`, `random_forest`, `extra_trees`, `voting_forest`, `gradient_boosting`,
-    /// `logistic_regression`, `naive_bayes`, `linear_svm`, `rbf_svm`, `neural_network`; empty: all.
+    /// `logistic_regression`, `naive_bayes`, `linear_svm`, `rbf_svm`, `neural_network`, `isolation_forest`; empty: all but the last,
+    /// which takes labels only to leave malicious rows out.
     #[prost(string, repeated, tag = "2")]
     pub algorithms: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     /// Same data set, algorithm and options: same model bytes.

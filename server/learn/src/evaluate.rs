@@ -19,11 +19,13 @@ pub use crate::evaluate::report::{
     Baseline, CalibrationBin, Confusion, GroupTotals, Importance, Interval, PrecisionRecallPoint, Report, RocPoint,
     ScoreHistogram, TechniqueResult,
 };
+pub use crate::evaluate::survey::Survey;
 
 pub mod curve;
 pub mod importance;
 pub mod page;
 pub mod report;
+pub mod survey;
 #[cfg(test)]
 mod tests;
 pub mod text;
@@ -286,12 +288,17 @@ fn baselines(curve: &Curve) -> BTreeMap<String, Baseline> {
 fn histogram(rows: &[ScoredRow<'_>]) -> ScoreHistogram {
     let mut histogram = ScoreHistogram { benign: vec![0; HISTOGRAM_BINS], malicious: vec![0; HISTOGRAM_BINS] };
     for row in rows {
-        // A score of exactly 1 belongs to the last bin. The cast saturates, so that no score can miss the array.
-        let bin = ((row.score * real(count(HISTOGRAM_BINS))) as usize).min(HISTOGRAM_BINS - 1);
+        let bin = histogram_bin(row.score);
         let bins = if row.malicious { &mut histogram.malicious } else { &mut histogram.benign };
         bins[bin] += 1;
     }
     histogram
+}
+
+/// The bin of a score.
+fn histogram_bin(score: f64) -> usize {
+    // A score of exactly 1 belongs to the last bin. The cast saturates, so that no score can miss the array.
+    ((score * real(count(HISTOGRAM_BINS))) as usize).min(HISTOGRAM_BINS - 1)
 }
 
 /// `part / whole`, absent when there is no whole.

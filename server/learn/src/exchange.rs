@@ -95,7 +95,9 @@ pub enum ImportError {
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// There is no operator for it.
-    #[error("{0} has no counterpart in ONNX here: trees without calibration and logistic regression have")]
+    #[error(
+        "{0} has no counterpart in ONNX here: trees and isolation forests without calibration and logistic regression have"
+    )]
     Algorithm(Algorithm),
     /// It replaces missing values.
     #[error("the model replaces missing values, which is not exported")]
@@ -111,5 +113,6 @@ fn algorithm(body: &ModelBody) -> Algorithm {
         ModelBody::Additive { .. } => Algorithm::NaiveBayes,
         ModelBody::Network { .. } => Algorithm::NeuralNetwork,
         ModelBody::Kernel { .. } => Algorithm::RbfSvm,
+        ModelBody::IsolationForest { .. } => Algorithm::IsolationForest,
     }
 }

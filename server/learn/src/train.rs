@@ -16,6 +16,7 @@
 //!   algorithm gives can be mapped to the shares that occur ([`calibration`]).
 //! * **Imbalance**: rows are weighted as [`weight`] says.
 //! * **Attacks are labelled as a whole**: models learn from those of their rows that show them (`witness`).
+//! * **Without labels** an isolation forest learns what is ordinary (`isolation_forest`); its budget is a share of all rows.
 //!
 //! Forests grow on Picket's own engine (`tree`), boosted trees on its bins (`boosting`); `smartcore` grows the single tree and
 //! fits the regression; support vector machines (`margin`) and the network are Picket's own. [`Trainer`] is the seam between
@@ -26,7 +27,9 @@ use std::collections::BTreeSet;
 use picket_common::model::{Algorithm, ModelBody, ModelError};
 
 pub use crate::train::calibration::CalibrationMethod;
-pub use crate::train::params::{BoostingParams, ForestParams, NetworkParams, Params, ParamsError, ValidParams};
+pub use crate::train::params::{
+    BoostingParams, ForestParams, IsolationParams, NetworkParams, Params, ParamsError, ValidParams,
+};
 pub use crate::train::run::{
     Candidate, DraftContext, FOLDINGS, Options, Recipe, Trained, Validation, train, train_with,
 };
@@ -47,6 +50,7 @@ mod crew;
 mod decision_tree;
 mod forest;
 mod gain;
+mod isolation_forest;
 mod linear_svm;
 mod logistic_regression;
 mod margin;
@@ -65,6 +69,8 @@ mod witness;
 
 /// Fewest training rows of each class.
 pub const ROWS_PER_CLASS_MIN: usize = 4;
+/// Fewest training rows without labels.
+pub const ROWS_MIN: usize = 2 * ROWS_PER_CLASS_MIN;
 /// Most rows of a training part.
 pub const ROWS_MAX: usize = 1_000_000;
 
@@ -105,6 +111,7 @@ pub fn trainer(algorithm: Algorithm) -> &'static dyn Trainer {
         Algorithm::LinearSvm => &linear_svm::LinearSvm,
         Algorithm::RbfSvm => &rbf_svm::RbfSvm,
         Algorithm::NeuralNetwork => &neural_network::NeuralNetwork,
+        Algorithm::IsolationForest => &isolation_forest::IsolationForest,
     }
 }
 
@@ -175,6 +182,12 @@ pub enum TrainError {
     TooFewRows {
         /// `benign` or `malicious`.
         class: &'static str,
+        /// How many there are.
+        found: usize,
+    },
+    /// Not enough to learn from without labels.
+    #[error("the training part has {found} rows, at least {ROWS_MIN} are needed")]
+    TooFewUnlabelled {
         /// How many there are.
         found: usize,
     },

@@ -317,13 +317,14 @@ pub struct TrainArguments {
     /// Training on a file instead.
     #[command(flatten)]
     pub file: FileTrainingArguments,
-    /// Only this algorithm; may be given more than once [default: all; gradient_boosting on a file].
+    /// Only this algorithm; may be given more than once [default: all that learn from labels;
+    /// gradient_boosting on a file].
     #[arg(long = "algorithm", value_enum)]
     pub algorithms: Vec<AlgorithmArgument>,
     /// The same data set, algorithm and options give the same model.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Share of benign events that may be alerted: what the threshold is chosen by.
+    /// Share of benign events (without labels: of all) that may be alerted: what the threshold is chosen by.
     #[arg(long, value_name = "SHARE", default_value_t = 0.01)]
     pub false_positive_budget: f64,
     /// The same as a number of false alerts, for every 1,000 hosts and day.
@@ -380,6 +381,8 @@ pub enum AlgorithmArgument {
     RbfSvm,
     /// Layers of weighted sums.
     NeuralNetwork,
+    /// How few random splits set a row apart; on a file also without a label.
+    IsolationForest,
 }
 
 impl AlgorithmArgument {
@@ -396,6 +399,7 @@ impl AlgorithmArgument {
             Self::LinearSvm => "linear_svm",
             Self::RbfSvm => "rbf_svm",
             Self::NeuralNetwork => "neural_network",
+            Self::IsolationForest => "isolation_forest",
         }
     }
 }

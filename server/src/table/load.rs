@@ -32,6 +32,8 @@ pub struct Loader {
     pub keep_ignored: bool,
     /// Whether it is to be learned from: then there must be a label, and memory for a training.
     pub is_for_training: bool,
+    /// Whether it can be learned from without a label.
+    pub is_label_optional: bool,
     /// Bytes that may be taken.
     pub memory_bytes: u64,
 }
@@ -89,7 +91,7 @@ impl Loader {
             schema.label_values.malicious = self.positive.clone();
             schema.label_values.benign = self.benign.clone();
         }
-        schema.check(self.is_for_training).map_err(error)?;
+        schema.check(self.is_for_training && !self.is_label_optional).map_err(error)?;
         let rows = if sample.rows() < picket_learn::table::SAMPLE_ROWS_MAX {
             sample.rows() as u64
         } else {

@@ -128,7 +128,7 @@ fn a_table_is_the_same_in_every_format() {
         let outcomes = lab.train(&path, path.file_name().unwrap().to_str().unwrap().replace('.', "-").as_str());
         let outcomes = outcomes.unwrap();
         assert_eq!(outcomes.manifest["split"]["rule"], "time");
-        let report = &outcomes.outcomes[0].trained.report;
+        let report = outcomes.outcomes[0].trained.evaluation.report().unwrap();
         assert!(report.roc_auc.unwrap() > 0.98, "{:?}", report.roc_auc);
         (report.roc_auc, report.threshold)
     });
@@ -188,6 +188,38 @@ fn too_many_rows_for_the_memory_are_refused_before_they_are_read() {
     let (_, need, looked_at) = training.loader.schema_of(&path).unwrap();
     assert_eq!(looked_at, 10_000);
     assert!((10_000..300_000).contains(&need.rows), "{}", need.rows);
+}
+
+/// A table without a label gives a model, an evaluation without a figure that takes labels, and the same model again.
+#[test]
+fn a_table_without_labels_is_learned_from_scored_and_rebuilt() {
+    let lab = Lab::new();
+    let text: String = csv_text().lines().map(|line| line.rsplit_once(',').unwrap().0.to_owned() + "\n").collect();
+    let input = lab.file("t.csv", text);
+    let error = lab.train(&input, "to").unwrap_err().to_string();
+    assert!(error.contains("no column is the label"), "{error}");
+    let mut training = lab.training(&input, "to");
+    (training.algorithms, training.false_positive_budget) = (vec![Algorithm::IsolationForest], 0.05);
+    let manifest = training.run(&Unobserved).unwrap().manifest;
+    let threshold = &manifest["trainings"][0]["threshold"];
+    let share = threshold["share_alerted"].as_f64().unwrap();
+    assert!(threshold["recall"].is_null() && (0.02..=0.05).contains(&share), "{threshold}");
+    assert!(manifest["split"]["counts"]["train_malicious"].is_null());
+    let read = |name: &str| std::fs::read_to_string(lab.path("to").join(name)).unwrap();
+    for name in ["evaluation.json", "evaluation.txt", "report.html", "card.md"] {
+        let text = read(name);
+        assert!(!["recall", "malicious", "confusion", "ROC"].iter().any(|word| text.contains(word)), "{name}: {text}");
+    }
+    assert!(read("card.md").contains("share alerted") && read("report.html").contains("Drift"));
+    let model = score::read_model(&lab.path("to").join(MODEL_FILE)).unwrap();
+    let scored = score::score(&model, &input, &lab.path("scores.csv"), (3, false), |_, _| ()).unwrap();
+    assert!(scored.rows == ROWS as u64 && (1..90).contains(&scored.findings), "{scored:?}");
+    let again = rebuild(&lab.path("to"), (&input, None), 1 << 30, &Unobserved).unwrap();
+    assert!(again.is_same(), "{again:?}");
+    // With others beside it a label is needed.
+    training.algorithms.push(Algorithm::DecisionTree);
+    training.to = lab.path("both");
+    assert!(training.run(&Unobserved).unwrap_err().to_string().contains("no column is the label"));
 }
 
 #[test]

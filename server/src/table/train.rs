@@ -7,9 +7,10 @@ use ed25519_dalek::SigningKey;
 use picket_common::id::Digest;
 use picket_common::model::Algorithm;
 use picket_learn::evaluate::page::{self, Card, CardSection};
-use picket_learn::evaluate::{Report, text};
+use picket_learn::evaluate::{Report, survey, text};
 use picket_learn::table::{
-    Parts, SplitRule, TableOptions, TableSearch, TableTrainError, TrainedTable, recipe, split, train as train_table,
+    Evaluation, Parts, SplitRule, TableOptions, TableSearch, TableTrainError, TrainedTable, recipe, split,
+    split_unsupervised, train as train_table,
 };
 use picket_learn::train::tune::{Found, SearchBudget};
 use picket_learn::train::{CalibrationMethod, Confidence, Control, Observer, Options, TrainError};
@@ -76,8 +77,8 @@ pub struct TableTraining {
 pub struct Outcome {
     /// The algorithm.
     pub algorithm: Algorithm,
-    /// How it did in validation, by what the best is chosen.
-    pub validation_score: f64,
+    /// How it did in validation, by what the best is chosen; absent without labels.
+    pub validation_score: Option<f64>,
     /// Model and evaluation.
     pub trained: TrainedTable,
 }
@@ -110,13 +111,16 @@ impl TableTraining {
     /// # Errors
     /// [`TableFileError`].
     pub(super) fn learn(&self, observer: &dyn Observer) -> Result<(Outcomes, String), TableFileError> {
-        let loaded = self.loader.load(&self.input, observer)?;
+        let needs_labels = self.needs_labels();
+        let loader = Loader { is_label_optional: !needs_labels, ..self.loader.clone() };
+        let loaded = loader.load(&self.input, observer)?;
         let test = match &self.test {
-            Some(path) => Some(self.loader.load_like(path, &loaded.schema, observer)?),
+            Some(path) => Some(loader.load_like(path, &loaded.schema, observer)?),
             None => None,
         };
         let rule = self.split.unwrap_or_else(|| SplitRule::of(&loaded.table));
-        let parts = split(&loaded.table, test.as_ref().map(|test| &test.table), rule, self.test_fraction, self.seed)?;
+        let divide = if needs_labels { split } else { split_unsupervised };
+        let parts = divide(&loaded.table, test.as_ref().map(|test| &test.table), rule, self.test_fraction, self.seed)?;
         let dataset_digest = self.dataset_digest(&loaded, test.as_ref(), parts.rule);
         let mut outcomes = Vec::new();
         // A search is one training, and begins with the first algorithm.
@@ -125,13 +129,19 @@ impl TableTraining {
             outcomes.push(self.fit(*algorithm, &parts, dataset_digest, observer)?);
         }
         // A sort that keeps the order of equals: the first that was asked for.
-        outcomes.sort_by(|a, b| b.validation_score.total_cmp(&a.validation_score));
+        let score = |outcome: &Outcome| outcome.validation_score.unwrap_or(0.0);
+        outcomes.sort_by(|a, b| score(b).total_cmp(&score(a)));
         if outcomes.is_empty() {
             return Err(TableTrainError::NothingToLearnFrom.into());
         }
         let schema = schema_file::write(&loaded.schema, &file_name(&self.input), loaded.table.rows);
         let manifest = self.manifest(&loaded, test.as_ref(), &parts, &outcomes, (&schema, dataset_digest));
         Ok((Outcomes { outcomes, manifest }, schema))
+    }
+
+    /// Whether any of the algorithms learns from labels.
+    fn needs_labels(&self) -> bool {
+        self.algorithms.iter().any(|algorithm| algorithm.is_supervised())
     }
 
     fn fit(
@@ -175,7 +185,7 @@ impl TableTraining {
         let clock = || begin.elapsed().as_secs_f64();
         let trained = train_table(parts, &options, &SigningKey::from_bytes(&NO_SECRET), &clock, &control)?;
         let algorithm = trained.trained.recipe.params.get().algorithm();
-        let validation_score = trained.trained.validation.candidates.first().map_or(0.0, |candidate| candidate.score);
+        let validation_score = trained.trained.validation.candidates.first().and_then(|candidate| candidate.score);
         Ok(Outcome { algorithm, validation_score, trained })
     }
 
@@ -228,7 +238,7 @@ impl TableTraining {
                 "model_bytes": outcome.trained.file.len(),
                 "features": outcome.trained.model.preparation().feature_count(),
                 "columns_left_out": outcome.trained.left_out,
-                "test": figures(&outcome.trained.report),
+                "test": figures(&outcome.trained.evaluation),
             })
         };
         json!({
@@ -253,15 +263,22 @@ impl TableTraining {
     }
 
     fn write(&self, best: &Outcome, manifest: &Value, schema: String) -> Result<(), TableFileError> {
-        let report = &best.trained.report;
         let card = card(best, manifest);
+        let (evaluation, text, page) = match &best.trained.evaluation {
+            Evaluation::Labelled(report) => {
+                (serde_json::to_value(report), text::render(report), page::render(report, &card))
+            }
+            Evaluation::Unlabelled(survey) => {
+                (serde_json::to_value(survey), survey::text::render(survey), survey::page::render(survey, &card))
+            }
+        };
         let json = |value: &Value| format!("{value:#}\n");
         let mut folder = Folder::default();
         folder.add(MODEL_FILE, best.trained.file.clone());
-        folder.add("evaluation.json", json(&serde_json::to_value(report).unwrap_or_default()));
-        folder.add("evaluation.txt", text::render(report));
-        folder.add("report.html", page::render(report, &card));
-        folder.add("card.md", markdown(&card, report));
+        folder.add("evaluation.json", json(&evaluation.unwrap_or_default()));
+        folder.add("evaluation.txt", text);
+        folder.add("report.html", page);
+        folder.add("card.md", markdown(&card, &best.trained.evaluation));
         folder.add("schema.toml", schema);
         folder.add(MANIFEST_FILE, json(manifest));
         folder.write(&self.to, self.force)
@@ -273,8 +290,21 @@ fn calibration_part(calibration: CalibrationMethod) -> String {
     if calibration == CalibrationMethod::None { String::new() } else { format!("/{}", calibration.name()) }
 }
 
-/// The figures of a report that lists show.
-pub fn figures(report: &Report) -> Value {
+/// The figures of an evaluation that lists show.
+pub fn figures(evaluation: &Evaluation) -> Value {
+    match evaluation {
+        Evaluation::Labelled(report) => figures_of_report(report),
+        Evaluation::Unlabelled(survey) => json!({
+            "rows": survey.rows,
+            "threshold": survey.threshold,
+            "alerted": survey.alerted,
+            "share_alerted": survey.share_alerted,
+            "training_share_alerted": survey.training_share_alerted,
+        }),
+    }
+}
+
+fn figures_of_report(report: &Report) -> Value {
     json!({
         "rows": report.rows,
         "malicious": report.positives,
@@ -315,18 +345,18 @@ fn card(outcome: &Outcome, manifest: &Value) -> Card {
     }
     section("Learned from", learned_from);
     let training = &manifest["trainings"][0];
+    let is_labelled = training["threshold"]["share_alerted"].is_null();
+    let (rows, bound) =
+        if is_labelled { ("benign rows", "false_positive_rate_bound") } else { ("rows", "share_alerted_bound") };
     section(
         "How",
         vec![
             fact("algorithm", &training["algorithm"]),
             fact("parameters", &training["params"]),
             fact("seed", &manifest["seed"]),
-            fact("share of benign rows that may be alerted", &manifest["false_positive_budget"]),
+            fact(&format!("share of {rows} that may be alerted"), &manifest["false_positive_budget"]),
             fact("calibration", &manifest["calibration"]),
-            fact(
-                "alerted benign rows to expect at most, with 95 % confidence",
-                &training["threshold"]["false_positive_rate_bound"],
-            ),
+            fact(&format!("alerted {rows} to expect at most, with 95 % confidence"), &training["threshold"][bound]),
             fact("features", &training["features"]),
             fact("training", &training["training_run"]),
             fact("Picket", &manifest["picket_version"]),
@@ -380,14 +410,14 @@ fn plain(value: &Value) -> String {
 }
 
 /// The card as Markdown. Names come from the table: they stand in code spans.
-fn markdown(card: &Card, report: &Report) -> String {
+fn markdown(card: &Card, evaluation: &Evaluation) -> String {
     let code = |text: &str| {
         let clean: String =
             text.chars().map(|c| if c == '`' || c == '|' || c.is_control() { '\'' } else { c }).collect();
         format!("`{clean}`")
     };
     let mut out = format!("# {}\n", code(&card.title));
-    let figures = figures(report);
+    let figures = figures(evaluation);
     out.push_str("\n## On held-out rows\n\n| figure | value |\n|---|---|\n");
     for (name, value) in figures.as_object().into_iter().flatten() {
         out.push_str(&format!("| {} | {value} |\n", name.replace('_', " ")));
@@ -398,7 +428,11 @@ fn markdown(card: &Card, report: &Report) -> String {
             out.push_str(&format!("| {} | {} |\n", code(name), code(value)));
         }
     }
-    for note in &report.notes {
+    let notes = match evaluation {
+        Evaluation::Labelled(report) => &report.notes,
+        Evaluation::Unlabelled(survey) => &survey.notes,
+    };
+    for note in notes {
         out.push_str(&format!("\n* {note}\n"));
     }
     out

@@ -57,6 +57,7 @@ fn network(widths: &[usize]) -> ModelBody {
 fn draft(algorithm: Algorithm) -> ModelDraft {
     let share = |number: u32| (number % 101) as f32 / 100.0;
     let log_odds = |number: u32| (number % 101) as f32 / 25.0 - 2.0;
+    let path = |number: u32| 1.0 + (number % 101) as f32 / 20.0;
     let body = match algorithm {
         Algorithm::DecisionTree => ModelBody::Forest(vec![tree(1, 12, share)]),
         Algorithm::RandomForest => ModelBody::Forest((1..13).map(|seed| tree(seed, seed, share)).collect()),
@@ -64,6 +65,9 @@ fn draft(algorithm: Algorithm) -> ModelDraft {
         Algorithm::VotingForest => ModelBody::Forest((1..3).map(|seed| tree(seed, 0, share)).collect()),
         Algorithm::GradientBoosting => {
             ModelBody::Boosting { base_score: -1.5, trees: (1..15).map(|seed| tree(seed, 7, log_odds)).collect() }
+        }
+        Algorithm::IsolationForest => {
+            ModelBody::IsolationForest { normaliser: 3.25, trees: (1..6).map(|seed| tree(seed, 9, path)).collect() }
         }
         Algorithm::LogisticRegression => ModelBody::Linear {
             weights: vec![0.5, -1.5, 0.0, 2.0, 1e-3],

@@ -41,14 +41,11 @@ pub fn render(report: &Report, card: &Card) -> String {
 }
 
 fn write_all(out: &mut String, report: &Report, card: &Card) -> std::fmt::Result {
-    let title = escaped(&card.title);
-    write!(
+    write_head(out, card)?;
+    writeln!(
         out,
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-         <title>{title}</title><style>{STYLE}</style></head><body>\n<h1>{title}</h1>\n\
-         <p>Judged on {} held-out rows, {} of them malicious, of attacks and work it did not learn from; an alert from \
-         score {:.4} on.</p>\n",
+        "<p>Judged on {} held-out rows, {} of them malicious, of attacks and work it did not learn from; an alert from \
+         score {:.4} on.</p>",
         report.rows, report.positives, report.threshold
     )?;
     for note in report.notes.iter().chain(report.undefined.values()) {
@@ -58,6 +55,22 @@ fn write_all(out: &mut String, report: &Report, card: &Card) -> std::fmt::Result
     write_verdicts(out, report)?;
     write_charts(out, report)?;
     write_techniques(out, report)?;
+    write_sections(out, card)
+}
+
+/// Everything up to the headline.
+pub(super) fn write_head(out: &mut String, card: &Card) -> std::fmt::Result {
+    let title = escaped(&card.title);
+    writeln!(
+        out,
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <title>{title}</title><style>{STYLE}</style></head><body>\n<h1>{title}</h1>"
+    )
+}
+
+/// The facts, and the end.
+pub(super) fn write_sections(out: &mut String, card: &Card) -> std::fmt::Result {
     for section in &card.sections {
         writeln!(out, "<h2>{}</h2>\n<table>", escaped(&section.title))?;
         for (name, value) in &section.facts {
@@ -161,7 +174,7 @@ fn histogram(report: &Report) -> String {
 }
 
 /// `detail` may hold markup.
-fn write_figure(out: &mut String, name: &str, detail: &str, svg: &str) -> std::fmt::Result {
+pub(super) fn write_figure(out: &mut String, name: &str, detail: &str, svg: &str) -> std::fmt::Result {
     writeln!(out, "<figure><figcaption>{name}<small>{detail}</small></figcaption>{svg}</figure>")
 }
 

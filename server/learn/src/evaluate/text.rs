@@ -100,7 +100,8 @@ fn write_histogram(out: &mut String, report: &Report) -> std::fmt::Result {
     Ok(())
 }
 
-fn bar(rows: u64, largest: u64) -> String {
+/// A bar that grows with the logarithm of the rows.
+pub(super) fn bar(rows: u64, largest: u64) -> String {
     let share = (rows as f64).ln_1p() / (largest as f64).ln_1p();
     "#".repeat(((share * PICTURE_WIDTH as f64).round() as usize).clamp(1, PICTURE_WIDTH))
 }

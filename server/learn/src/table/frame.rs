@@ -147,7 +147,7 @@ pub enum TableError {
         class: &'static str,
     },
     /// No row.
-    #[error("no row of the table has a label")]
+    #[error("the table has no row, or none with a label")]
     NoRows,
     /// It grew beyond the memory it may take.
     #[error(

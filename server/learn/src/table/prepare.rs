@@ -7,6 +7,9 @@
 //! * **Texts** become their shape and those n-grams that tell the classes apart best (by the likelihood ratio G², Dunning
 //!   1993). Each different text counts once, however often it occurs.
 //! * **Numbers** stay; missing ones stay missing.
+//!
+//! Without labels, and for algorithms that must not see them, categories become how frequent they are and nothing else
+//! (their log-odds are 0), and texts their shape and those n-grams that the most texts have and the most lack.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +20,8 @@ use crate::table::frame::{Column, Table, Values, Words};
 
 /// Most n-grams of a text column.
 pub(super) const NGRAMS: usize = 256;
+/// … without labels: where every feature is as likely to be looked at as any other, a text must not outnumber the rest.
+const NGRAMS_UNLABELLED: usize = 8;
 /// Fewest different texts that an n-gram must be in.
 const NGRAM_TEXTS_MIN: u32 = 3;
 /// N-grams with equal counts in both classes, of which most say the same.
@@ -41,8 +46,8 @@ pub(super) struct Prepared {
 pub(super) struct TrainingRows<'a> {
     pub(super) table: &'a Table,
     pub(super) rows: &'a [usize],
-    /// Of every row of the table.
-    pub(super) malicious: &'a [bool],
+    /// Of every row of the table; nothing when labels are not to be looked at.
+    pub(super) malicious: Option<&'a [bool]>,
     /// For each of `rows` a number that those which belong together share.
     pub(super) groups: &'a [u32],
 }
@@ -60,7 +65,7 @@ impl TrainingRows<'_> {
             }
             let encoder = match (&column.values, column.kind) {
                 (Values::Words(words), ColumnKind::Text) => Encoder::Text(self.ngrams(words)),
-                (Values::Words(words), _) => Encoder::Categorical(self.tally(words).categories(words, None)),
+                (Values::Words(words), _) => Encoder::Categorical(self.categories(words)),
                 (Values::Times(_), _) => Encoder::Time,
                 (Values::Numbers(_), _) => Encoder::Numeric,
             };
@@ -68,6 +73,20 @@ impl TrainingRows<'_> {
             places.push(place);
         }
         Prepared { preparation: Preparation { columns }, places, left_out }
+    }
+
+    fn categories(&self, words: &Words) -> Categories {
+        let mut categories = self.tally(words).categories(words, None);
+        if self.malicious.is_none() {
+            categories.other = 0.0;
+            categories.known.iter_mut().for_each(|category| category.log_odds = 0.0);
+        }
+        categories
+    }
+
+    /// Whether a row is malicious, as far as that may be looked at.
+    fn is_malicious(&self, row: usize) -> bool {
+        self.malicious.is_some_and(|malicious| malicious[row])
     }
 
     fn says_nothing(&self, column: &Column) -> Option<&'static str> {
@@ -85,6 +104,7 @@ impl TrainingRows<'_> {
         let crossed: BTreeMap<usize, Vec<Encoder>> = prepared
             .places
             .iter()
+            .filter(|_| self.malicious.is_some())
             .filter_map(|place| match &self.table.columns[*place] {
                 Column { kind: ColumnKind::Categorical, values: Values::Words(words), .. } => {
                     let tally = self.tally(words);
@@ -108,7 +128,7 @@ impl TrainingRows<'_> {
         let mut rows = vec![[[0; 2]; FOLDS]; words.words.len()];
         let mut all = [[0; 2]; FOLDS];
         for (row, group) in self.rows.iter().zip(self.groups) {
-            let (fold, class) = (fold_of(*group), usize::from(self.malicious[*row]));
+            let (fold, class) = (fold_of(*group), usize::from(self.is_malicious(*row)));
             all[fold][class] += 1;
             if let Some(counts) = rows.get_mut(words.codes[*row] as usize) {
                 counts[fold][class] += 1;
@@ -117,14 +137,18 @@ impl TrainingRows<'_> {
         Tally { rows, all }
     }
 
-    /// The n-grams that tell the classes apart best, ascending.
+    fn ngrams_max(&self) -> usize {
+        if self.malicious.is_some() { NGRAMS } else { NGRAMS_UNLABELLED }
+    }
+
+    /// The n-grams that tell the classes apart best (without labels: the texts), ascending.
     fn ngrams(&self, words: &Words) -> Vec<u32> {
         let mut texts = [0_u32; 2];
         let mut counts = vec![[0_u32; 2]; NGRAM_NUMBERS as usize];
         let mut seen = vec![[false; 2]; words.words.len()];
         let mut found = Vec::new();
         for row in self.rows {
-            let (code, class) = (words.codes[*row] as usize, usize::from(self.malicious[*row]));
+            let (code, class) = (words.codes[*row] as usize, usize::from(self.is_malicious(*row)));
             let Some(seen) = seen.get_mut(code).filter(|seen| !seen[class]) else { continue };
             seen[class] = true;
             texts[class] += 1;
@@ -135,7 +159,11 @@ impl TrainingRows<'_> {
             .iter()
             .enumerate()
             .filter(|(_, counts)| counts[0] + counts[1] >= NGRAM_TEXTS_MIN)
-            .map(|(number, counts)| (likelihood_ratio(*counts, texts), number))
+            .map(|(number, counts)| match self.malicious {
+                Some(_) => (likelihood_ratio(*counts, texts), number),
+                // All of one class.
+                None => (f64::from(counts[0].min(texts[0].saturating_sub(counts[0]))), number),
+            })
             .collect();
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
         let mut alike: BTreeMap<[u32; 2], usize> = BTreeMap::new();
@@ -145,7 +173,7 @@ impl TrainingRows<'_> {
             *times <= NGRAMS_ALIKE_MAX
         });
         let mut chosen: Vec<u32> =
-            ranked.into_iter().take(NGRAMS).filter_map(|(_, number)| u32::try_from(number).ok()).collect();
+            ranked.into_iter().take(self.ngrams_max()).filter_map(|(_, number)| u32::try_from(number).ok()).collect();
         chosen.sort_unstable();
         chosen
     }

@@ -104,7 +104,7 @@ pub(super) fn of_all_columns(
         rows.iter().copied().enumerate().partition(|(place, _)| place % 2 == 1);
     let [judged, learned] = [judged, learned].map(|rows| rows.into_iter().map(|(_, row)| row).collect::<Vec<_>>());
     let groups: Vec<u32> = (0..learned.len()).map(|row| u32::try_from(row).unwrap_or(u32::MAX)).collect();
-    let training = TrainingRows { table: &without_times, rows: &learned, malicious: class, groups: &groups };
+    let training = TrainingRows { table: &without_times, rows: &learned, malicious: Some(class), groups: &groups };
     let prepared = training.learn();
     let feature_count = prepared.preparation.feature_count();
     if feature_count == 0 || feature_count > FEATURES_MAX {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::random::SplitMix64;
 use crate::table::frame::{Table, TableError};
 use crate::table::key::Keys;
-use crate::train::ROWS_PER_CLASS_MIN;
+use crate::train::{ROWS_MIN, ROWS_PER_CLASS_MIN};
 
 /// By how much of its share a group may overfill the test part.
 const OVERFILL: f64 = 0.2;
@@ -72,21 +72,25 @@ pub struct Parts<'a> {
 pub struct SplitCounts {
     /// Rows to learn from.
     pub train_rows: usize,
-    /// Malicious ones among them.
-    pub train_malicious: usize,
+    /// Malicious ones among them; absent without labels, as what follows from them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_malicious: Option<usize>,
     /// Rows to evaluate on.
     pub test_rows: usize,
     /// Malicious ones among them.
-    pub test_malicious: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_malicious: Option<usize>,
     /// Test rows that were removed because a training row equals them.
     pub duplicates_removed: usize,
     /// Training rows that equal another one.
     pub train_duplicates: usize,
     /// Training rows that equal one with the other label: labels contradict each other, or the columns cannot tell. They
     /// stay.
-    pub train_contradictions: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_contradictions: Option<usize>,
     /// Test rows that equal a training row with the other label. They stay.
-    pub test_contradictions: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_contradictions: Option<usize>,
 }
 
 /// Why rows cannot be divided.
@@ -98,6 +102,9 @@ pub enum SplitError {
     /// No times to divide by.
     #[error("no column holds times: give one the role \"time\", or divide by --split group")]
     NoTimes,
+    /// No classes to divide by.
+    #[error("the table has no label to stratify by: choose another --split")]
+    NoClasses,
     /// A part lacks a class.
     #[error(
         "the {part} part has {found} {class} rows, at least {needed} are needed: {}",
@@ -106,7 +113,7 @@ pub enum SplitError {
     TooFewRows {
         /// `training` or `test`.
         part: &'static str,
-        /// `benign` or `malicious`.
+        /// `benign` or `malicious`; `unlabelled` without labels.
         class: &'static str,
         /// How many there are.
         found: usize,
@@ -127,6 +134,58 @@ pub fn split<'a>(
     seed: u64,
 ) -> Result<Parts<'a>, SplitError> {
     let malicious = table.labels()?;
+    let test_malicious = official.map_or(Ok(malicious), Table::labels)?;
+    let parts = divide((table, malicious), official.map(|table| (table, test_malicious)), rule, test_fraction, seed)?;
+    check(&parts.counts, malicious)?;
+    Ok(parts)
+}
+
+/// As [`split`], for an algorithm that needs no labels: there may be none, or of one class.
+///
+/// # Errors
+/// [`SplitError`], but none for a class that is not there.
+pub fn split_unsupervised<'a>(
+    table: &'a Table,
+    official: Option<&'a Table>,
+    rule: SplitRule,
+    test_fraction: f64,
+    seed: u64,
+) -> Result<Parts<'a>, SplitError> {
+    if rule == SplitRule::Stratified && official.is_none() && table.malicious.is_none() {
+        return Err(SplitError::NoClasses);
+    }
+    let [of_table, of_official] = [Some(table), official]
+        .map(|table| table.map_or_else(Vec::new, |table| table.malicious.clone().unwrap_or(vec![false; table.rows])));
+    let test = official.map(|table| (table, of_official.as_slice()));
+    let mut parts = divide((table, &of_table), test, rule, test_fraction, seed)?;
+    let (train_rows, test_rows) = (parts.counts.train_rows, parts.counts.test_rows);
+    let known = parts.counts.train_malicious.unwrap_or(0);
+    let class = if table.malicious.is_some() { "benign" } else { "unlabelled" };
+    for (part, class, found, needed) in
+        [("training", class, train_rows - known, ROWS_MIN), ("test", "remaining", test_rows, 1)]
+    {
+        if found < needed {
+            return Err(SplitError::TooFewRows { part, class, found, needed });
+        }
+    }
+    let counts = &mut parts.counts;
+    if table.malicious.is_none() {
+        (counts.train_malicious, counts.train_contradictions) = (None, None);
+    }
+    if parts.test_table.malicious.is_none() {
+        (counts.test_malicious, counts.test_contradictions) = (None, None);
+    }
+    Ok(parts)
+}
+
+/// Divides tables with the labels of their rows.
+fn divide<'a>(
+    (table, malicious): (&'a Table, &[bool]),
+    official: Option<(&'a Table, &[bool])>,
+    rule: SplitRule,
+    test_fraction: f64,
+    seed: u64,
+) -> Result<Parts<'a>, SplitError> {
     let keys = Keys::of(table);
     let groups = Groups::of(table, &keys);
     let in_test = match (rule, official) {
@@ -139,11 +198,11 @@ pub fn split<'a>(
     let (mut test, train): (Vec<usize>, Vec<usize>) = (0..table.rows).partition(|row| in_test[*row]);
     let mut known: Vec<(u64, bool)> = train.iter().map(|row| (keys.exact[*row], malicious[*row])).collect();
     known.sort_unstable();
-    let test_table = official.unwrap_or(table);
+    let test_table = official.map_or(table, |official| official.0);
     let (test_keys, test_malicious) = match official {
-        Some(official) => {
+        Some((official, labels)) => {
             test = (0..official.rows).collect();
-            (Keys::of(official), official.labels()?)
+            (Keys::of(official), labels)
         }
         None => (keys.clone(), malicious),
     };
@@ -154,15 +213,14 @@ pub fn split<'a>(
     let has_other = |(key, label): &(u64, bool)| known.binary_search(&(*key, !label)).is_ok();
     let counts = SplitCounts {
         train_rows: train.len(),
-        train_malicious: positives(&train, malicious),
+        train_malicious: Some(positives(&train, malicious)),
         test_rows: test.len(),
-        test_malicious: positives(&test, test_malicious),
+        test_malicious: Some(positives(&test, test_malicious)),
         duplicates_removed: before - test.len(),
         train_duplicates: known.windows(2).filter(|pair| pair[0] == pair[1]).count(),
-        train_contradictions: known.iter().filter(|entry| has_other(entry)).count(),
-        test_contradictions: test.iter().filter(|row| is_known(row, !test_malicious[**row])).count(),
+        train_contradictions: Some(known.iter().filter(|entry| has_other(entry)).count()),
+        test_contradictions: Some(test.iter().filter(|row| is_known(row, !test_malicious[**row])).count()),
     };
-    check(&counts, malicious)?;
     let test_groups = Groups::of(test_table, &test_keys);
     Ok(Parts {
         train_groups: train.iter().map(|row| groups.number[*row]).collect(),
@@ -188,6 +246,7 @@ fn check(counts: &SplitCounts, malicious: &[bool]) -> Result<(), SplitError> {
         ("training", counts.train_rows, counts.train_malicious, ROWS_PER_CLASS_MIN),
         ("test", counts.test_rows, counts.test_malicious, 1),
     ] {
+        let malicious = malicious.unwrap_or(0);
         for (class, found) in [("malicious", malicious), ("benign", rows - malicious)] {
             if found < needed {
                 return Err(SplitError::TooFewRows { part, class, found, needed });

@@ -8,16 +8,17 @@ use picket_common::feature::Subject;
 use picket_common::id::Digest;
 use picket_common::model::limits::FEATURES_MAX;
 use picket_common::model::{Algorithm, ModelError};
-use picket_common::table::{Preparation, TableModel, TableModelError};
+use picket_common::table::{ColumnKind, Preparation, TableModel, TableModelError};
 
-use crate::evaluate::{self, EvaluateError, Report, ScoredRow, importance};
+use crate::evaluate::survey::{self, SurveyedRow};
+use crate::evaluate::{self, EvaluateError, Report, ScoredRow, Survey, importance};
 use crate::table::frame::{Table, TableError};
-use crate::table::prepare::TrainingRows;
+use crate::table::prepare::{Prepared, TrainingRows};
 use crate::table::split::{Parts, SplitError};
 use crate::train::tune::{self, Found, SearchBudget};
 use crate::train::{
-    BoostingParams, Control, DraftContext, Options, Params, Recipe, TrainError, Trained, TrainingSet, ValidParams,
-    train_with, trainer,
+    BoostingParams, CalibrationMethod, Control, DraftContext, Options, Params, ROWS_PER_CLASS_MIN, Recipe, TrainError,
+    Trained, TrainingSet, ValidParams, train_with, trainer,
 };
 
 /// From so many training rows on, boosting grows larger trees, and more of them.
@@ -43,7 +44,8 @@ pub struct TableOptions {
 /// A search for the algorithm and its parameters.
 #[derive(Clone, Debug)]
 pub struct TableSearch {
-    /// Which algorithms.
+    /// Which algorithms. All learn from one preparation, which takes labels as soon as one of them does: beside others an
+    /// isolation forest sees categories by their log-odds.
     pub algorithms: Vec<Algorithm>,
     /// How much.
     pub budget: SearchBudget,
@@ -61,9 +63,28 @@ pub struct TrainedTable {
     /// What the search tried.
     pub found: Option<Found>,
     /// How good it is on the test part.
-    pub report: Report,
+    pub evaluation: Evaluation,
     /// Columns that the model does not judge by, with the reason.
     pub left_out: BTreeMap<String, &'static str>,
+}
+
+/// What a test part says about a model.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Evaluation {
+    /// How good its verdicts are.
+    Labelled(Box<Report>),
+    /// What it alerts, as nobody knows what is right.
+    Unlabelled(Survey),
+}
+
+impl Evaluation {
+    /// The report, where there are labels.
+    pub fn report(&self) -> Option<&Report> {
+        match self {
+            Self::Labelled(report) => Some(report),
+            Self::Unlabelled(_) => None,
+        }
+    }
 }
 
 /// Why nothing came of it.
@@ -80,6 +101,12 @@ pub enum TableTrainError {
     TooManyFeatures {
         /// How many.
         found: usize,
+    },
+    /// Something that takes labels is asked for.
+    #[error("{what} takes labels, and the training part has none, or of one class")]
+    NeedsLabels {
+        /// What was asked for.
+        what: &'static str,
     },
     /// Every column is constant.
     #[error("no column tells one row from another in the training part: all are constant or empty")]
@@ -124,11 +151,9 @@ pub fn train(
     clock: &dyn Fn() -> f64,
     control: &Control<'_>,
 ) -> Result<TrainedTable, TableTrainError> {
-    let table = parts.train_table;
-    let malicious = table.labels()?;
-    let rows = TrainingRows { table, rows: &parts.train, malicious, groups: &parts.train_groups };
     control.observer.progress("preparation", 0, 1);
-    let prepared = rows.learn();
+    let learned = Learned::of(parts, options)?;
+    let prepared = learned.ordinary().learn();
     let feature_count = prepared.preparation.feature_count();
     if feature_count == 0 {
         return Err(TableTrainError::NothingToLearnFrom);
@@ -136,9 +161,14 @@ pub fn train(
     if feature_count > FEATURES_MAX {
         return Err(TableTrainError::TooManyFeatures { found: feature_count });
     }
-    let labels = parts.train.iter().map(|row| malicious[*row]).collect();
-    let set = TrainingSet::new(feature_count, rows.vectors(&prepared), labels, weighed_groups(parts))?
-        .with_kin(parts.train_groups.clone())?;
+    let set = learned.set(&prepared)?;
+    let needs_labels = [
+        (options.search.is_some(), "a search"),
+        (options.options.calibration != CalibrationMethod::None, "a calibration"),
+    ];
+    if let Some((_, what)) = needs_labels.into_iter().find(|(is_asked, _)| *is_asked && !set.is_labelled()) {
+        return Err(TableTrainError::NeedsLabels { what });
+    }
     control.observer.progress("preparation", 1, 1);
     let context = DraftContext {
         // Says nothing: the specification is the preparation.
@@ -158,9 +188,84 @@ pub fn train(
     let file = TableModel::encode(&prepared.preparation, &trained.draft.encode(key)?)?;
     let model = TableModel::parse(&file)?;
     control.observer.progress("evaluation", 0, 1);
-    let report = judge(&model, parts, options)?;
+    let evaluation = match &parts.test_table.malicious {
+        Some(_) => Evaluation::Labelled(Box::new(judge(&model, parts, options)?)),
+        None => Evaluation::Unlabelled(look(&model, parts, (&set, trained.threshold.share_alerted), options)?),
+    };
     control.observer.progress("evaluation", 1, 1);
-    Ok(TrainedTable { file, model, trained, found, report, left_out: prepared.left_out })
+    Ok(TrainedTable { file, model, trained, found, evaluation, left_out: prepared.left_out })
+}
+
+/// The rows that a training may look at, and how far.
+struct Learned<'a> {
+    parts: &'a Parts<'a>,
+    rows: Vec<usize>,
+    /// For each row the number of its group.
+    groups: Vec<u32>,
+    /// Those of them that are not known to be malicious, with their groups.
+    ordinary: (Vec<usize>, Vec<u32>),
+    /// Of every row of the table; nothing when they are not to be looked at.
+    labels: Option<&'a [bool]>,
+    /// Whether what is learned depends on the labels.
+    is_supervised: bool,
+}
+
+impl<'a> Learned<'a> {
+    /// All rows and labels for what learns from them. Other algorithms leave malicious rows out; the threshold takes those
+    /// as it does elsewhere, where they are enough to tell a class.
+    fn of(parts: &'a Parts<'a>, options: &TableOptions) -> Result<Self, TableTrainError> {
+        let of_search = options.search.iter().flat_map(|search| &search.algorithms);
+        let is_supervised =
+            of_search.chain([&options.recipe.params.get().algorithm()]).any(|algorithm| algorithm.is_supervised());
+        let labels =
+            if is_supervised { Some(parts.train_table.labels()?) } else { parts.train_table.malicious.as_deref() };
+        let with_groups = |keep: &dyn Fn(usize) -> bool| -> (Vec<usize>, Vec<u32>) {
+            let rows = parts.train.iter().copied().zip(parts.train_groups.iter().copied());
+            rows.filter(|(row, _)| keep(*row)).unzip()
+        };
+        let is_ordinary = |row: usize| labels.is_none_or(|labels| !labels[row]);
+        let ordinary = with_groups(&is_ordinary);
+        let is_labelled = is_supervised || parts.train.len() - ordinary.0.len() >= ROWS_PER_CLASS_MIN;
+        let (rows, groups) = if is_labelled { with_groups(&|_| true) } else { ordinary.clone() };
+        Ok(Self { parts, rows, groups, ordinary, labels: labels.filter(|_| is_labelled), is_supervised })
+    }
+
+    /// What the preparation is learned from: a model of what is ordinary must not see, through it, what is malicious.
+    fn ordinary(&self) -> TrainingRows<'_> {
+        let (rows, groups) =
+            if self.is_supervised { (&self.rows, &self.groups) } else { (&self.ordinary.0, &self.ordinary.1) };
+        TrainingRows { rows, groups, ..self.all() }
+    }
+
+    fn all(&self) -> TrainingRows<'_> {
+        TrainingRows {
+            table: self.parts.train_table,
+            rows: &self.rows,
+            malicious: self.labels.filter(|_| self.is_supervised),
+            groups: &self.groups,
+        }
+    }
+
+    fn set(&self, prepared: &Prepared) -> Result<TrainingSet, TrainError> {
+        let (values, features) = (self.all().vectors(prepared), prepared.preparation.feature_count());
+        let groups = self.weighed_groups();
+        let set = match self.labels {
+            Some(labels) => {
+                TrainingSet::new(features, values, self.rows.iter().map(|row| labels[*row]).collect(), groups)
+            }
+            None => TrainingSet::unlabelled(features, values, groups),
+        };
+        set?.with_kin(self.groups.clone())
+    }
+
+    /// What weights are divided by: the groups of the group column. Without one each row is its own, so that rows count
+    /// alike; folds keep near-duplicates together all the same.
+    fn weighed_groups(&self) -> Vec<u32> {
+        if self.parts.train_table.group.is_some() {
+            return self.groups.clone();
+        }
+        (0..self.rows.len()).map(|row| u32::try_from(row).unwrap_or(u32::MAX)).collect()
+    }
 }
 
 fn search(
@@ -173,15 +278,6 @@ fn search(
 ) -> Result<Found, TableTrainError> {
     let work = wanted.budget.work(set, clock, control)?;
     Ok(tune::search(set, options.recipe, &wanted.algorithms, work, options.options, context, control)?)
-}
-
-/// What weights are divided by: the groups of the group column. Without one each row is its own, so that rows count
-/// alike; folds keep near-duplicates together all the same.
-fn weighed_groups(parts: &Parts<'_>) -> Vec<u32> {
-    if parts.train_table.group.is_some() {
-        return parts.train_groups.clone();
-    }
-    (0..parts.train.len()).map(|row| u32::try_from(row).unwrap_or(u32::MAX)).collect()
 }
 
 /// The test part's vectors, row by row.
@@ -228,8 +324,8 @@ fn judge(model: &TableModel, parts: &Parts<'_>, options: &TableOptions) -> Resul
             group,
         })
         .collect();
-    let train_malicious = parts.train_table.labels()?;
-    let known = parts.train.iter().filter(|row| train_malicious[**row]).map(|row| family(parts.train_table, *row));
+    let is_malicious = |row: usize| parts.train_table.malicious.as_ref().is_some_and(|labels| labels[row]);
+    let known = parts.train.iter().filter(|row| is_malicious(**row)).map(|row| family(parts.train_table, *row));
     let options = evaluate::Options {
         threshold: model.threshold(),
         known_techniques: &known.filter(|family| !family.is_empty()).collect(),
@@ -241,18 +337,51 @@ fn judge(model: &TableModel, parts: &Parts<'_>, options: &TableOptions) -> Resul
     let names: Vec<&str> = column_of_feature.iter().map(|column| preparation.columns[*column].name.as_str()).collect();
     report.importances = importance::mean_contributions(model.model(), &names, vectors());
     report.notes.extend(notes(parts));
+    if !model.model().metadata().algorithm.is_supervised() && model.model().calibration().is_none() {
+        report
+            .notes
+            .push("scores of an isolation forest are no probabilities: Brier score and calibration say nothing".into());
+    }
     Ok(report)
+}
+
+/// What the model alerts among rows without labels, and how they differ from those that it learned from.
+fn look(
+    model: &TableModel,
+    parts: &Parts<'_>,
+    (set, share_alerted): (&TrainingSet, Option<f64>),
+    options: &TableOptions,
+) -> Result<Survey, TableTrainError> {
+    let preparation = model.preparation();
+    let values = vectors(preparation, parts.test_table, &parts.test);
+    let vectors = || values.chunks_exact(preparation.feature_count().max(1));
+    let rows: Vec<SurveyedRow<'_>> = vectors()
+        .zip(&parts.test_groups)
+        .map(|(vector, group)| SurveyedRow { score: model.model().score(vector), group })
+        .collect();
+    let mut survey = survey::survey(&rows, model.threshold(), options.resamples, options.options.seed)?;
+    let column_of_feature = preparation.column_of_feature();
+    let names: Vec<&str> = column_of_feature.iter().map(|column| preparation.columns[*column].name.as_str()).collect();
+    survey.importances = importance::mean_contributions(model.model(), &names, vectors());
+    // Of times only the hour and the day are there, of which a division by time decides.
+    let is_time = |feature: usize| preparation.columns[column_of_feature[feature]].encoder.kind() == ColumnKind::Time;
+    let compared: Vec<Option<&str>> =
+        names.iter().enumerate().map(|(feature, name)| Some(*name).filter(|_| !is_time(feature))).collect();
+    survey.drift = survey::drift(&compared, set.rows(), vectors());
+    survey.training_share_alerted = share_alerted;
+    survey.notes.extend(notes(parts));
+    Ok(survey)
 }
 
 fn notes(parts: &Parts<'_>) -> Vec<String> {
     let counts = &parts.counts;
     let mut notes = Vec::new();
-    let mut note = |count: usize, text: &str| {
-        if count > 0 {
+    let mut note = |count: Option<usize>, text: &str| {
+        if let Some(count) = count.filter(|count| *count > 0) {
             notes.push(format!("{count} {text}"));
         }
     };
-    note(counts.duplicates_removed, "test rows equal a training row in all columns and the label: removed");
+    note(Some(counts.duplicates_removed), "test rows equal a training row in all columns and the label: removed");
     note(counts.train_contradictions, "training rows equal one with the other label: they stay");
     note(
         counts.test_contradictions,

@@ -2,7 +2,8 @@
 //!
 //! Kin ([`TrainingSet::kin`]: groups, or near-duplicates) are never parted, and every fold gets some of both classes, so
 //! that what a fold is scored with has learned from other attacks only. When a class has fewer than two such units that
-//! cannot be: its rows are then dealt one by one, scores become too good, and [`Folds::grouped`] says so.
+//! cannot be: its rows are then dealt one by one, scores become too good, and [`Folds::grouped`] says so. Rows
+//! without labels are one class.
 
 use std::collections::BTreeMap;
 
@@ -30,8 +31,10 @@ impl Folds {
             unit.malicious |= malicious;
         }
         let (malicious, benign): (Vec<Unit>, Vec<Unit>) = units.into_values().partition(|unit| unit.malicious);
-        let grouped = malicious.len() >= 2 && benign.len() >= 2;
-        let classes = [malicious, benign].map(|units| if units.len() >= 2 { units } else { single_rows(units) });
+        let classes = if set.is_labelled() { vec![malicious, benign] } else { vec![benign] };
+        let grouped = classes.iter().all(|units| units.len() >= 2);
+        let classes: Vec<Vec<Unit>> =
+            classes.into_iter().map(|units| if units.len() >= 2 { units } else { single_rows(units) }).collect();
         let smallest = classes.iter().map(Vec::len).min().unwrap_or(0);
         let count = folds_max.min(smallest).max(2);
 
@@ -123,6 +126,16 @@ mod tests {
             assert_eq!(folds.fold_of_row[row], folds.fold_of_row[row % 30], "{row}");
         }
         assert!(set(&rows).with_kin(vec![0; 299]).is_err());
+    }
+
+    #[test]
+    fn rows_without_labels_are_dealt_by_group() {
+        let groups: Vec<u32> = (0..300).map(|row| row % 30).collect();
+        let folds = Folds::assign(&TrainingSet::unlabelled(1, vec![0.0; 300], groups).unwrap(), 10, 1);
+        assert!(folds.grouped && folds.count == 10);
+        assert!((30..300).all(|row| folds.fold_of_row[row] == folds.fold_of_row[row % 30]));
+        let one = Folds::assign(&TrainingSet::unlabelled(1, vec![0.0; 300], vec![0; 300]).unwrap(), 10, 1);
+        assert!(!one.grouped && one.count == 10);
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub mod limits {
     pub const LEAF_ROWS_MAX: u32 = 100_000;
     /// Smallest learning rate.
     pub const LEARNING_RATE_MIN: f64 = 1e-3;
+    /// Fewest and most rows that each tree of an isolation forest learns from.
+    pub const SAMPLE_ROWS: [u32; 2] = [2, 65_536];
     /// Most leaves of a boosted tree.
     pub const LEAVES_MAX: u16 = 1024;
     /// Largest curvature that a leaf may be required to have.
@@ -89,6 +91,25 @@ pub enum Params {
     },
     /// Layers of weighted sums.
     NeuralNetwork(NetworkParams),
+    /// Trees of random splits.
+    IsolationForest(IsolationParams),
+}
+
+/// What an isolation forest is told. What a JSON object leaves out is as in [`IsolationParams::default`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IsolationParams {
+    /// How many trees.
+    pub trees: u16,
+    /// Rows that each tree learns from, drawn without replacement; of fewer, all. More of them can hide each other
+    /// ("masking"), and make longer paths.
+    pub sample_rows: u32,
+}
+
+impl Default for IsolationParams {
+    fn default() -> Self {
+        Self { trees: 100, sample_rows: 256 }
+    }
 }
 
 /// What a neural network is told. What a JSON object leaves out is as in [`NetworkParams::default`].
@@ -203,6 +224,7 @@ impl Params {
             Self::LinearSvm { .. } => Algorithm::LinearSvm,
             Self::RbfSvm { .. } => Algorithm::RbfSvm,
             Self::NeuralNetwork(_) => Algorithm::NeuralNetwork,
+            Self::IsolationForest(_) => Algorithm::IsolationForest,
         }
     }
 
@@ -212,6 +234,11 @@ impl Params {
             Self::RandomForest(forest) | Self::ExtraTrees(forest) | Self::VotingForest(forest) => Some(*forest),
             _ => None,
         }
+    }
+
+    /// An isolation forest's.
+    pub fn isolation(&self) -> Option<IsolationParams> {
+        if let Self::IsolationForest(isolation) = self { Some(*isolation) } else { None }
     }
 
     /// Gradient boosting's.
@@ -292,6 +319,13 @@ impl ValidParams {
                 check("decay", network.decay, 0.0, limits::DECAY_MAX)?;
                 check("passes", network.passes.into(), 1.0, limits::PASSES_MAX.into())?;
             }
+            Params::IsolationForest(isolation) => {
+                let [low, high] = limits::SAMPLE_ROWS;
+                check("trees", isolation.trees.into(), 1.0, limits::TREES_MAX.into())?;
+                check("sample_rows", isolation.sample_rows.into(), low.into(), high.into())?;
+                let nodes = f64::from(isolation.trees) * (2.0 * f64::from(isolation.sample_rows) - 1.0);
+                check("trees × (2 × sample_rows − 1)", nodes, 1.0, NODES_MAX as f64)?;
+            }
         }
         Ok(Self(params))
     }
@@ -333,6 +367,9 @@ mod tests {
             (Params::RbfSvm { cost: 1.0, gamma: 1.0, centres: 513 }, "centres"),
             (Params::NeuralNetwork(NetworkParams { units: 0, ..NetworkParams::default() }), "units"),
             (Params::NeuralNetwork(NetworkParams { decay: -1.0, ..NetworkParams::default() }), "decay"),
+            (Params::IsolationForest(IsolationParams { trees: 0, sample_rows: 256 }), "trees"),
+            (Params::IsolationForest(IsolationParams { trees: 1, sample_rows: 1 }), "sample_rows"),
+            (Params::IsolationForest(IsolationParams { trees: 1000, sample_rows: 1024 }), "sample_rows −"),
         ] {
             let error = ValidParams::new(bad).unwrap_err().to_string();
             assert!(error.contains(named), "{error}");

@@ -66,8 +66,8 @@ pub struct Validation {
 pub struct Candidate {
     /// What was tried.
     pub recipe: Recipe,
-    /// How it did.
-    pub score: f64,
+    /// How it did; absent without labels, which it takes to tell.
+    pub score: Option<f64>,
 }
 
 /// How a model is fitted.
@@ -259,7 +259,8 @@ impl Run<'_> {
         let mut left = VALIDATION_COST_MAX;
         let of_witnesses = FOLDS_MAX * (1 + witness::WITNESS_FOLDS);
         let cost_of_witnesses = candidates.first().map_or(0, |params| cost(params, of_witnesses));
-        let witnesses = witness::may_be_chosen(self.set) && cost_of_witnesses <= left;
+        let learns_from_attacks = self.trainer.algorithm().is_supervised();
+        let witnesses = learns_from_attacks && witness::may_be_chosen(self.set) && cost_of_witnesses <= left;
         if witnesses {
             left -= cost_of_witnesses;
         }
@@ -300,7 +301,8 @@ impl Run<'_> {
         let algorithm = self.trainer.algorithm();
         let (recipe, rows) = (tried.recipes[chosen], &tried.out_of_fold[chosen]);
         let mut threshold = self.threshold(recipe, rows, plan)?;
-        let calibration = self.options.calibration.learn(rows);
+        // Nothing tells the share of malicious rows where there are no labels.
+        let calibration = if set.is_labelled() { self.options.calibration.learn(rows) } else { None };
         if let Some(calibration) = &calibration {
             // Chosen on the model's own scores: the map is monotone, so that the same rows are alerted.
             threshold.threshold = calibration.apply(threshold.threshold);
@@ -320,7 +322,9 @@ impl Run<'_> {
                 folds: folds.count,
                 foldings: plan.foldings,
                 grouped: folds.grouped,
-                candidates: candidates.map(|(recipe, score)| Candidate { recipe: *recipe, score: *score }).collect(),
+                candidates: candidates
+                    .map(|(recipe, score)| Candidate { recipe: *recipe, score: set.is_labelled().then_some(*score) })
+                    .collect(),
             },
             threshold,
         })
@@ -330,7 +334,13 @@ impl Run<'_> {
     /// highest, and which those are depends on who shared a fold with whom.
     fn threshold(&self, recipe: Recipe, rows: &[(f64, bool)], plan: &Plan) -> Result<ThresholdChoice, TrainError> {
         let Options { false_positive_budget, confidence, .. } = self.options;
-        let choose = |rows: &[(f64, bool)]| threshold::choose(rows, self.set.kin(), false_positive_budget, confidence);
+        let choose = |rows: &[(f64, bool)]| {
+            if self.set.is_labelled() {
+                return threshold::choose(rows, self.set.kin(), false_positive_budget, confidence);
+            }
+            let scores: Vec<f64> = rows.iter().map(|row| row.0).collect();
+            threshold::choose_share(&scores, self.set.kin(), false_positive_budget, confidence)
+        };
         let mut choices = vec![choose(rows)];
         for folding in 1..plan.foldings {
             let seed = self.options.seed.wrapping_add(folding as u64);

@@ -6,16 +6,18 @@
 //! but kin that stay together: a fold whose rows have doubles in the others makes scores, and the threshold chosen by
 //! them, better than they are on new rows.
 
-use crate::train::{ROWS_MAX, ROWS_PER_CLASS_MIN, TrainError};
+use crate::train::{ROWS_MAX, ROWS_MIN, ROWS_PER_CLASS_MIN, TrainError};
 
-/// Rows of features with their labels and groups; never empty, both classes are there, values are finite or missing
-/// (NaN).
+/// Rows of features with their labels and groups; never empty, both classes are there unless nothing is labelled, values
+/// are finite or missing (NaN).
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainingSet {
     feature_count: usize,
     /// Row by row.
     values: Vec<f32>,
     malicious: Vec<bool>,
+    /// Whether anybody labelled the rows; else all count as benign.
+    is_labelled: bool,
     /// Which group each row belongs to, as a number.
     groups: Vec<u32>,
     /// Which rows folds keep together, as a number; nothing when these are the groups.
@@ -33,6 +35,33 @@ impl TrainingSet {
         malicious: Vec<bool>,
         groups: Vec<u32>,
     ) -> Result<Self, TrainError> {
+        let set = Self::checked(feature_count, values, malicious, groups)?;
+        for (class, found) in [("malicious", set.positives()), ("benign", set.len() - set.positives())] {
+            if found < ROWS_PER_CLASS_MIN {
+                return Err(TrainError::TooFewRows { class, found });
+            }
+        }
+        Ok(set)
+    }
+
+    /// As [`Self::new`] without labels, or with rows that all are benign: for algorithms that need no other ones.
+    ///
+    /// # Errors
+    /// [`TrainError::Shape`], [`TrainError::Infinite`], [`TrainError::TooFewUnlabelled`], [`TrainError::TooManyRows`].
+    pub fn unlabelled(feature_count: usize, values: Vec<f32>, groups: Vec<u32>) -> Result<Self, TrainError> {
+        let set = Self::checked(feature_count, values, vec![false; groups.len()], groups)?;
+        if set.len() < ROWS_MIN {
+            return Err(TrainError::TooFewUnlabelled { found: set.len() });
+        }
+        Ok(Self { is_labelled: false, ..set })
+    }
+
+    fn checked(
+        feature_count: usize,
+        values: Vec<f32>,
+        malicious: Vec<bool>,
+        groups: Vec<u32>,
+    ) -> Result<Self, TrainError> {
         let rows = malicious.len();
         if feature_count == 0 || rows.checked_mul(feature_count) != Some(values.len()) || groups.len() != rows {
             return Err(TrainError::Shape { values: values.len(), labels: rows, groups: groups.len(), feature_count });
@@ -43,13 +72,7 @@ impl TrainingSet {
         if let Some(place) = values.iter().position(|value| value.is_infinite()) {
             return Err(TrainError::Infinite { row: place / feature_count, feature: place % feature_count });
         }
-        let set = Self { feature_count, values, malicious, groups, kin: None };
-        for (class, found) in [("malicious", set.positives()), ("benign", rows - set.positives())] {
-            if found < ROWS_PER_CLASS_MIN {
-                return Err(TrainError::TooFewRows { class, found });
-            }
-        }
-        Ok(set)
+        Ok(Self { feature_count, values, malicious, is_labelled: true, groups, kin: None })
     }
 
     /// Says which rows folds keep together, by a number for each row that kin share, where these are not the groups.
@@ -79,7 +102,7 @@ impl TrainingSet {
         self.malicious.len()
     }
 
-    /// Never: there are rows of both classes.
+    /// Never: there are rows.
     pub fn is_empty(&self) -> bool {
         false
     }
@@ -89,7 +112,12 @@ impl TrainingSet {
         self.malicious.iter().filter(|malicious| **malicious).count()
     }
 
-    /// The labels.
+    /// Whether anybody labelled the rows.
+    pub fn is_labelled(&self) -> bool {
+        self.is_labelled
+    }
+
+    /// The labels; none is malicious where nobody labelled them.
     pub fn malicious(&self) -> &[bool] {
         &self.malicious
     }
@@ -125,6 +153,7 @@ impl TrainingSet {
             feature_count: self.feature_count,
             values: rows.iter().flat_map(|row| self.row(*row)).copied().collect(),
             malicious: rows.iter().map(|row| self.malicious[*row]).collect(),
+            is_labelled: self.is_labelled,
             groups: rows.iter().map(|row| self.groups[*row]).collect(),
             kin: self.kin.as_ref().map(|kin| rows.iter().map(|row| kin[*row]).collect()),
         }

@@ -74,7 +74,7 @@ fn key() -> SigningKey {
     SigningKey::from_bytes(&[7; 32])
 }
 
-fn compact(fitted: FittedModel, algorithm: Algorithm, features: usize) -> Model {
+pub(super) fn compact(fitted: FittedModel, algorithm: Algorithm, features: usize) -> Model {
     let context = context();
     let draft = ModelDraft {
         metadata: ModelMetadata {
@@ -202,7 +202,7 @@ fn same_seed_gives_the_same_bytes_on_any_number_of_threads() {
 fn training_learns_and_keeps_its_budget_on_new_rows() {
     let set = generated(800, FEATURES, 0.05, 10);
     let fresh = generated(1500, FEATURES, 0.05, 11);
-    for algorithm in Algorithm::ALL {
+    for algorithm in Algorithm::SUPERVISED {
         let trained = train(&set, algorithm, options(1), &context(), &Control::unobserved()).unwrap();
         assert!(trained.validation.grouped);
         let model = Model::parse(&trained.draft.encode(&key()).unwrap()).unwrap();
@@ -322,6 +322,29 @@ impl Observer for Impatient {
     }
 }
 
+/// Without labels: the same bytes on any number of threads, a share of all rows is alerted, of new ones too.
+#[test]
+fn what_is_ordinary_is_learned_without_labels() {
+    let unlabelled = |seed| {
+        let set = generated(1500, FEATURES, 0.05, seed);
+        TrainingSet::unlabelled(FEATURES, set.rows().flatten().copied().collect(), set.groups().to_vec()).unwrap()
+    };
+    let (set, fresh) = (unlabelled(10), unlabelled(11));
+    let options = Options { false_positive_budget: 0.05, calibration: CalibrationMethod::Platt, ..options(1) };
+    let trained = |threads| {
+        let control = Control { threads, observer: &Unobserved };
+        train(&set, Algorithm::IsolationForest, options, &context(), &control).unwrap()
+    };
+    let (one, three) = (trained(1), trained(3));
+    let bytes = one.draft.encode(&key()).unwrap();
+    assert_eq!(bytes, three.draft.encode(&key()).unwrap());
+    assert!(one.validation.grouped && one.validation.candidates[0].score.is_none());
+    assert_eq!((one.threshold.recall, one.threshold.share_alerted, one.draft.calibration), (None, Some(0.05), None));
+    let model = Model::parse(&bytes).unwrap();
+    let alerted = fresh.rows().filter(|row| model.is_alert(model.score(row))).count();
+    assert!((30..150).contains(&alerted), "{alerted} of 1500");
+}
+
 #[test]
 fn cancelling_ends_it() {
     let set = generated(300, FEATURES, 0.0, 12);
@@ -339,7 +362,7 @@ fn odd_columns_are_harmless() {
     let values = (0..rows).flat_map(|row| [5.0, MISSING, (row % 2) as f32, 1e30]).collect();
     let labels: Vec<bool> = (0..rows).map(|row| row % 2 == 0).collect();
     let set = TrainingSet::new(4, values, labels, (0..rows).collect()).unwrap();
-    for algorithm in Algorithm::ALL {
+    for algorithm in Algorithm::SUPERVISED {
         let trained = train(&set, algorithm, options(1), &context(), &Control::unobserved()).unwrap();
         let model = Model::parse(&trained.draft.encode(&key()).unwrap()).unwrap();
         assert!(model.score(set.row(0)) > model.score(set.row(1)), "{algorithm}");

@@ -16,6 +16,8 @@
 //! much more it may be ([`conformal`]). Who asks for the budget to be kept with a [`Confidence`] gets a higher
 //! threshold: of n rows as many may be alerted as leave that bound within the budget, and the first rule's exception
 //! does not hold.
+//!
+//! Without labels the budget is a share of all rows ([`choose_share`]): the threshold is that quantile of the scores.
 
 use serde::{Deserialize, Serialize};
 
@@ -63,18 +65,26 @@ pub struct ThresholdChoice {
     pub threshold: f64,
     /// The budget it was chosen for.
     pub false_positive_budget: f64,
-    /// Benign rows that were allowed to be alerted.
+    /// Benign rows that were allowed to be alerted; without labels, rows.
     pub false_positives_allowed: u64,
     /// Whether the budget was kept.
     pub budget_met: bool,
-    /// Share of malicious rows alerted.
-    pub recall: f64,
-    /// Share of benign rows alerted.
-    pub false_positive_rate: f64,
+    /// Share of malicious rows alerted; absent without labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recall: Option<f64>,
+    /// Share of benign rows alerted; absent without labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub false_positive_rate: Option<f64>,
     /// Of new benign rows like these at most so many will be alerted, with a confidence of [`BOUND_CONFIDENCE`]; absent
-    /// in choices of earlier builds.
-    #[serde(default)]
+    /// without labels, and in choices of earlier builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub false_positive_rate_bound: Option<f64>,
+    /// Share of all rows alerted; absent with labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share_alerted: Option<f64>,
+    /// As [`Self::false_positive_rate_bound`], of all rows; absent with labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share_alerted_bound: Option<f64>,
 }
 
 /// Chooses a threshold for rows given as (score, malicious), for each of which `kin` has a number that near-duplicates
@@ -91,9 +101,56 @@ pub fn choose(rows: &[(f64, bool)], kin: &[u32], budget: f64, confidence: Option
         return bounded(at(rows, &benign, allowed, budget), rows, kin);
     };
     let effect = effect(rows, kin, usual.threshold);
-    let keeps = |alerted: usize| {
-        conformal::share_bound(alerted as f64 / effect, benign.len() as f64 / effect, confidence.0) <= budget
+    let (sure, keeps) = surely(allowed, (benign.len(), effect), budget, confidence);
+    let choice = bounded(at(rows, &benign, sure, budget), rows, kin);
+    ThresholdChoice { budget_met: choice.budget_met && keeps, ..choice }
+}
+
+/// Chooses a threshold without labels, for scores of which ⌊budget · n⌋ may be alerted; `kin` as for [`choose`]. It lies
+/// half-way between the scores on its two sides, or right above the highest when nothing may be alerted.
+pub fn choose_share(scores: &[f64], kin: &[u32], budget: f64, confidence: Option<Confidence>) -> ThresholdChoice {
+    let mut falling = scores.to_vec();
+    falling.sort_by(|a, b| b.total_cmp(a));
+    let mut allowed = (budget * falling.len() as f64 + 1e-9) as usize;
+    let mut keeps = true;
+    let effect = |threshold: f64| {
+        conformal::design_effect(scores.iter().zip(kin).map(|(score, kin)| (*kin, *score >= threshold)))
     };
+    if let Some(confidence) = confidence {
+        let effect = effect(above(&falling, allowed));
+        (allowed, keeps) = surely(allowed, (falling.len(), effect), budget, confidence);
+    }
+    let threshold = above(&falling, allowed).clamp(THRESHOLD_MIN, 1.0);
+    let alerted = falling.partition_point(|score| *score >= threshold);
+    let (rows, effect) = (falling.len() as f64, effect(threshold));
+    ThresholdChoice {
+        threshold,
+        false_positive_budget: budget,
+        false_positives_allowed: allowed as u64,
+        budget_met: keeps && alerted <= allowed,
+        recall: None,
+        false_positive_rate: None,
+        false_positive_rate_bound: None,
+        share_alerted: Some(alerted as f64 / rows.max(1.0)),
+        share_alerted_bound: Some(conformal::share_bound(alerted as f64 / effect, rows / effect, BOUND_CONFIDENCE)),
+    }
+}
+
+/// A threshold that alerts so many of the scores (descending) at most.
+fn above(falling: &[f64], allowed: usize) -> f64 {
+    let silent = falling.get(allowed).copied().unwrap_or(0.0);
+    let louder = falling.partition_point(|score| *score > silent);
+    let next = louder.checked_sub(1).and_then(|place| falling.get(place)).copied().unwrap_or(silent);
+    let middle = silent + (next - silent) / 2.0;
+    // Two neighbouring numbers have no middle.
+    if middle > silent { middle } else { next.max(silent.next_up()) }
+}
+
+/// How many of so many rows, which count for fewer by the design effect, may be alerted such that the bound is within the
+/// budget, at most `allowed`; and whether it is.
+fn surely(allowed: usize, (rows, effect): (usize, f64), budget: f64, confidence: Confidence) -> (usize, bool) {
+    let keeps =
+        |alerted: usize| conformal::share_bound(alerted as f64 / effect, rows as f64 / effect, confidence.0) <= budget;
     // The bound grows with what is alerted.
     let (mut low, mut high) = (0, allowed + 1);
     while low + 1 < high {
@@ -104,8 +161,7 @@ pub fn choose(rows: &[(f64, bool)], kin: &[u32], budget: f64, confidence: Option
             high = middle;
         }
     }
-    let choice = bounded(at(rows, &benign, low, budget), rows, kin);
-    ThresholdChoice { budget_met: choice.budget_met && keeps(low), ..choice }
+    (low, keeps(low))
 }
 
 /// The threshold that alerts so many of the benign scores (descending) at most.
@@ -133,9 +189,11 @@ fn at(rows: &[(f64, bool)], benign: &[f64], allowed: usize, budget: f64) -> Thre
         false_positive_budget: budget,
         false_positives_allowed: allowed as u64,
         budget_met: false_positives <= allowed,
-        recall: share(true).1,
-        false_positive_rate,
+        recall: Some(share(true).1),
+        false_positive_rate: Some(false_positive_rate),
         false_positive_rate_bound: None,
+        share_alerted: None,
+        share_alerted_bound: None,
     }
 }
 
@@ -143,7 +201,7 @@ fn at(rows: &[(f64, bool)], benign: &[f64], allowed: usize, budget: f64) -> Thre
 fn bounded(choice: ThresholdChoice, rows: &[(f64, bool)], kin: &[u32]) -> ThresholdChoice {
     let benign = rows.iter().filter(|row| !row.1).count() as f64;
     let effect = effect(rows, kin, choice.threshold);
-    let alerted = choice.false_positive_rate * benign;
+    let alerted = choice.false_positive_rate.unwrap_or(0.0) * benign;
     let bound = conformal::share_bound(alerted / effect, benign / effect, BOUND_CONFIDENCE);
     ThresholdChoice { false_positive_rate_bound: Some(bound), ..choice }
 }
@@ -209,7 +267,7 @@ mod tests {
         let choice = choose(&rows, 0.01);
         assert_eq!(choice.false_positives_allowed, 10);
         assert!((choice.threshold - (0.1978 + 0.6) / 2.0).abs() < 1e-9, "{choice:?}");
-        assert_eq!((choice.recall, choice.false_positive_rate, choice.budget_met), (1.0, 0.0, true));
+        assert_eq!((choice.recall, choice.false_positive_rate, choice.budget_met), (Some(1.0), Some(0.0), true));
     }
 
     #[test]
@@ -217,8 +275,8 @@ mod tests {
         let mut rows = benign((0..1000).map(|row| f64::from(row) / 1000.0));
         rows.extend((0..100).map(|row| (0.5 + f64::from(row) / 200.0 + 0.0001, true)));
         let choice = choose(&rows, 0.01);
-        assert!(choice.budget_met && choice.false_positive_rate <= 0.01, "{choice:?}");
-        assert!(choice.threshold > 0.989 && choice.recall > 0.0, "{choice:?}");
+        assert!(choice.budget_met && choice.false_positive_rate <= Some(0.01), "{choice:?}");
+        assert!(choice.threshold > 0.989 && choice.recall > Some(0.0), "{choice:?}");
     }
 
     #[test]
@@ -228,7 +286,7 @@ mod tests {
         let choice = choose(&rows, 0.01);
         assert_eq!(choice.false_positives_allowed, 1);
         assert!((choice.threshold - 0.45).abs() < 1e-12, "{choice:?}");
-        assert_eq!(choice.recall, 1.0);
+        assert_eq!(choice.recall, Some(1.0));
         // Without the need there is no forgiveness.
         let mut rows = benign([0.75, 0.1, 0.05]);
         rows.extend([(0.9, true), (0.8, true), (0.7, true)]);
@@ -242,7 +300,7 @@ mod tests {
         // Upside down: nothing malicious above what must stay silent, so nothing is alerted.
         let rows = [(0.5, false), (0.4, false), (0.3, false), (0.2, true), (0.1, true)];
         let choice = choose(&rows, 0.01);
-        assert_eq!((choice.threshold, choice.false_positive_rate, choice.recall), (0.75, 0.0, 0.0));
+        assert_eq!((choice.threshold, choice.false_positive_rate, choice.recall), (0.75, Some(0.0), Some(0.0)));
         let rows = [(1.0, false), (1.0, false), (0.3, true)];
         assert_eq!(choose(&rows, 0.01).threshold, 1.0);
     }
@@ -252,7 +310,26 @@ mod tests {
         let mut rows = benign(std::iter::repeat_n(1.0, 50).chain(std::iter::repeat_n(0.0, 950)));
         rows.extend(std::iter::repeat_n((1.0, true), 20));
         let choice = choose(&rows, 0.01);
-        assert_eq!((choice.threshold, choice.budget_met, choice.recall), (1.0, false, 1.0));
-        assert!((choice.false_positive_rate - 0.05).abs() < 1e-12);
+        assert_eq!((choice.threshold, choice.budget_met, choice.recall), (1.0, false, Some(1.0)));
+        assert!((choice.false_positive_rate.unwrap() - 0.05).abs() < 1e-12);
+    }
+
+    #[test]
+    fn without_labels_the_budget_is_a_share_of_all_rows() {
+        let scores: Vec<f64> = (0..1000).map(|row| f64::from(row) / 1000.0).collect();
+        let kin: Vec<u32> = (0..1000).collect();
+        let choice = choose_share(&scores, &kin, 0.01, None);
+        assert_eq!((choice.threshold, choice.share_alerted, choice.budget_met), (0.9895, Some(0.01), true));
+        assert!((choice.recall, choice.false_positive_rate, choice.false_positive_rate_bound) == (None, None, None));
+        assert!(choice.share_alerted_bound.unwrap() > 0.01);
+        let sure = choose_share(&scores, &kin, 0.01, Some(Confidence::try_from(0.95).unwrap()));
+        assert!(sure.share_alerted_bound.unwrap() <= 0.01 && sure.threshold > choice.threshold && sure.budget_met);
+        // Rows of one score are alerted together or not at all; too few rows: none of them.
+        let ties: Vec<f64> = scores.iter().map(|score| score.min(0.9)).collect();
+        let choice = choose_share(&ties, &kin, 0.01, None);
+        assert!(choice.threshold > 0.9 && choice.threshold < 0.901 && choice.share_alerted == Some(0.0), "{choice:?}");
+        let few = choose_share(&[0.4, 0.7, 0.5], &[0, 1, 2], 0.01, None);
+        assert!(few.threshold > 0.7 && few.threshold < 0.701 && few.share_alerted == Some(0.0), "{few:?}");
+        assert_eq!(choose_share(&[0.0; 200], &kin[..200], 0.01, None).threshold, THRESHOLD_MIN);
     }
 }

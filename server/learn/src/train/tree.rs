@@ -15,6 +15,7 @@
 //! * **Size** ([`prune`]): a tree that is larger than its share of a model's nodes loses the splits that explain least.
 //! * **Split finders**: [`best`] looks at all thresholds of some features (random forests), [`random`] draws one for each
 //!   (extremely randomised trees).
+//! * **Isolation** ([`isolate`]): splits that no label chose, on the bins of a few rows.
 
 pub(super) use crate::train::tree::bins::{BinnedMatrix, MISSING_BIN};
 pub(super) use crate::train::tree::grow::{Limits, grow};
@@ -31,6 +32,7 @@ mod bins;
 mod choice;
 mod features;
 mod grow;
+pub(super) mod isolate;
 pub(super) mod prune;
 pub(super) mod random;
 pub(super) mod spreads;

@@ -171,7 +171,7 @@ pub(super) fn dataset(record: &DatasetRecord) -> v1::Dataset {
 /// Longest search, seconds.
 const SEARCH_SECONDS_MAX: u32 = 86_400;
 
-/// No algorithms: all, or those that are usually searched. One named twice is trained once.
+/// No algorithms: all that learn from labels, or those that are usually searched. One named twice is trained once.
 pub(super) fn train_request(request: v1::TrainRequest) -> Result<TrainRequest, Status> {
     let mut algorithms = Vec::new();
     for (place, name) in request.algorithms.iter().enumerate() {
@@ -190,7 +190,7 @@ pub(super) fn train_request(request: v1::TrainRequest) -> Result<TrainRequest, S
     if algorithms.is_empty() {
         match search {
             Some(_) => algorithms.extend(SEARCHED),
-            None => algorithms.extend(Algorithm::ALL),
+            None => algorithms.extend(Algorithm::SUPERVISED),
         }
     }
     if request.dataset_id.is_empty() {

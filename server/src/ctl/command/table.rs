@@ -16,7 +16,7 @@ use crate::ctl::command::{bytes_text, object};
 use crate::ctl::error::CtlError;
 use crate::ctl::output::{Column, Output, Row, columns, safe, table};
 use crate::ctl::progress::Progress;
-use crate::table::train::{Outcome, TableTraining, figures};
+use crate::table::train::{Outcome, Outcomes, TableTraining, figures};
 use crate::table::{Loader, memory, schema_file, score as scoring};
 
 /// Digits of a digest in a table.
@@ -77,15 +77,18 @@ pub(super) fn train(arguments: &TrainArguments, input: &Path, output: &mut Outpu
     let counts = &outcomes.manifest["split"]["counts"];
     let found = outcomes.outcomes.first().and_then(|best| best.trained.found.as_ref());
     let leaders = found.map_or_else(String::new, leaderboard);
+    let of_part = |part: &str| {
+        let malicious = &counts[format!("{part}_malicious")];
+        let malicious = if malicious.is_null() { "no labels".to_owned() } else { format!("{malicious} malicious") };
+        format!("{} ({malicious})", counts[format!("{part}_rows")])
+    };
     let text = format!(
-        "{leaders}{}\nsplit by {}: {} rows to learn from ({} malicious), {} to evaluate on ({} malicious), {} duplicates removed\n\
+        "{leaders}{}\nsplit by {}: rows to learn from: {}, to evaluate on: {}, {} duplicates removed\n\
          best by validation: {}, written to {}",
-        table(&shown(), &rows),
+        table(&shown(&outcomes), &rows),
         outcomes.manifest["split"]["rule"].as_str().unwrap_or_default(),
-        counts["train_rows"],
-        counts["train_malicious"],
-        counts["test_rows"],
-        counts["test_malicious"],
+        of_part("train"),
+        of_part("test"),
         counts["duplicates_removed"],
         outcomes.outcomes.first().map_or("", |best| best.algorithm.name()),
         safe(&training.to.display().to_string()),
@@ -160,7 +163,19 @@ pub(super) fn loader(arguments: &ColumnArguments) -> Result<Loader, CtlError> {
     Ok(loader)
 }
 
-fn shown() -> Vec<Column> {
+fn shown(outcomes: &Outcomes) -> Vec<Column> {
+    if outcomes.outcomes.iter().all(|outcome| outcome.trained.evaluation.report().is_none()) {
+        return columns([
+            ("algorithm", "algorithm"),
+            ("rows", "rows"),
+            ("alerted", "alerted"),
+            ("share", "share_alerted"),
+            ("share in training", "training_share_alerted"),
+            ("threshold", "threshold"),
+            ("size", "size"),
+            ("model", "model"),
+        ]);
+    }
     columns([
         ("algorithm", "algorithm"),
         ("validation", "validation"),
@@ -197,7 +212,7 @@ fn row(outcome: &Outcome) -> Row {
         ("size", bytes_text(outcome.trained.file.len() as u64).into()),
         ("model", outcome.trained.model.id().to_string().chars().take(SHOWN_DIGITS).collect::<String>().into()),
     ]);
-    if let Value::Object(figures) = figures(&outcome.trained.report) {
+    if let Value::Object(figures) = figures(&outcome.trained.evaluation) {
         row.extend(figures);
     }
     row

@@ -16,14 +16,14 @@ const BAR_NAMES: f64 = 220.0;
 const TICKS: u8 = 5;
 
 /// A plot over 0..=1 on both axes unless `y_max` says otherwise.
-pub(super) struct Chart {
+pub(crate) struct Chart {
     svg: String,
     y_max: f64,
 }
 
 impl Chart {
     /// An empty plot with its axes. `y_max` is above 0.
-    pub(super) fn new(x_name: &str, y_name: &str, y_max: f64) -> Self {
+    pub(crate) fn new(x_name: &str, y_name: &str, y_max: f64) -> Self {
         let mut chart = Self { svg: String::new(), y_max };
         chart.write(format_args!(
             "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{y_name} over {x_name}\">"
@@ -58,7 +58,7 @@ impl Chart {
     }
 
     /// A line through points.
-    pub(super) fn line(mut self, class: &str, points: impl IntoIterator<Item = (f64, f64)>) -> Self {
+    pub(crate) fn line(mut self, class: &str, points: impl IntoIterator<Item = (f64, f64)>) -> Self {
         let mut list = String::new();
         for (x, y) in points {
             // Writing to a String cannot fail.
@@ -69,7 +69,7 @@ impl Chart {
     }
 
     /// Dots, with a text each that shows when pointed at.
-    pub(super) fn dots(mut self, points: impl IntoIterator<Item = (f64, f64, String)>) -> Self {
+    pub(crate) fn dots(mut self, points: impl IntoIterator<Item = (f64, f64, String)>) -> Self {
         for (x, y, text) in points {
             let (x, y) = (self.x(x), self.y(y));
             let text = escaped(&text);
@@ -81,7 +81,7 @@ impl Chart {
     }
 
     /// Bars of equal width side by side from 0 to 1; each takes the `part`-th half of its place.
-    pub(super) fn bars(mut self, class: &str, part: u8, heights: &[f64]) -> Self {
+    pub(crate) fn bars(mut self, class: &str, part: u8, heights: &[f64]) -> Self {
         let width = 1.0 / heights.len().max(1) as f64;
         for (index, height) in heights.iter().enumerate() {
             let left = self.x(width * (index as f64 + 0.5 * f64::from(part)));
@@ -96,14 +96,14 @@ impl Chart {
     }
 
     /// An upright line.
-    pub(super) fn upright(mut self, class: &str, x: f64) -> Self {
+    pub(crate) fn upright(mut self, class: &str, x: f64) -> Self {
         let (x, bottom) = (self.x(x), HEIGHT - BOTTOM);
         self.write(format_args!("<line class=\"{class}\" x1=\"{x:.1}\" y1=\"{TOP}\" x2=\"{x:.1}\" y2=\"{bottom}\"/>"));
         self
     }
 
     /// The element.
-    pub(super) fn finish(mut self) -> String {
+    pub(crate) fn finish(mut self) -> String {
         let (width, height) = (WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM);
         self.write(format_args!(
             "<rect class=\"frame\" x=\"{LEFT}\" y=\"{TOP}\" width=\"{width}\" height=\"{height}\"/></svg>"

@@ -18,6 +18,7 @@ const FLOAT: i32 = 1;
 /// The tensors.
 const INPUT: &str = "features";
 const LOG_ODDS: &str = "log_odds";
+const EXPONENT: &str = "exponent";
 const OUTPUT: &str = "score";
 
 /// Writes a model's trees or coefficients as ONNX (`ai.onnx.ml` 3): an input `features` of rows of 32-bit numbers, NaN for
@@ -37,6 +38,15 @@ pub fn export(model: &Model, names: &[String]) -> Result<Vec<u8>, ExportError> {
         ModelBody::Boosting { base_score, trees } => {
             let base = floats("base_values", [*base_score as f32]);
             vec![ensemble(trees, LOG_ODDS, base), sigmoid()]
+        }
+        ModelBody::IsolationForest { normaliser, trees } => {
+            // 2^(−path / normaliser) is e to the mean of these.
+            let scale = -std::f64::consts::LN_2 / normaliser;
+            let mut trees = trees.clone();
+            let leaves = trees.iter_mut().flat_map(|tree| &mut tree.nodes).filter(|node| node.is_leaf());
+            leaves.for_each(|leaf| leaf.value = (scale * f64::from(leaf.value)) as f32);
+            let average = text("aggregate_function", "AVERAGE");
+            vec![ensemble(&trees, EXPONENT, average), plain("Exp", EXPONENT)]
         }
         ModelBody::Linear { weights, bias, mean, inverse_scale } => linear(weights, *bias, mean, inverse_scale),
         ModelBody::Additive { .. } | ModelBody::Network { .. } | ModelBody::Kernel { .. } => {
@@ -126,7 +136,12 @@ fn linear(weights: &[f64], bias: f64, mean: &[f64], inverse_scale: &[f64]) -> Ve
 
 /// ONNX Runtime leaves out what a regressor's `post_transform` asks for.
 fn sigmoid() -> NodeProto {
-    NodeProto { domain: Some(String::new()), ..node("Sigmoid", [LOG_ODDS, OUTPUT], Vec::new()) }
+    plain("Sigmoid", LOG_ODDS)
+}
+
+/// An operator of ONNX itself, to the output.
+fn plain(operator: &str, input: &str) -> NodeProto {
+    NodeProto { domain: Some(String::new()), ..node(operator, [input, OUTPUT], Vec::new()) }
 }
 
 fn node(operator: &str, [input, output]: [&str; 2], attribute: Vec<AttributeProto>) -> NodeProto {

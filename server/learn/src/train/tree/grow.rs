@@ -92,7 +92,7 @@ pub(in crate::train) fn grow(
 }
 
 /// Brings the rows that go left to the front, both sides in their order; how many go left.
-fn partition(matrix: &BinnedMatrix, rows: &mut [u32], aside: &mut Vec<u32>, split: &Split) -> usize {
+pub(super) fn partition(matrix: &BinnedMatrix, rows: &mut [u32], aside: &mut Vec<u32>, split: &Split) -> usize {
     aside.clear();
     let column = matrix.column(usize::from(split.feature));
     let mut left = 0;

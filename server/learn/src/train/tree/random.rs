@@ -68,6 +68,12 @@ fn draw(matrix: &BinnedMatrix, feature: usize, spread: Spread, random: &mut Spli
         // Values from missing ones.
         return (high, matrix.threshold(feature, high, 0.5));
     }
+    between(matrix, feature, [low, high], part)
+}
+
+/// A threshold at so much of the way from the lowest to the highest value of bins, two or more, and the last bin that it
+/// leaves to the left.
+pub(super) fn between(matrix: &BinnedMatrix, feature: usize, [low, high]: [u8; 2], part: f64) -> (u8, f32) {
     let lowest = f64::from(matrix.range(feature, low).0);
     let highest = f64::from(matrix.range(feature, high).1);
     let value = (lowest + part * (highest - lowest)) as f32;
