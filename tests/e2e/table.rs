@@ -69,6 +69,30 @@ fn a_table_becomes_a_model_and_its_rows_get_verdicts() {
         assert_eq!(verdict["verdict"], fields[2]);
     }
 
+    // Made again, it has the same bytes; of other rows it is not made at all.
+    let output = control("model rebuild lab --input flows.csv --verify");
+    assert!(output.status.success() && printed(&output).contains("the same, byte for byte"), "{}", printed(&output));
+    std::fs::write(folder.join("fewer.csv"), flows().replace("2026-01-01T00:00", "2026-01-01T00:01")).unwrap();
+    let output = control("model rebuild lab --input fewer.csv --verify");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(printed(&output).contains("is not the flows.csv that the model was made of"), "{}", printed(&output));
+
+    // The gate lets a model take its own place, and holds one that knows less.
+    let output = control("train --input flows.csv --schema schema.toml --ignore bytes --to blind");
+    assert!(output.status.success(), "{}", printed(&output));
+    let compare = |first: &str, second: &str| {
+        control(&format!(
+            "-o json model compare {first}/model.picket {second}/model.picket --input flows.csv --schema schema.toml"
+        ))
+    };
+    let output = compare("lab", "lab");
+    assert!(output.status.success(), "{}", printed(&output));
+    let output = compare("lab", "blind");
+    assert_eq!(output.status.code(), Some(1), "{}", printed(&output));
+    let compared: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(compared["gate"]["verdict"], "hold");
+    assert!(compared["gate"]["reasons"][0].as_str().unwrap().contains("the model in force has"), "{compared}");
+
     // What changed is told, and nothing is written.
     std::fs::write(folder.join("other.csv"), flows().replace("bytes", "octets")).unwrap();
     let output = control("model score --model lab/model.picket --input other.csv --output none.csv");
