@@ -8,8 +8,8 @@
 //!  "vector_digest":"…", "event":{…}}
 //! ```
 //! `contribution` is how far the feature moved the score (a share of the probability for trees and forests, splits fewer
-//! for isolation forests, a share of the log-odds for all others). `vector_digest` is the SHA-256 over the bits of all values (little-endian `f32`): whoever computes
-//! the vector again from the stored events can compare.
+//! for isolation forests, a share of the log-odds for all others). `vector_digest` is the SHA-256 over the bits of all
+//! values (little-endian `f32`): whoever computes the vector again from the stored events can compare.
 
 use picket_common::event::{Event, Timestamp, json};
 use picket_common::feature::{FeatureSpec, FeatureVector, Subject, describe};

@@ -34,8 +34,8 @@ pub(super) struct Root {
     pub(super) depth: u8,
 }
 
-/// One or more trees: by themselves and in isolation forests their mean counts, in boosting their sum. Built only by the reader, which has proven
-/// every child index.
+/// One or more trees: by themselves and in isolation forests their mean counts, in boosting their sum. Built only by the
+/// reader, which has proven every child index.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Forest {
     pub(super) roots: Vec<Root>,
