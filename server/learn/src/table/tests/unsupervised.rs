@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::train::Params;
+use crate::train::tune::SearchBudget;
 
 /// Rows of a cloud, and one in fifty far off in its numbers and its text, half of them of a protocol that no other has;
 /// `label` says so in the last column.
