@@ -4,6 +4,7 @@
 //! kept meanwhile is delivered afterwards. Each test has a short form, and a long one that is run by name:
 //! `cargo test --workspace --test load -- --ignored --nocapture`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -88,6 +89,8 @@ struct Captured {
     stored: u64,
     /// Of these, what the storm did itself.
     stored_of_storm: u64,
+    /// The same by what it was.
+    told: BTreeMap<String, u64>,
     lost: u64,
     causes: String,
     cpu_seconds: f64,
@@ -137,25 +140,20 @@ fn capture(what: &str, storm: Storm) -> Option<Captured> {
 
     let program = program.to_str().unwrap();
     let port = done.port;
-    let mut count = |sql: &str, done: u64| admin.query_number(sql).unwrap().unsigned_abs().min(done);
-    let stored_of_storm = count(
-        &format!(
-            "SELECT count(*) FROM process_activity WHERE epoch = {epoch} AND activity = 'start' AND executable = '{program}'"
-        ),
-        u64::MAX,
-    ) + count(
-        // One whose start was lost has no name.
-        &format!(
-            "SELECT count(*) FROM process_activity WHERE epoch = {epoch} AND activity = 'exit' \
-             AND (executable = '{program}' OR coalesce(executable, '') = '')"
-        ),
-        done.processes,
-    ) + count(
-        &format!(
-            "SELECT count(*) FROM network_activity WHERE epoch = {epoch} AND (local_port = {port} OR remote_port = {port})"
-        ),
-        u64::MAX,
+    // What came of its processes, by name (one whose start was lost has none), and of its connections, by end.
+    let by_kind = format!(
+        "SELECT activity || ' of ' || CASE executable WHEN '{program}' THEN 'its own' ELSE coalesce(executable, '') END AS kind, \
+         count(*) AS n FROM process_activity WHERE epoch = {epoch} GROUP BY 1 UNION ALL \
+         SELECT activity || CASE WHEN local_port = {port} THEN ' there' ELSE ' here' END, count(*) FROM network_activity \
+         WHERE epoch = {epoch} AND (local_port = {port} OR remote_port = {port}) GROUP BY 1"
     );
+    let kinds = admin.query(&by_kind).unwrap().into_iter().filter_map(|row| {
+        let kind = row.get("kind")?.as_str()?.to_owned();
+        Some((kind, row.get("n")?.as_u64()?))
+    });
+    let told: BTreeMap<String, u64> = kinds.collect();
+    let is_of_storm = |kind: &str| !kind.contains(" of ") || kind.ends_with(" of its own") || kind == "exit of ";
+    let stored_of_storm = told.iter().filter(|(kind, _)| is_of_storm(kind)).map(|(_, events)| events).sum();
     server.stop().unwrap();
     let captured = Captured {
         done,
@@ -163,6 +161,7 @@ fn capture(what: &str, storm: Storm) -> Option<Captured> {
         generated,
         stored: stored.events_of(epoch),
         stored_of_storm,
+        told,
         lost: stored.lost_of(epoch),
         causes: format!("{:?}", stored.lost.get(&epoch).cloned().unwrap_or_default()),
         cpu_seconds: last.cpu_seconds - before.cpu_seconds,
@@ -194,6 +193,7 @@ impl fmt::Display for Captured {
             "  {events} events done, {} of them stored; {} generated in all = {} stored + {} lost {}",
             self.stored_of_storm, self.generated, self.stored, self.lost, self.causes
         )?;
+        writeln!(out, "  {:?}", self.told)?;
         write!(
             out,
             "  agent: {:.2} s of processor, {:.1} us an event, {:.0} % of one; peak memory {:.1} MiB",

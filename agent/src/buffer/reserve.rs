@@ -67,9 +67,9 @@ fn allocate(file: &mut File) -> io::Result<()> {
 }
 
 fn write_zeros(file: &mut File) -> io::Result<()> {
-    static BLOCK: [u8; 64 * 1024] = [0; 64 * 1024];
-    for _ in 0..RESERVE_BYTES / BLOCK.len() as u64 {
-        file.write_all(&BLOCK)?;
+    let block = vec![0; 64 * 1024];
+    for _ in 0..RESERVE_BYTES / block.len() as u64 {
+        file.write_all(&block)?;
     }
     file.sync_data()
 }

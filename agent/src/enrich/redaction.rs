@@ -25,6 +25,14 @@ const NAMES: &str =
 /// A value, in quotes or not.
 const VALUE: &str = r#"(?:"([^"]+)"|'([^']+)'|([^\s"'&;|,\-][^\s"'&;|,]*))"#;
 
+/// Keys by their shape: of AWS, GitHub and Slack, and JSON web tokens.
+const KEYS: [&str; 4] = [
+    r"(?:AKIA|ASIA)[0-9A-Z]{16}\b",
+    r"gh[pousr]_[A-Za-z0-9]{36,}\b",
+    r"xox[abprs]-[A-Za-z0-9\-]{10,}",
+    r"eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]*",
+];
+
 /// Programs that take a password by a short flag: attached to it, or as the next argument.
 const FLAGS: [(&[u8], &[u8]); 6] = [
     (b"sshpass", b"-p"),
@@ -72,10 +80,7 @@ impl Redactor {
             // scheme://user:password@host
             r"(?i)\b[a-z][a-z0-9+.\-]*://[^\s/:@]*:([^\s/@]+)@".to_owned(),
             r#"(?i)authorization:\s*(?:(?:basic|bearer|digest|token)\s+)?([^\s"']+)"#.to_owned(),
-            r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b".to_owned(),
-            r"\bgh[pousr]_[A-Za-z0-9]{36,}\b".to_owned(),
-            r"\bxox[abprs]-[A-Za-z0-9\-]{10,}".to_owned(),
-            r"\beyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]*".to_owned(),
+            format!(r"\b(?:{})", KEYS.join("|")),
         ];
         let compiled = built_in.iter().chain(patterns).map(|pattern| compile(pattern));
         Ok(Self { patterns: compiled.collect::<Result<_, _>>()?, flag: compile(&format!("(?i)^--?(?:{NAMES})$"))? })
@@ -90,7 +95,7 @@ impl Redactor {
             let bytes = argument.as_bytes();
             if std::mem::take(&mut is_secret) && !bytes.starts_with(b"-") {
                 *argument = masked(bytes.len());
-            } else if self.flag.is_match(bytes) || short == Some(bytes) {
+            } else if short == Some(bytes) || (bytes.starts_with(b"-") && self.flag.is_match(bytes)) {
                 is_secret = true;
             } else if let Some(rest) = short.and_then(|flag| bytes.strip_prefix(flag)) {
                 let kept = bytes.len() - rest.len();
