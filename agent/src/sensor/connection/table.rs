@@ -273,10 +273,15 @@ impl ConnectionTable {
         Some(close(connection, &summary))
     }
 
-    /// The connections that the last look did not show any more, where nothing else tells of ends.
-    pub(super) fn take_missing(&mut self, time: Timestamp) -> Vec<ConnectionClose> {
+    /// The connections of the agent's own network namespace that the last `looks` looks did not show, where nothing else
+    /// has told of their ends.
+    pub(super) fn take_missing(&mut self, looks: u64, time: Timestamp) -> Vec<ConnectionClose> {
+        let seen_at_least_in = self.look.saturating_sub(looks.saturating_sub(1));
+        let is_missing = |entry: &Entry| entry.seen_in_look < seen_at_least_in && entry.network == 0;
+        self.listeners.retain_seen(seen_at_least_in);
+        let missing: Vec<_> = self.entries.extract_if(|_, entry| is_missing(entry)).collect();
         let mut ended = Vec::new();
-        for (cookie, entry) in self.forget_missing(self.look) {
+        for (cookie, entry) in missing {
             let connection = self.connection(cookie, &entry);
             if self.is_own(&connection) {
                 continue;
@@ -291,12 +296,8 @@ impl ConnectionTable {
 
     /// Forgets connections that the last look did not show, after messages about ends were lost.
     pub(super) fn forget_lost(&mut self) {
-        self.forget_missing(self.look);
-    }
-
-    fn forget_missing(&mut self, seen_at_least_in: u64) -> Vec<(u64, Entry)> {
-        self.listeners.retain_seen(seen_at_least_in);
-        self.entries.extract_if(|_, entry| entry.seen_in_look < seen_at_least_in).collect()
+        self.listeners.retain_seen(self.look);
+        self.entries.retain(|_, entry| entry.seen_in_look >= self.look);
     }
 
     fn entry_of_destroyed(&self, socket: &DiagSocket, time: Timestamp) -> Entry {
