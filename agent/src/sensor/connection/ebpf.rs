@@ -4,7 +4,7 @@
 //! started is found by a look at the live sockets (`sock_diag`), which names them by the same cookies. Connections of
 //! all network namespaces are told, looks show only those of the agent's own.
 //!
-//! Some ends the kernel does not tell (Linux 6.18: about one in a million accepted connections goes away after it sent its
+//! Some ends the kernel does not tell (Linux 6.18: a few in a million accepted connections go away after they sent their
 //! FIN, and `perf` on the same tracepoint is not told either): what two looks do not show any more has ended.
 //!
 //! A process that has just started may connect at once: records are used when the process sensor has told of their owners.
@@ -26,6 +26,7 @@ use crate::sensor::connection::{NAME, mode};
 use crate::sensor::ebpf::RecordSource;
 use crate::sensor::event_clock::EventClock;
 use crate::sensor::maintenance::Maintenance;
+use crate::sensor::process_progress::ProcessProgress;
 use crate::sensor::reporter::Reporter;
 use crate::sensor::{ObservationSink, SensorEnvironment, SensorError, StartedSensor, priority};
 
@@ -72,6 +73,7 @@ pub(super) fn start<S: ObservationSink>(
             evictions: 0,
             has_lost: false,
             looked: Instant::now(),
+            progress: progress,
         };
         sensor.look()?;
         let mut maintenance = Maintenance::new();
@@ -79,8 +81,7 @@ pub(super) fn start<S: ObservationSink>(
             sensor.source.wait(maintenance.patience(), &stop)?;
             if sensor.take_records() > 0 {
                 maintenance.hasten();
-                std::thread::sleep(REST);
-                progress.wait_until_told();
+                sensor.rest();
                 sensor.use_records();
             }
             if maintenance.is_due() {
@@ -89,12 +90,16 @@ pub(super) fn start<S: ObservationSink>(
         }
         // What was recorded before the stop is still told.
         sensor.tell_rest();
-        sensor.has_lost |= sensor.count_losses();
         for _ in 0..LOOKS_OF_AN_END {
             sensor.find_ended()?;
         }
         Ok(())
     })
+}
+
+/// What the connection of a socket is called.
+fn named(reused: &HashMap<u64, u64>, cookie: u64) -> u64 {
+    reused.get(&cookie).copied().unwrap_or(cookie)
 }
 
 /// The agent's own network namespace; 0 where it is not known.
@@ -119,6 +124,7 @@ struct ConnectionSensor<S> {
     has_lost: bool,
     /// When the last look for ends was.
     looked: Instant,
+    progress: ProcessProgress,
 }
 
 impl<S: ObservationSink> ConnectionSensor<S> {
@@ -128,8 +134,7 @@ impl<S: ObservationSink> ConnectionSensor<S> {
         self.table.begin_look();
         let (table, reused) = (&mut self.table, &self.reused);
         let mut see = |socket: DiagSocket| {
-            let cookie = reused.get(&socket.cookie).copied().unwrap_or(socket.cookie);
-            table.see(&DiagSocket { cookie, ..socket }, time, None);
+            table.see(&DiagSocket { cookie: named(reused, socket.cookie), ..socket }, time, None);
         };
         let looked = match self.client.dump(false, &mut see) {
             // Listeners are dumped first: one that began meanwhile tells who began the connections it accepted.
@@ -168,13 +173,14 @@ impl<S: ObservationSink> ConnectionSensor<S> {
         }
     }
 
-    /// Uses all records that are there; says whether none is left.
+    /// Uses all records that are there now; says whether it came to their end.
     fn tell_rest(&mut self) -> bool {
         for _ in 0..LAST_TURNS_MAX {
-            if self.take_records() == 0 {
+            let taken = self.take_records();
+            self.use_records();
+            if taken < RECORDS_PER_TURN_MAX {
                 return true;
             }
-            self.use_records();
         }
         false
     }
@@ -183,18 +189,34 @@ impl<S: ObservationSink> ConnectionSensor<S> {
     /// counted already.
     fn find_ended(&mut self) -> io::Result<()> {
         self.looked = Instant::now();
-        if self.has_lost || !self.look()? {
-            return Ok(());
+        self.table.begin_look();
+        let (table, reused) = (&mut self.table, &self.reused);
+        match self.client.dump(false, |socket| table.mark_alive(named(reused, socket.cookie))) {
+            Ok(()) => {}
+            // A look that was cut short says nothing of what it did not show.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                self.table.take_back_look();
+                return Ok(());
+            }
+            Err(error) => return Err(error),
         }
-        // Ends that were told before the look are not told again.
+        // What ended before the look has been recorded, and is told by that.
+        self.rest();
         let is_all_told = self.tell_rest();
-        if is_all_told && self.reused.len() < REUSED_MAX {
+        self.has_lost |= self.count_losses();
+        if is_all_told && !self.has_lost && self.reused.len() < REUSED_MAX {
             let time = boot_clock::now();
             for close in self.table.take_missing(LOOKS_OF_AN_END, time) {
                 self.reporter.send(time, EventBody::ConnectionClose(Box::new(close)));
             }
         }
         Ok(())
+    }
+
+    /// Lets records come, and the process sensor tell of their owners.
+    fn rest(&self) {
+        std::thread::sleep(REST);
+        self.progress.wait_until_told();
     }
 
     /// Takes the records that are there; gives back how many.

@@ -88,9 +88,9 @@ impl Listeners {
         }
     }
 
-    /// Forgets the sockets of the agent's own network namespace that were not seen in a look or later: no other is shown.
+    /// Forgets the sockets that were not seen in a look or later.
     pub(super) fn retain_seen(&mut self, look: u64) {
-        let gone = self.by_cookie.iter().filter(|(_, listener)| listener.seen_in_look < look && listener.network == 0);
+        let gone = self.by_cookie.iter().filter(|(_, listener)| listener.seen_in_look < look);
         for cookie in gone.map(|(&cookie, _)| cookie).collect::<Vec<_>>() {
             self.remove(cookie);
         }

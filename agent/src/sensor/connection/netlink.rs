@@ -132,6 +132,7 @@ impl<S: ObservationSink> ConnectionSensor<S> {
             self.table.forget_lost();
         }
         if self.parts.destroyed.is_none() {
+            self.table.forget_missing_listeners();
             for close in self.table.take_missing(1, time) {
                 self.reporter.send(time, EventBody::ConnectionClose(Box::new(close)));
             }

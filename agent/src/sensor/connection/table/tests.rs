@@ -220,9 +220,17 @@ fn an_end_that_nothing_told_takes_as_many_looks_as_are_asked_for() {
     table.see(&socket(1, TcpState::ESTABLISHED, CLIENT, LISTENING), Timestamp(1), None);
     table.see(&elsewhere, Timestamp(1), None);
     assert_eq!(opened(&mut table).len(), 2);
+    table.see(&socket(3, TcpState::ESTABLISHED, "127.0.0.1:8", LISTENING), Timestamp(1), None);
+    assert_eq!(opened(&mut table).len(), 1);
     table.begin_look();
     assert!(table.take_missing(2, Timestamp(2)).is_empty(), "a look may have skipped it");
     table.begin_look();
+    table.take_back_look();
+    assert!(table.take_missing(2, Timestamp(2)).is_empty(), "a look that was cut short says nothing");
+    table.begin_look();
+    table.mark_alive(3);
+    table.mark_alive(4);
+    assert!(opened(&mut table).is_empty(), "what was forgotten is not opened again");
     let ended = table.take_missing(2, Timestamp(3));
     assert_eq!(ended.iter().map(|close| close.connection.cookie).collect::<Vec<_>>(), [1], "a look shows no others");
     assert!(table.take_missing(2, Timestamp(4)).is_empty());
