@@ -73,7 +73,7 @@ pub(super) fn start<S: ObservationSink>(
             evictions: 0,
             has_lost: false,
             looked: Instant::now(),
-            progress: progress,
+            progress,
         };
         sensor.look()?;
         let mut maintenance = Maintenance::new();
