@@ -202,12 +202,19 @@ struct {
 	MAP_TYPE(value, struct socket_state);
 } connection_sockets SECTION(".maps");
 
-enum { CHANGES_NOTED = 4 };
+enum { CHANGES_NOTED = 16 };
 
-/* The changes that the first program took and the second has not seen yet, of this processor: one, or two. */
+/*
+ * The changes of this processor that the first program took and the second has not seen yet, the last one on top: one,
+ * or two where the second program has yet to see a change that was interrupted by another. What is interrupted goes on
+ * only when what came between is done, however much that was.
+ */
 struct changes {
-	u64 taken[CHANGES_NOTED];
-	u32 next;
+	volatile u64 taken[CHANGES_NOTED];
+	/* Grows and shrinks, modulo their number; what is left over when the second was left out is below, or overwritten. */
+	volatile u32 top;
+	/* The second program runs: it is left out of what comes now. */
+	volatile u32 second_runs;
 };
 
 struct {
@@ -347,6 +354,23 @@ INLINE u64 change_of(struct sock *sock, u32 from, u32 to)
 	return socket_cookie(sock) << 8 | from << 4 | to;
 }
 
+/* Says whether the first program took a change, and forgets that and what is above it. */
+INLINE u32 take_note(struct changes *changes, u64 change)
+{
+	u32 top = changes->top;
+
+	for (u32 below = 1; below <= CHANGES_NOTED; below++) {
+		u32 place = (top - below) % CHANGES_NOTED;
+
+		if (changes->taken[place] == change) {
+			changes->taken[place] = 0;
+			changes->top = top - below;
+			return 1;
+		}
+	}
+	return 0;
+}
+
 /* Puts down a change in the state of a socket. */
 INLINE void tell(struct sock *sock, u32 from, u32 to)
 {
@@ -412,8 +436,12 @@ int connection_state(u64 *context)
 	struct changes *changes = changes_of_processor();
 	if (!changes)
 		return 0;
-	changes->taken[changes->next % CHANGES_NOTED] = change_of(sock, from, to);
-	changes->next += 1;
+	if (!changes->second_runs) {
+		u32 top = changes->top;
+
+		changes->taken[top % CHANGES_NOTED] = change_of(sock, from, to);
+		changes->top = top + 1;
+	}
 	if (is_of_use(from, to))
 		tell(sock, from, to);
 	return 0;
@@ -433,16 +461,13 @@ int connection_second(u64 *context)
 	struct changes *changes = changes_of_processor();
 	if (!changes)
 		return 0;
-	u64 change = change_of(sock, from, to);
-	for (u32 i = 0; i < CHANGES_NOTED; i++) {
-		if (changes->taken[i] == change) {
-			changes->taken[i] = 0;
-			return 0;
-		}
+	changes->second_runs = 1;
+	if (!take_note(changes, change_of(sock, from, to))) {
+		count_lost(TOLD_BY_SECOND);
+		if (is_of_use(from, to))
+			tell(sock, from, to);
 	}
-	count_lost(TOLD_BY_SECOND);
-	if (is_of_use(from, to))
-		tell(sock, from, to);
+	changes->second_runs = 0;
 	return 0;
 }
 

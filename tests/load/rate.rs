@@ -89,7 +89,7 @@ struct Captured {
     stored: u64,
     /// Of these, what the storm did itself.
     stored_of_storm: u64,
-    /// The same by what it was.
+    /// What is stored of it, by kind.
     told: BTreeMap<String, u64>,
     lost: u64,
     causes: String,
@@ -140,20 +140,22 @@ fn capture(what: &str, storm: Storm) -> Option<Captured> {
 
     let program = program.to_str().unwrap();
     let port = done.port;
-    // What came of its processes, by name (one whose start was lost has none), and of its connections, by end.
+    // A process whose start was lost has no name.
     let by_kind = format!(
-        "SELECT activity || ' of ' || CASE executable WHEN '{program}' THEN 'its own' ELSE coalesce(executable, '') END AS kind, \
-         count(*) AS n FROM process_activity WHERE epoch = {epoch} GROUP BY 1 UNION ALL \
-         SELECT activity || CASE WHEN local_port = {port} THEN ' there' ELSE ' here' END, count(*) FROM network_activity \
-         WHERE epoch = {epoch} AND (local_port = {port} OR remote_port = {port}) GROUP BY 1"
+        "SELECT CASE executable WHEN '{program}' THEN activity ELSE activity || ' without a name' END AS kind, count(*) AS n \
+         FROM process_activity WHERE epoch = {epoch} AND (executable = '{program}' OR coalesce(executable, '') = '') \
+         GROUP BY 1 UNION ALL \
+         SELECT activity || CASE WHEN local_port = {port} THEN ', accepting end' ELSE ', calling end' END, count(*) \
+         FROM network_activity WHERE epoch = {epoch} AND (local_port = {port} OR remote_port = {port}) GROUP BY 1"
     );
-    let kinds = admin.query(&by_kind).unwrap().into_iter().filter_map(|row| {
-        let kind = row.get("kind")?.as_str()?.to_owned();
-        Some((kind, row.get("n")?.as_u64()?))
-    });
-    let told: BTreeMap<String, u64> = kinds.collect();
-    let is_of_storm = |kind: &str| !kind.contains(" of ") || kind.ends_with(" of its own") || kind == "exit of ";
-    let stored_of_storm = told.iter().filter(|(kind, _)| is_of_storm(kind)).map(|(_, events)| events).sum();
+    let kinds = admin.query(&by_kind).unwrap();
+    let told: BTreeMap<String, u64> =
+        kinds.iter().map(|row| (row["kind"].as_str().unwrap().to_owned(), row["n"].as_u64().unwrap())).collect();
+    let of = |kind: &str| told.get(kind).copied().unwrap_or_default();
+    // Nameless starts are none of the storm's; nameless ends at most as many as it has processes.
+    let exits = (of("exit") + of("exit without a name")).min(done.processes);
+    let of_connections: u64 = told.iter().filter(|(kind, _)| kind.ends_with(" end")).map(|(_, events)| events).sum();
+    let stored_of_storm = of("start") + exits + of_connections;
     server.stop().unwrap();
     let captured = Captured {
         done,

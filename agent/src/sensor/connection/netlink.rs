@@ -132,7 +132,8 @@ impl<S: ObservationSink> ConnectionSensor<S> {
             self.table.forget_lost();
         }
         if self.parts.destroyed.is_none() {
-            for close in self.table.take_missing(time) {
+            self.table.forget_missing_listeners();
+            for close in self.table.take_missing(1, time) {
                 self.reporter.send(time, EventBody::ConnectionClose(Box::new(close)));
             }
         }

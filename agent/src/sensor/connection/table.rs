@@ -121,6 +121,19 @@ impl ConnectionTable {
         self.look += 1;
     }
 
+    /// The look that was begun last does not count.
+    pub(super) fn take_back_look(&mut self) {
+        self.look = self.look.saturating_sub(1);
+    }
+
+    /// A look shows a socket: where its connection is known, it has not ended. Others are not taken in: one that was
+    /// forgotten would be opened again.
+    pub(super) fn mark_alive(&mut self, cookie: u64) {
+        if let Some(entry) = self.entries.get_mut(&cookie) {
+            entry.seen_in_look = self.look;
+        }
+    }
+
     /// Takes in a socket as it is now.
     pub(super) fn see(&mut self, socket: &DiagSocket, time: Timestamp, witness: Option<Witness>) {
         if socket.state == TcpState::LISTEN {
@@ -273,10 +286,14 @@ impl ConnectionTable {
         Some(close(connection, &summary))
     }
 
-    /// The connections that the last look did not show any more, where nothing else tells of ends.
-    pub(super) fn take_missing(&mut self, time: Timestamp) -> Vec<ConnectionClose> {
+    /// The connections of the agent's own network namespace that the last `looks` looks did not show, where nothing else
+    /// has told of their ends.
+    pub(super) fn take_missing(&mut self, looks: u64, time: Timestamp) -> Vec<ConnectionClose> {
+        let seen_at_least_in = self.look.saturating_sub(looks.saturating_sub(1));
+        let is_missing = |entry: &Entry| entry.seen_in_look < seen_at_least_in && entry.network == 0;
+        let missing: Vec<_> = self.entries.extract_if(|_, entry| is_missing(entry)).collect();
         let mut ended = Vec::new();
-        for (cookie, entry) in self.forget_missing(self.look) {
+        for (cookie, entry) in missing {
             let connection = self.connection(cookie, &entry);
             if self.is_own(&connection) {
                 continue;
@@ -289,14 +306,15 @@ impl ConnectionTable {
         ended
     }
 
-    /// Forgets connections that the last look did not show, after messages about ends were lost.
-    pub(super) fn forget_lost(&mut self) {
-        self.forget_missing(self.look);
+    /// Forgets the listeners that the last look did not show.
+    pub(super) fn forget_missing_listeners(&mut self) {
+        self.listeners.retain_seen(self.look);
     }
 
-    fn forget_missing(&mut self, seen_at_least_in: u64) -> Vec<(u64, Entry)> {
-        self.listeners.retain_seen(seen_at_least_in);
-        self.entries.extract_if(|_, entry| entry.seen_in_look < seen_at_least_in).collect()
+    /// Forgets what the last look did not show, after messages about ends were lost.
+    pub(super) fn forget_lost(&mut self) {
+        self.forget_missing_listeners();
+        self.entries.retain(|_, entry| entry.seen_in_look >= self.look);
     }
 
     fn entry_of_destroyed(&self, socket: &DiagSocket, time: Timestamp) -> Entry {

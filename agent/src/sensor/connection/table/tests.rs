@@ -203,13 +203,37 @@ fn without_notifications_a_connection_that_is_not_shown_any_more_has_ended() {
     table.see(&DiagSocket { info, ..socket(1, TcpState::ESTABLISHED, CLIENT, LISTENING) }, Timestamp(1), None);
     table.see(&socket(2, TcpState::ESTABLISHED, "127.0.0.1:7", LISTENING), Timestamp(1), None);
     assert_eq!(opened(&mut table).len(), 2);
-    assert!(table.take_missing(Timestamp(1)).is_empty());
+    assert!(table.take_missing(1, Timestamp(1)).is_empty());
     table.begin_look();
     table.see(&socket(2, TcpState::ESTABLISHED, "127.0.0.1:7", LISTENING), Timestamp(3), None);
-    let ended = table.take_missing(Timestamp(3));
+    let ended = table.take_missing(1, Timestamp(3));
     assert_eq!(ended.len(), 1);
     assert_eq!((ended[0].connection.cookie, ended[0].bytes_sent), (1, Some(10)));
     assert_eq!((ended[0].outcome, ended[0].duration_ns), (ConnectionOutcome::Closed, Some(2)));
+}
+
+#[test]
+fn an_end_that_nothing_told_takes_as_many_looks_as_are_asked_for() {
+    let mut table = table();
+    table.begin_look();
+    let elsewhere = DiagSocket { network: 7, ..socket(2, TcpState::ESTABLISHED, "127.0.0.1:7", LISTENING) };
+    table.see(&socket(1, TcpState::ESTABLISHED, CLIENT, LISTENING), Timestamp(1), None);
+    table.see(&elsewhere, Timestamp(1), None);
+    assert_eq!(opened(&mut table).len(), 2);
+    table.see(&socket(3, TcpState::ESTABLISHED, "127.0.0.1:8", LISTENING), Timestamp(1), None);
+    assert_eq!(opened(&mut table).len(), 1);
+    table.begin_look();
+    assert!(table.take_missing(2, Timestamp(2)).is_empty(), "a look may have skipped it");
+    table.begin_look();
+    table.take_back_look();
+    assert!(table.take_missing(2, Timestamp(2)).is_empty(), "a look that was cut short says nothing");
+    table.begin_look();
+    table.mark_alive(3);
+    table.mark_alive(4);
+    assert!(opened(&mut table).is_empty(), "what was forgotten is not opened again");
+    let ended = table.take_missing(2, Timestamp(3));
+    assert_eq!(ended.iter().map(|close| close.connection.cookie).collect::<Vec<_>>(), [1], "a look shows no others");
+    assert!(table.take_missing(2, Timestamp(4)).is_empty());
 }
 
 #[test]
