@@ -9,7 +9,8 @@
 //! * **Numbers** stay; missing ones stay missing.
 //!
 //! Without labels, and for algorithms that must not see them, categories become how frequent they are and nothing else
-//! (their log-odds are 0), and texts their shape and those n-grams that the most texts have and the most lack.
+//! (their log-odds are 0), and texts their shape and those n-grams that the most texts have and the most lack. Times that
+//! span less than a week are left out: every hour that comes later would be new.
 
 use std::collections::BTreeMap;
 
@@ -30,6 +31,8 @@ const NGRAMS_ALIKE_MAX: usize = 3;
 const CATEGORY_ROWS_MIN: u64 = 5;
 /// How many rows of the mean a category's log-odds are mixed with.
 const PRIOR_ROWS: f64 = 10.0;
+/// The longest cycle that a time is taken by, nanoseconds.
+const WEEK_NS: i64 = 7 * 86_400 * 1_000_000_000;
 /// Folds for cross-fitting.
 const FOLDS: usize = 5;
 
@@ -90,6 +93,9 @@ impl TrainingRows<'_> {
     }
 
     fn says_nothing(&self, column: &Column) -> Option<&'static str> {
+        if self.malicious.is_none() && self.is_less_than_a_cycle(column) {
+            return Some("less than a week: without labels whatever is later would be new");
+        }
         let first = column.value(*self.rows.first()?);
         let is_constant = self.rows.iter().all(|row| column.value(*row) == first);
         match (is_constant, first) {
@@ -97,6 +103,17 @@ impl TrainingRows<'_> {
             (true, Value::Missing) => Some("no value in the training part"),
             (true, _) => Some("constant in the training part"),
         }
+    }
+
+    /// Whether a column of times has not come round once, by hour and weekday.
+    fn is_less_than_a_cycle(&self, column: &Column) -> bool {
+        let Values::Times(_) = &column.values else { return false };
+        let times = self.rows.iter().filter_map(|row| match column.value(*row) {
+            Value::Time(time) => Some(time.0),
+            _ => None,
+        });
+        let (first, last) = times.fold((i64::MAX, i64::MIN), |(first, last), time| (first.min(time), last.max(time)));
+        last.saturating_sub(first) < WEEK_NS
     }
 
     /// The training rows' vectors: as any row's, but with log-odds of other folds.

@@ -69,6 +69,28 @@ fn a_table_without_labels_is_learned_from() {
     assert!(of(true) > 20 && of(false) < 40, "{} odd ones of 60, {} others", of(true), of(false));
 }
 
+/// Ten minutes of rows once made a model that alerted every row after them, for its hour.
+#[test]
+fn times_are_learned_from_once_they_have_come_round() {
+    for (seconds_between, is_left_out) in [(1, true), (30 * 60, false)] {
+        let mut random = SplitMix64::new(5);
+        let row = |row: usize| {
+            let second = row * seconds_between;
+            let (day, of_day) = (1 + second / 86_400, second % 86_400);
+            let time = format!("2026-01-{day:02}T{:02}:{:02}:{:02}Z", of_day / 3600, of_day / 60 % 60, of_day % 60);
+            format!("{time},{},{}\n", random.below(1000), random.below(1000))
+        };
+        let text = "start,bytes,packets\n".to_owned() + &(0..600).map(row).collect::<String>();
+        let (_, table) = read(&text, |_| ()).unwrap();
+        let parts = split_unsupervised(&table, None, SplitRule::Time, 0.3, 1).unwrap();
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let trained = train(&parts, &isolation(0.05), &key, &|| 0.0, &Control::unobserved()).unwrap();
+        assert_eq!(trained.left_out.contains_key("start"), is_left_out, "{:?}", trained.left_out);
+        let Evaluation::Unlabelled(survey) = &trained.evaluation else { panic!("no labels, no report") };
+        assert!(survey.share_alerted < 0.2, "{} of later rows", survey.share_alerted);
+    }
+}
+
 #[test]
 fn labels_leave_malicious_rows_out_and_evaluate() {
     let table = prepared(&rows(3000, true));

@@ -1,6 +1,7 @@
 //! picketctl against a real server.
 
 use clap::Parser as _;
+use picket_learn::gate::Policy;
 use serde_json::Value;
 
 use super::server::{TestServer, script};
@@ -38,7 +39,8 @@ impl Operator {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_whole_loop_from_the_command_line() {
-    let server = TestServer::start().await;
+    // A gate that holds what it sees: the script has far fewer malicious rows.
+    let server = TestServer::start_with(Policy { positives_min: 1_000, ..Policy::default() }).await;
     let scripted = script(15);
     server.deliver(&scripted.iter().map(|scripted| scripted.event.clone()).collect::<Vec<_>>()).await;
     let engineer = Operator::new(&server, Role::Engineer).await;
@@ -83,7 +85,6 @@ async fn the_whole_loop_from_the_command_line() {
     let digest = models[0]["model_digest"].as_str().unwrap();
     let shown = engineer.run(&["model", "show", &digest[..8]]).await.unwrap();
     assert!(shown.contains("ROC-AUC") && shown.contains(digest), "{shown}");
-    // Ten malicious held-out rows are too few for the gate.
     let judged = engineer.run(&["model", "judge", &digest[..8]]).await;
     let held = engineer.run(&["model", "push", &digest[..8]]).await;
     for refused in [judged.unwrap_err(), held.unwrap_err()] {

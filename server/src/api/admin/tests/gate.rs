@@ -130,7 +130,7 @@ async fn models_are_made_again_byte_for_byte_from_their_record() {
         v1::TrainRequest { refit: true, ..usual.clone() },
         v1::TrainRequest {
             algorithms: vec!["decision_tree".to_owned(), "logistic_regression".to_owned()],
-            search_work: 1_000_000,
+            search_work: 50_000_000,
             ..usual.clone()
         },
     ];
@@ -144,7 +144,7 @@ async fn models_are_made_again_byte_for_byte_from_their_record() {
     let request = v1::GetModelRequest { model_digest: searched.model_digest.clone(), ..v1::GetModelRequest::default() };
     let run = client.get_model(request).await.unwrap().into_inner().run_json;
     let run: serde_json::Value = serde_json::from_str(&run).unwrap();
-    assert_eq!(run["search"]["work"], 1_000_000);
+    assert_eq!(run["search"]["work"], 50_000_000);
     assert!(run["tried"].as_array().unwrap().len() >= 2, "{run}");
 
     let both = v1::TrainRequest { search_seconds: 1, search_work: 1, ..usual };
