@@ -9,6 +9,8 @@ use super::*;
 use crate::random::SplitMix64;
 use crate::train::{CalibrationMethod, Control, Options, Unobserved};
 
+mod division;
+
 /// The sample and the rows of a CSV text, all with the schema it looks to have after `edit`.
 fn read(text: &str, edit: impl FnOnce(&mut Schema)) -> Result<(Schema, Table), TableError> {
     let mut sample = Sample::new(TableReader::csv(text.as_bytes()).unwrap().columns());
@@ -45,6 +47,8 @@ fn options(algorithm: Algorithm, rows: usize) -> TableOptions {
         training_run: "test".to_owned(),
         dataset_digest: Digest::of(b"test"),
         resamples: 20,
+        selection: crate::select::Wanted::default(),
+        validation: ValidationRule::default(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! One training on a table.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use picket_common::event::Timestamp;
@@ -11,13 +12,14 @@ use picket_common::model::{Algorithm, ModelError};
 use picket_common::table::{Preparation, TableModel, TableModelError};
 
 use crate::evaluate::{self, EvaluateError, Report, ScoredRow, importance};
+use crate::select::{self, Columns, Selection};
 use crate::table::frame::{Table, TableError};
-use crate::table::prepare::TrainingRows;
+use crate::table::prepare::{Prepared, TrainingRows};
 use crate::table::split::{Parts, SplitError};
 use crate::train::tune::{self, Found};
 use crate::train::{
-    BoostingParams, Control, DraftContext, Options, Params, Recipe, TrainError, Trained, TrainingSet, ValidParams,
-    train_with, trainer,
+    BoostingParams, Control, DraftContext, Folding, Options, Params, Recipe, TrainError, Trained, TrainingSet,
+    ValidParams, train_with, trainer,
 };
 
 /// From so many training rows on, boosting grows larger trees, and more of them.
@@ -38,6 +40,33 @@ pub struct TableOptions {
     pub dataset_digest: Digest,
     /// Resamples for the intervals of the evaluation.
     pub resamples: u32,
+    /// Which columns to keep.
+    pub selection: select::Wanted,
+    /// How rows are divided for validation.
+    pub validation: ValidationRule,
+}
+
+/// How the training part is divided for validation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValidationRule {
+    /// Kin by lot.
+    KFold {
+        /// Into so many folds; as many as the number of rows allows without it.
+        folds: Option<usize>,
+    },
+    /// In the order of time.
+    RollingOrigin {
+        /// So many blocks are scored.
+        folds: usize,
+        /// Rows closer than this before a block are not learned from by the model that scores it.
+        embargo: Duration,
+    },
+}
+
+impl Default for ValidationRule {
+    fn default() -> Self {
+        Self::KFold { folds: None }
+    }
 }
 
 /// A search for the algorithm and its parameters.
@@ -69,6 +98,8 @@ pub struct TrainedTable {
     pub trained: Trained,
     /// What the search tried.
     pub found: Option<Found>,
+    /// Which columns were kept, where that was asked.
+    pub selection: Option<Selection>,
     /// How good it is on the test part.
     pub report: Report,
     /// Columns that the model does not judge by, with the reason.
@@ -135,9 +166,9 @@ pub fn train(
 ) -> Result<TrainedTable, TableTrainError> {
     let table = parts.train_table;
     let malicious = table.labels()?;
-    let rows = TrainingRows { table, rows: &parts.train, malicious, groups: &parts.train_groups };
+    let rows = TrainingRows { table, rows: &parts.train, malicious, groups: &parts.train_kin };
     control.observer.progress("preparation", 0, 1);
-    let prepared = rows.learn();
+    let mut prepared = rows.learn();
     let feature_count = prepared.preparation.feature_count();
     if feature_count == 0 {
         return Err(TableTrainError::NothingToLearnFrom);
@@ -146,10 +177,11 @@ pub fn train(
         return Err(TableTrainError::TooManyFeatures { found: feature_count });
     }
     let labels = parts.train.iter().map(|row| malicious[*row]).collect();
-    let set = TrainingSet::new(feature_count, rows.vectors(&prepared), labels, weighed_groups(parts))?
-        .with_kin(parts.train_groups.clone())?;
+    let mut set = TrainingSet::new(feature_count, rows.vectors(&prepared), labels, weighed_groups(parts))?
+        .with_kin(parts.train_kin.clone())?
+        .with_folding(folding(parts, options.validation)?)?;
     control.observer.progress("preparation", 1, 1);
-    let context = DraftContext {
+    let mut context = DraftContext {
         // Says nothing: the specification is the preparation.
         subject: Subject::Connection,
         feature_spec_hash: prepared.preparation.hash(),
@@ -158,6 +190,13 @@ pub fn train(
         // A clock would give other bytes each time; this is when the model's knowledge ends.
         created: parts.newest.unwrap_or(Timestamp(0)),
     };
+    let selection = selection(&prepared, &set, options, &context, control)?;
+    if let Some(selection) = &selection {
+        set = set.with_features(&features_of(&prepared, &selection.places));
+        let reasons = selection.dropped.iter().map(|dropped| (dropped.column.clone(), dropped.reason));
+        prepared = prepared.keep(&selection.places, reasons);
+        context.feature_spec_hash = prepared.preparation.hash();
+    }
     let found = match &options.search {
         Some(wanted) => Some(search(wanted, options, &set, &context, clock, control)?),
         None => None,
@@ -167,9 +206,55 @@ pub fn train(
     let file = TableModel::encode(&prepared.preparation, &trained.draft.encode(key)?)?;
     let model = TableModel::parse(&file)?;
     control.observer.progress("evaluation", 0, 1);
-    let report = judge(&model, parts, options)?;
+    let mut report = judge(&model, parts, options)?;
+    report.notes.extend(selection.as_ref().and_then(selection_note));
     control.observer.progress("evaluation", 1, 1);
-    Ok(TrainedTable { file, model, trained, found, report, left_out: prepared.left_out })
+    Ok(TrainedTable { file, model, trained, found, selection, report, left_out: prepared.left_out })
+}
+
+/// Validation of the training part, as its rows allow.
+fn folding(parts: &Parts<'_>, rule: ValidationRule) -> Result<Folding, SplitError> {
+    Ok(match rule {
+        ValidationRule::KFold { folds } => Folding::KFold { folds },
+        ValidationRule::RollingOrigin { folds, embargo } => {
+            let times = parts.train_table.times().ok_or(SplitError::RollingWithoutTimes)?;
+            Folding::RollingOrigin { folds, times: parts.train.iter().map(|row| times[*row]).collect(), embargo }
+        }
+    })
+}
+
+fn selection(
+    prepared: &Prepared,
+    set: &TrainingSet,
+    options: &TableOptions,
+    context: &DraftContext,
+    control: &Control<'_>,
+) -> Result<Option<Selection>, TrainError> {
+    let names: Vec<String> = prepared.preparation.columns.iter().map(|column| column.name.clone()).collect();
+    let columns = Columns { set, names: &names, of_feature: &prepared.preparation.column_of_feature() };
+    select::select(&columns, options.selection, (&options.recipe, options.options), context, control)
+}
+
+/// The features of the columns at some places (ascending).
+fn features_of(prepared: &Prepared, places: &[usize]) -> Vec<usize> {
+    let columns = prepared.preparation.column_of_feature();
+    (0..columns.len()).filter(|feature| places.binary_search(&columns[*feature]).is_ok()).collect()
+}
+
+/// What was dropped and what that cost.
+fn selection_note(selection: &Selection) -> Option<String> {
+    let (before, after) = selection.before_and_after()?;
+    Some(format!(
+        "{} of {} columns were kept ({}): tuning score {:.4} instead of {:.4} (standard error {:.4}), {} features instead of {}",
+        after.columns,
+        before.columns,
+        selection.method.name(),
+        after.score,
+        before.score,
+        before.standard_error,
+        after.features,
+        before.features,
+    ))
 }
 
 fn search(
@@ -269,6 +354,7 @@ fn notes(parts: &Parts<'_>) -> Vec<String> {
             notes.push(format!("{count} {text}"));
         }
     };
+    note(counts.embargoed, "training rows were left out: they are too near before the test part");
     note(counts.duplicates_removed, "test rows equal a training row in all columns and the label: removed");
     note(counts.train_contradictions, "training rows equal one with the other label: they stay");
     note(
