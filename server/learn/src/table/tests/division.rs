@@ -16,7 +16,7 @@ fn fleet(paired: bool) -> Table {
     let mut text = "time,host,piece,bytes,noise,label\n".to_owned();
     for row in 0..1200 {
         let host = random.below(12);
-        let bytes = random.below(if host % 3 == 0 { 1000 } else { 600 });
+        let bytes = random.below(if host.is_multiple_of(3) { 1000 } else { 600 });
         let attack = bytes > 600;
         text.push_str(&format!(
             "{},h{host},p{},{bytes},{},{}\n",
