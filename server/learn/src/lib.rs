@@ -14,5 +14,6 @@ pub mod evaluate;
 pub mod exchange;
 pub mod gate;
 pub mod random;
+pub mod select;
 pub mod table;
 pub mod train;

@@ -13,9 +13,11 @@ pub use crate::table::frame::{Column, Counts, Table, TableBuilder, TableError, V
 pub use crate::table::memory::{MemoryNeed, estimate};
 pub use crate::table::profile::{ColumnProfile, Drift, Finding, FindingKind, Profile, profile};
 pub use crate::table::schema::{LabelValues, Role, SAMPLE_ROWS_MAX, Sample, Schema, SchemaColumn, SchemaError};
-pub use crate::table::split::{Parts, SplitCounts, SplitError, SplitRule, row_groups, split, split_unsupervised};
+pub use crate::table::split::{
+    Division, Parts, SplitCounts, SplitError, SplitRule, divide, divide_unsupervised, row_groups, split,
+};
 pub use crate::table::train::{
-    Evaluation, TableOptions, TableSearch, TableTrainError, TrainedTable, recipe, scores, train,
+    Evaluation, TableOptions, TableSearch, TableTrainError, TrainedTable, ValidationRule, recipe, scores, train,
 };
 
 pub mod page;

@@ -27,6 +27,7 @@ use std::collections::BTreeSet;
 use picket_common::model::{Algorithm, ModelBody, ModelError};
 
 pub use crate::train::calibration::CalibrationMethod;
+pub use crate::train::fold::Folding;
 pub use crate::train::params::{
     BoostingParams, ForestParams, IsolationParams, NetworkParams, Params, ParamsError, ValidParams,
 };
@@ -56,10 +57,10 @@ mod logistic_regression;
 mod margin;
 mod naive_bayes;
 mod neural_network;
-mod parallel;
+pub(crate) mod parallel;
 mod platt;
 mod rbf_svm;
-mod run;
+pub(crate) mod run;
 mod smartcore_tree;
 mod standard;
 #[cfg(test)]
@@ -165,7 +166,7 @@ impl<'a> Control<'a> {
         Self { threads: 1, observer: self.observer }
     }
 
-    fn check(&self) -> Result<(), TrainError> {
+    pub(crate) fn check(&self) -> Result<(), TrainError> {
         if self.observer.cancelled() { Err(TrainError::Cancelled) } else { Ok(()) }
     }
 }
@@ -216,6 +217,18 @@ pub enum TrainError {
         row: usize,
         /// Which feature, from 0.
         feature: usize,
+    },
+    /// The rows have no order in time that validation could follow.
+    #[error(
+        "rolling-origin validation needs at least 2 blocks of time with {ROWS_PER_CLASS_MIN} rows of each class before \
+         them, and as many in them; {found} of {folds} have that: choose --validation k-fold, other --folds, or a shorter \
+         --embargo"
+    )]
+    NoRollingOrigin {
+        /// Blocks that were to be scored.
+        folds: usize,
+        /// Those that can be.
+        found: usize,
     },
     /// The algorithm failed.
     #[error("{algorithm}: {reason}")]

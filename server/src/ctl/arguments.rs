@@ -8,7 +8,7 @@ use picket_learn::train::{CalibrationMethod, Confidence};
 
 pub use crate::ctl::arguments::table::{
     ColumnArguments, CompareArguments, FileTrainingArguments, OutputArgument, RebuildArguments, SplitArgument,
-    TableArguments,
+    TableArguments, ValidationArgument,
 };
 
 pub mod exchange;

@@ -1,9 +1,11 @@
 //! A model made again from what its manifest recorded: the same bytes, or it was not made as it says.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use picket_common::model::Algorithm;
-use picket_learn::table::SplitRule;
+use picket_learn::select;
+use picket_learn::table::{SplitRule, ValidationRule};
 use picket_learn::train::tune::SearchBudget;
 use picket_learn::train::{CalibrationMethod, Confidence, Observer};
 use serde::Deserialize;
@@ -47,7 +49,31 @@ struct Manifest {
     false_positive_confidence: Option<Confidence>,
     #[serde(default)]
     calibration: CalibrationMethod,
+    #[serde(default)]
+    validation: Validation,
+    #[serde(default)]
+    select: Select,
     trainings: Vec<Training>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Validation {
+    method: ValidationMethod,
+    folds: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum ValidationMethod {
+    #[default]
+    KFold,
+    RollingOrigin,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Select {
+    method: select::Method,
+    columns_max: Option<usize>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -60,6 +86,8 @@ struct Source {
 struct Split {
     rule: SplitRule,
     test_fraction: f64,
+    #[serde(default)]
+    embargo_seconds: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -110,6 +138,14 @@ pub fn rebuild(
     // Of several algorithms only the one whose model was kept.
     let names = if search.is_some() { manifest.algorithms.clone() } else { vec![training.algorithm.clone()] };
     let algorithms: Result<Vec<Algorithm>, _> = names.iter().map(|name| name.parse()).collect();
+    let embargo = Duration::from_secs(manifest.split.embargo_seconds);
+    let validation = match (manifest.validation.method, manifest.validation.folds) {
+        (ValidationMethod::KFold, folds) => ValidationRule::KFold { folds },
+        (ValidationMethod::RollingOrigin, Some(folds)) => ValidationRule::RollingOrigin { folds, embargo },
+        (ValidationMethod::RollingOrigin, None) => {
+            return Err(refuse("it does not say into how many folds".to_owned()));
+        }
+    };
     let mut loader = Loader { is_for_training: true, memory_bytes, ..Loader::default() };
     loader.read_schema(&folder.join(SCHEMA_FILE))?;
     let again = TableTraining {
@@ -120,6 +156,9 @@ pub fn rebuild(
         search,
         split: Some(manifest.split.rule),
         test_fraction: manifest.split.test_fraction,
+        embargo,
+        validation,
+        selection: select::Wanted { method: manifest.select.method, columns_max: manifest.select.columns_max },
         seed: manifest.seed,
         false_positive_budget: manifest.false_positive_budget,
         confidence: manifest.false_positive_confidence,

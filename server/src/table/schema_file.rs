@@ -67,7 +67,8 @@ pub fn write(schema: &Schema, of: &str, rows: usize) -> String {
     let mut text = format!(
         "# The columns of {of}, guessed from its first {rows} rows. Edit what is wrong, then give it with --schema.\n\
          # Roles: {}.\n\
-         #   group: rows of one value stay on one side of a split; family: evaluated by, never a feature.\n\
+         #   group: rows of one value stay on one side of a split; host: --split host divides by it; family: evaluated by.\n\
+         #   None of the three is a feature.\n\
          version = 1\n",
         role_names()
     );

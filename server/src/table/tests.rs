@@ -1,12 +1,14 @@
 use std::io::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use parquet::arrow::ArrowWriter;
 use picket_common::model::Algorithm;
 use picket_common::table::Record;
 use picket_learn::gate::{Policy, Verdict};
-use picket_learn::table::{Role, SplitRule};
+use picket_learn::select;
+use picket_learn::table::{Role, SplitRule, ValidationRule};
 use picket_learn::train::tune::SearchBudget;
 use picket_learn::train::{CalibrationMethod, Unobserved};
 
@@ -83,6 +85,9 @@ impl Lab {
             search: None,
             split: None,
             test_fraction: 0.3,
+            embargo: Duration::ZERO,
+            validation: ValidationRule::default(),
+            selection: select::Wanted::default(),
             seed: 1,
             false_positive_budget: 0.01,
             calibration: CalibrationMethod::None,
@@ -359,6 +364,58 @@ fn a_rebuild_gives_the_same_bytes_and_tells_when_it_does_not() {
     let manifest = std::fs::read_to_string(lab.path("a").join(MANIFEST_FILE)).unwrap();
     lab.file("a/manifest.json", manifest.replace("\"seed\": 9", "\"seed\": 10"));
     assert!(!again(&input, Some(&test)).unwrap().is_same());
+}
+
+#[test]
+fn a_selection_and_its_validation_are_recorded_and_rebuilt() {
+    let lab = Lab::new();
+    let row = |row: usize| {
+        let (time, service, bytes, label) = fields(row);
+        format!("{time},{service},{bytes},{},7,web-{},{label}\n", row * 7_368_787 % 997, row % 9)
+    };
+    let text = "start,service,bytes,noise,same,host,label\n".to_owned() + &(0..ROWS).map(row).collect::<String>();
+    let input = lab.file("t.csv", text);
+    let hosts = vec![("host".to_owned(), Role::Host)];
+    let loader = Loader { roles: hosts, ..lab.training(&input, "a").loader };
+    let embargo = Duration::from_secs(10);
+    let training = TableTraining {
+        loader,
+        selection: select::Wanted { method: select::Method::Auto, columns_max: Some(2) },
+        split: Some(SplitRule::Time),
+        embargo,
+        validation: ValidationRule::RollingOrigin { folds: 3, embargo },
+        ..lab.training(&input, "a")
+    };
+    let manifest = training.run(&Unobserved).unwrap().manifest;
+    let of_training = &manifest["trainings"][0];
+    assert_eq!(of_training["selection"]["kept"], serde_json::json!(["service", "bytes"]));
+    assert!(of_training["selection"]["steps"].as_array().unwrap().len() >= 3, "{}", of_training["selection"]);
+    assert!(of_training["columns_left_out"]["noise"].is_string());
+    assert_eq!(of_training["validation"]["method"], "rolling-origin");
+    assert_eq!(
+        (&manifest["split"]["embargo_seconds"], &manifest["split"]["counts"]["embargoed"]),
+        (&10.into(), &9.into())
+    );
+    let read = |name: &str| std::fs::read_to_string(lab.path("a").join(name)).unwrap();
+    assert!(read("evaluation.json").contains("\"selection\"") && read("report.html").contains("Columns selected"));
+    assert!(rebuild(&lab.path("a"), (&input, None), 1 << 30, &Unobserved).unwrap().is_same());
+    // Without the choice, or by hosts, it is another model.
+    for other in [
+        TableTraining { selection: select::Wanted::default(), ..training.clone() },
+        TableTraining { validation: ValidationRule::default(), ..training.clone() },
+        TableTraining { split: Some(SplitRule::Host), embargo: Duration::ZERO, ..training.clone() },
+    ] {
+        let outcomes = TableTraining { force: true, ..other }.run(&Unobserved).unwrap();
+        assert_ne!(outcomes.manifest["trainings"][0]["model_sha256"], of_training["model_sha256"]);
+        assert!(rebuild(&lab.path("a"), (&input, None), 1 << 30, &Unobserved).unwrap().is_same());
+    }
+    // The kept columns are all that scoring needs.
+    training.run(&Unobserved).unwrap_err();
+    TableTraining { force: true, ..training }.run(&Unobserved).unwrap();
+    let model = score::read_model(&lab.path("a").join(MODEL_FILE)).unwrap();
+    let few = lab.file("few.csv", "bytes,service\n900,ssh\n10,dns\n");
+    let scored = score::score(&model, &few, &lab.path("scores.csv"), (0, false), |_, _| {}).unwrap();
+    assert_eq!(scored.rows, 2);
 }
 
 #[test]

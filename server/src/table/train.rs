@@ -1,16 +1,17 @@
 //! A training on files alone: from a table to a folder with the model, its evaluation and how it was made.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
 use picket_common::id::Digest;
 use picket_common::model::Algorithm;
 use picket_learn::evaluate::page::{self, Card, CardSection};
 use picket_learn::evaluate::{Report, survey, text};
+use picket_learn::select::{self, Selection};
 use picket_learn::table::{
-    Evaluation, Parts, SplitRule, TableOptions, TableSearch, TableTrainError, TrainedTable, recipe, split,
-    split_unsupervised, train as train_table,
+    Division, Evaluation, Parts, SplitRule, TableOptions, TableSearch, TableTrainError, TrainedTable, ValidationRule,
+    divide, divide_unsupervised, recipe, train as train_table,
 };
 use picket_learn::train::tune::{Found, SearchBudget};
 use picket_learn::train::{CalibrationMethod, Confidence, Control, Observer, Options, TrainError};
@@ -33,6 +34,8 @@ const CODE_VERSION: &str = env!("CARGO_PKG_VERSION");
 const NO_SECRET: [u8; 32] = [0; 32];
 /// Columns that a page names.
 const COLUMNS_LISTED_MAX: usize = 50;
+/// Columns that a step of a selection names.
+const COLUMNS_NAMED_MAX: usize = 12;
 /// Sets of parameters that a page lists.
 const CONTESTANTS_LISTED_MAX: usize = 20;
 
@@ -58,6 +61,12 @@ pub struct TableTraining {
     pub split: Option<SplitRule>,
     /// Share of the rows that only evaluation sees.
     pub test_fraction: f64,
+    /// Training rows so near before the test part are left out.
+    pub embargo: Duration,
+    /// How the training part is divided for validation.
+    pub validation: ValidationRule,
+    /// Which columns to keep.
+    pub selection: select::Wanted,
     /// The same files and options give the same model.
     pub seed: u64,
     /// Share of benign rows that may be alerted.
@@ -119,8 +128,10 @@ impl TableTraining {
             None => None,
         };
         let rule = self.split.unwrap_or_else(|| SplitRule::of(&loaded.table));
-        let divide = if needs_labels { split } else { split_unsupervised };
-        let parts = divide(&loaded.table, test.as_ref().map(|test| &test.table), rule, self.test_fraction, self.seed)?;
+        let Self { test_fraction, seed, embargo, .. } = *self;
+        let division = Division { rule, test_fraction, seed, embargo };
+        let divide = if needs_labels { divide } else { divide_unsupervised };
+        let parts = divide(&loaded.table, test.as_ref().map(|test| &test.table), &division)?;
         let dataset_digest = self.dataset_digest(&loaded, test.as_ref(), parts.rule);
         let mut outcomes = Vec::new();
         // A search is one training, and begins with the first algorithm.
@@ -163,7 +174,10 @@ impl TableTraining {
             None => (algorithm.name(), String::new()),
         };
         let calibration = calibration_part(self.calibration);
-        let what = format!("{dataset_digest}/{kind}/{seed}/{budget}{confidence}{calibration}{searched}/{CODE_VERSION}");
+        let further = self.further_part();
+        let what = format!(
+            "{dataset_digest}/{kind}/{seed}/{budget}{confidence}{calibration}{searched}{further}/{CODE_VERSION}"
+        );
         let name = Digest::of(what.as_bytes()).to_string();
         let resamples = RESAMPLED_ROWS_MAX / parts.test.len().max(1);
         let options = TableOptions {
@@ -179,6 +193,8 @@ impl TableTraining {
             training_run: format!("{kind}-{}", &name[..RUN_DIGITS]),
             dataset_digest,
             resamples: BOOTSTRAP_RESAMPLES.min(u32::try_from(resamples).unwrap_or(u32::MAX)),
+            selection: self.selection,
+            validation: self.validation,
         };
         let control = Control::observed(observer);
         let begin = Instant::now();
@@ -200,7 +216,24 @@ impl TableTraining {
         if let Some(test) = test {
             text.push_str(&test.digest.to_string());
         }
+        if !self.embargo.is_zero() {
+            text.push_str(&format!("\nembargo {}", self.embargo.as_secs()));
+        }
         Digest::of(text.as_bytes())
+    }
+
+    /// What validation and selection add to a training's name, where they are not as usual.
+    fn further_part(&self) -> String {
+        let validation = match self.validation {
+            ValidationRule::KFold { folds: None } => String::new(),
+            ValidationRule::KFold { folds: Some(folds) } => format!("/{folds}-fold"),
+            ValidationRule::RollingOrigin { folds, .. } => format!("/rolling-origin-{folds}"),
+        };
+        let most = self.selection.columns_max.map_or_else(String::new, |most| format!("-{most}"));
+        match self.selection.method {
+            select::Method::None => validation,
+            method => format!("{validation}/select-{}{most}", method.name()),
+        }
     }
 
     fn manifest(
@@ -233,6 +266,7 @@ impl TableTraining {
                 "training_run": trained.draft.metadata.training_run,
                 "validation": trained.validation,
                 "search": outcome.trained.found,
+                "selection": outcome.trained.selection,
                 "threshold": trained.threshold,
                 "model_sha256": outcome.trained.model.id().to_string(),
                 "model_bytes": outcome.trained.file.len(),
@@ -249,8 +283,11 @@ impl TableTraining {
             "split": {
                 "rule": parts.rule,
                 "test_fraction": self.test_fraction,
+                "embargo_seconds": self.embargo.as_secs(),
                 "counts": parts.counts,
             },
+            "validation": validation(self.validation),
+            "select": { "method": self.selection.method, "columns_max": self.selection.columns_max },
             "dataset_digest": dataset_digest.to_string(),
             "seed": self.seed,
             "algorithms": self.algorithms.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>(),
@@ -275,13 +312,25 @@ impl TableTraining {
         let json = |value: &Value| format!("{value:#}\n");
         let mut folder = Folder::default();
         folder.add(MODEL_FILE, best.trained.file.clone());
-        folder.add("evaluation.json", json(&evaluation.unwrap_or_default()));
+        let mut evaluation = evaluation.unwrap_or_default();
+        if let (Some(object), Some(selection)) = (evaluation.as_object_mut(), &best.trained.selection) {
+            object.insert("selection".to_owned(), serde_json::to_value(selection).unwrap_or_default());
+        }
+        folder.add("evaluation.json", json(&evaluation));
         folder.add("evaluation.txt", text);
         folder.add("report.html", page);
         folder.add("card.md", markdown(&card, &best.trained.evaluation));
         folder.add("schema.toml", schema);
         folder.add(MANIFEST_FILE, json(manifest));
         folder.write(&self.to, self.force)
+    }
+}
+
+/// How a manifest tells a rule of validation; the embargo is the division's.
+fn validation(rule: ValidationRule) -> Value {
+    match rule {
+        ValidationRule::KFold { folds } => json!({ "method": "k-fold", "folds": folds }),
+        ValidationRule::RollingOrigin { folds, .. } => json!({ "method": "rolling-origin", "folds": folds }),
     }
 }
 
@@ -339,6 +388,7 @@ fn card(outcome: &Outcome, manifest: &Value) -> Card {
         fact("rows without a label (left out)", &input["counts"]["unlabelled"]),
         fact("fields that could not be read (taken as missing)", &input["counts"]["unreadable_fields"]),
         fact("split", &manifest["split"]["rule"]),
+        fact("embargo, in seconds", &manifest["split"]["embargo_seconds"]),
     ];
     if let Some(counts) = manifest["split"]["counts"].as_object() {
         learned_from.extend(counts.iter().map(|(name, value)| fact(&name.replace('_', " "), value)));
@@ -355,6 +405,9 @@ fn card(outcome: &Outcome, manifest: &Value) -> Card {
             fact("parameters", &training["params"]),
             fact("seed", &manifest["seed"]),
             fact(&format!("share of {rows} that may be alerted"), &manifest["false_positive_budget"]),
+            fact("validation", &training["validation"]["method"]),
+            fact("folds", &training["validation"]["folds"]),
+            fact("training rows without a validation score", &training["validation"]["rows_without_score"]),
             fact("calibration", &manifest["calibration"]),
             fact(&format!("alerted {rows} to expect at most, with 95 % confidence"), &training["threshold"][bound]),
             fact("features", &training["features"]),
@@ -362,6 +415,9 @@ fn card(outcome: &Outcome, manifest: &Value) -> Card {
             fact("Picket", &manifest["picket_version"]),
         ],
     );
+    if let Some(selection) = &outcome.trained.selection {
+        section("Columns selected", selected(selection));
+    }
     if let Some(found) = &outcome.trained.found {
         section("Search", leaderboard(found));
     }
@@ -385,6 +441,27 @@ fn card(outcome: &Outcome, manifest: &Value) -> Card {
         ],
     );
     Card { title: format!("Model of {}", plain(&input["file"])), sections }
+}
+
+/// What sets of columns give and cost.
+fn selected(selection: &Selection) -> Vec<(String, String)> {
+    let mut facts = vec![
+        ("method".to_owned(), selection.method.name().to_owned()),
+        ("compared on rows (folds)".to_owned(), format!("{} ({})", selection.rows, selection.folds)),
+        ("elementary steps of the selection".to_owned(), selection.work.to_string()),
+    ];
+    facts.extend(selection.steps.iter().map(|step| {
+        let mark = if step.chosen { " (chosen)" } else { "" };
+        let named: Vec<&str> = step.dropped.iter().take(COLUMNS_NAMED_MAX).map(String::as_str).collect();
+        let more = if step.dropped.len() > named.len() { ", …" } else { "" };
+        let without = if named.is_empty() { String::new() } else { format!("; without {}{more}", named.join(", ")) };
+        let text = format!(
+            "tuning score {:.4} ± {:.4}, {} features, {} elementary steps a fit{without}",
+            step.score, step.standard_error, step.features, step.fit_work
+        );
+        (format!("{} columns{mark}", step.columns), text)
+    }));
+    facts
 }
 
 /// How much was searched, and the best of what was tried.

@@ -23,9 +23,9 @@ pub(crate) struct Groups {
 }
 
 impl Groups {
-    /// Takes the group's name of each row, and whether the row is malicious.
-    pub(crate) fn of<'a>(rows: impl Iterator<Item = (&'a str, bool)>) -> Self {
-        let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
+    /// Takes the group's name (or number) of each row, and whether the row is malicious.
+    pub(crate) fn of<N: Ord>(rows: impl Iterator<Item = (N, bool)>) -> Self {
+        let mut numbers: BTreeMap<N, usize> = BTreeMap::new();
         let (mut of_row, mut malicious) = (Vec::new(), Vec::new());
         for (name, is_malicious) in rows {
             let number = *numbers.entry(name).or_insert(malicious.len());

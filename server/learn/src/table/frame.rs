@@ -93,6 +93,8 @@ pub struct Table {
     pub label_counts: BTreeMap<String, u64>,
     /// What belongs together.
     pub group: Option<Words>,
+    /// The hosts that rows are from.
+    pub host: Option<Words>,
     /// Families of malicious rows: of the family column, else of a label with more than two values.
     pub family: Option<Words>,
     /// What was left out.
@@ -166,6 +168,7 @@ pub struct TableBuilder {
     columns: Vec<(usize, ColumnBuilder, Column)>,
     label: Option<(usize, Interner)>,
     group: Option<(usize, Interner)>,
+    host: Option<(usize, Interner)>,
     family: Option<(usize, Interner)>,
     label_values: LabelValues,
     counts: Counts,
@@ -231,6 +234,7 @@ impl TableBuilder {
             columns,
             label: place(Role::Label),
             group: place(Role::Group),
+            host: place(Role::Host),
             family: place(Role::Family),
             label_values: schema.label_values.clone(),
             counts: Counts::default(),
@@ -254,7 +258,7 @@ impl TableBuilder {
             };
             self.bytes += interner.push(Some(label));
         }
-        for (place, interner) in [&mut self.group, &mut self.family].into_iter().flatten() {
+        for (place, interner) in [&mut self.group, &mut self.host, &mut self.family].into_iter().flatten() {
             self.bytes += interner.push(word(*place));
         }
         for (place, builder, column) in &mut self.columns {
@@ -312,6 +316,7 @@ impl TableBuilder {
             malicious,
             label_counts,
             group: words(self.group),
+            host: words(self.host),
             family: words(self.family).or(families),
             counts: self.counts,
         })

@@ -44,6 +44,22 @@ pub(super) struct Prepared {
     pub(super) left_out: BTreeMap<String, &'static str>,
 }
 
+impl Prepared {
+    /// Only the columns at these places (ascending) of the preparation; the others are left out with their reasons.
+    pub(super) fn keep(self, kept: &[usize], reasons: impl IntoIterator<Item = (String, &'static str)>) -> Self {
+        let is_kept = |place: &usize| kept.binary_search(place).is_ok();
+        let columns = self.preparation.columns.into_iter().enumerate().filter(|(place, _)| is_kept(place));
+        let places = self.places.into_iter().enumerate().filter(|(place, _)| is_kept(place));
+        let mut left_out = self.left_out;
+        left_out.extend(reasons);
+        Self {
+            preparation: Preparation { columns: columns.map(|(_, column)| column).collect() },
+            places: places.map(|(_, place)| place).collect(),
+            left_out,
+        }
+    }
+}
+
 /// The rows to learn from.
 #[derive(Clone, Copy)]
 pub(super) struct TrainingRows<'a> {

@@ -26,8 +26,10 @@ const TEXT_DISTINCT_MIN: usize = 50;
 pub enum Role {
     /// A feature of this kind.
     Feature(ColumnKind),
-    /// Rows with the same value belong together: one attack, one piece of work, one host.
+    /// Rows with the same value belong together: one attack, one piece of work.
     Group,
+    /// The host that a row is from: never a feature, but rows can be divided by it.
+    Host,
     /// Family or technique of malicious rows: never a feature, but evaluated by.
     Family,
     /// Malicious or not.
@@ -38,12 +40,13 @@ pub enum Role {
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Feature(ColumnKind::Numeric),
         Self::Feature(ColumnKind::Categorical),
         Self::Feature(ColumnKind::Text),
         Self::Feature(ColumnKind::Time),
         Self::Group,
+        Self::Host,
         Self::Family,
         Self::Label,
         Self::Ignore,
@@ -54,6 +57,7 @@ impl Role {
         match self {
             Self::Feature(kind) => kind.name(),
             Self::Group => "group",
+            Self::Host => "host",
             Self::Family => "family",
             Self::Label => "label",
             Self::Ignore => "ignore",
@@ -171,7 +175,7 @@ impl Schema {
     /// # Errors
     /// [`SchemaError::NoColumn`].
     pub fn assign(&mut self, name: &str, role: Role) -> Result<(), SchemaError> {
-        if matches!(role, Role::Label | Role::Group | Role::Family) {
+        if matches!(role, Role::Label | Role::Group | Role::Host | Role::Family) {
             // What was guessed gives way to what is said.
             for column in self.columns.iter_mut().filter(|column| column.role == role) {
                 column.role = Role::Ignore;
@@ -192,7 +196,7 @@ impl Schema {
     /// # Errors
     /// [`SchemaError::Twice`], [`SchemaError::NoFeatures`], and [`SchemaError::NoLabel`] when one is needed.
     pub fn check(&self, label_needed: bool) -> Result<(), SchemaError> {
-        for role in [Role::Label, Role::Group, Role::Family] {
+        for role in [Role::Label, Role::Group, Role::Host, Role::Family] {
             let mut columns = self.columns.iter().filter(|column| column.role == role);
             if let (Some(first), Some(second)) = (columns.next(), columns.next()) {
                 let (first, second) = (first.name.clone(), second.name.clone());

@@ -1,14 +1,20 @@
 //! Which rows only evaluation sees.
 //!
 //! * **time**: the latest rows. Rows of one group, and of one moment, stay together; a row without a time is learned from.
+//! * **host**: whole hosts, so that the test part is of hosts that were not learned from; hosts that a group spans stay
+//!   together, a row without a host goes with its group.
 //! * **group**: whole groups of each class: those of the group column, else rows of one template (near-duplicates).
 //! * **stratified**: rows of each class by lot; **random**: rows by lot. Both are kind to a model: what is nearly the same
 //!   is on both sides.
 //! * **official**: the test part is a file of its own.
 //!
+//! An **embargo** leaves out training rows that are not earlier than the test part's first time by so much: what happens
+//! shortly before is like what follows, and the labels of the last hours are not known when a model is made.
+//!
 //! Whatever the rule, a test row that equals a training row in all features and the label is removed and counted.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use picket_common::event::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -16,7 +22,10 @@ use serde::{Deserialize, Serialize};
 use crate::random::SplitMix64;
 use crate::table::frame::{Table, TableError};
 use crate::table::key::Keys;
+use crate::train::fold::is_before;
 use crate::train::{ROWS_MIN, ROWS_PER_CLASS_MIN};
+
+mod host;
 
 /// By how much of its share a group may overfill the test part.
 const OVERFILL: f64 = 0.2;
@@ -27,6 +36,8 @@ const OVERFILL: f64 = 0.2;
 pub enum SplitRule {
     /// The latest rows are the test.
     Time,
+    /// Whole hosts are.
+    Host,
     /// Whole groups are.
     Group,
     /// Rows of each class by lot.
@@ -41,6 +52,18 @@ impl SplitRule {
     /// What fits a table best: time where there are times, else groups.
     pub fn of(table: &Table) -> Self {
         if table.group.is_none() && table.times().is_some() { Self::Time } else { Self::Group }
+    }
+
+    /// Its name in commands and manifests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Time => "time",
+            Self::Host => "host",
+            Self::Group => "group",
+            Self::Stratified => "stratified",
+            Self::Random => "random",
+            Self::Official => "official",
+        }
     }
 }
 
@@ -61,6 +84,8 @@ pub struct Parts<'a> {
     pub counts: SplitCounts,
     /// For each training row the number of its group.
     pub(super) train_groups: Vec<u32>,
+    /// For each training row what stays together in folds: its group; hosts where these are divided.
+    pub(super) train_kin: Vec<u32>,
     /// For each test row the name of its group.
     pub(super) test_groups: Vec<String>,
     /// The newest time of the training part.
@@ -91,6 +116,8 @@ pub struct SplitCounts {
     /// Test rows that equal a training row with the other label. They stay.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_contradictions: Option<usize>,
+    /// Training rows that were left out because they are too near before the test part, or later.
+    pub embargoed: usize,
 }
 
 /// Why rows cannot be divided.
@@ -105,10 +132,38 @@ pub enum SplitError {
     /// No classes to divide by.
     #[error("the table has no label to stratify by: choose another --split")]
     NoClasses,
+    /// No hosts to divide by.
+    #[error("no column holds hosts: name it with --host, or give it the role \"host\" in the schema")]
+    NoHosts,
+    /// Too few hosts.
+    #[error(
+        "the rows are of {found} host(s) that can be parted, at least 2 are needed (hosts that a group spans count as \
+         one): choose another --split"
+    )]
+    TooFewHosts {
+        /// How many there are.
+        found: usize,
+    },
+    /// An embargo where no moment divides the rows.
+    #[error(
+        "--embargo is a gap in time before the test part, but {rule} divides by something else: take --split time, or --test"
+    )]
+    EmbargoWithoutBoundary {
+        /// The rule.
+        rule: &'static str,
+    },
+    /// An embargo without times.
+    #[error("--embargo is a gap in time, but no column holds times: name one with --time, or leave the embargo out")]
+    EmbargoWithoutTimes,
+    /// Rolling origin without times.
+    #[error(
+        "--validation rolling-origin goes by time, but no column holds times: name one with --time, or take k-fold"
+    )]
+    RollingWithoutTimes,
     /// A part lacks a class.
     #[error(
         "the {part} part has {found} {class} rows, at least {needed} are needed: {}",
-        "choose another --split or --test-fraction, or another seed, or give more rows"
+        "choose another --split or --test-fraction, another seed or a shorter --embargo, or give more rows"
     )]
     TooFewRows {
         /// `training` or `test`.
@@ -122,7 +177,20 @@ pub enum SplitError {
     },
 }
 
-/// Divides a table; `official` is the test table of [`SplitRule::Official`].
+/// How a table is divided.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Division {
+    /// The rule; a test table of its own is [`SplitRule::Official`] whatever it says.
+    pub rule: SplitRule,
+    /// Share of the rows that only evaluation sees.
+    pub test_fraction: f64,
+    /// Of what is drawn by lot.
+    pub seed: u64,
+    /// Training rows that are not earlier than the test part's first time by so much are left out.
+    pub embargo: Duration,
+}
+
+/// Divides a table without an embargo; `official` is the test table of [`SplitRule::Official`].
 ///
 /// # Errors
 /// [`SplitError`].
@@ -133,31 +201,37 @@ pub fn split<'a>(
     test_fraction: f64,
     seed: u64,
 ) -> Result<Parts<'a>, SplitError> {
+    divide(table, official, &Division { rule, test_fraction, seed, embargo: Duration::ZERO })
+}
+
+/// Divides a table; `official` is the test table of [`SplitRule::Official`].
+///
+/// # Errors
+/// [`SplitError`].
+pub fn divide<'a>(table: &'a Table, official: Option<&'a Table>, division: &Division) -> Result<Parts<'a>, SplitError> {
     let malicious = table.labels()?;
     let test_malicious = official.map_or(Ok(malicious), Table::labels)?;
-    let parts = divide((table, malicious), official.map(|table| (table, test_malicious)), rule, test_fraction, seed)?;
+    let parts = divide_labelled((table, malicious), official.map(|table| (table, test_malicious)), division)?;
     check(&parts.counts, malicious)?;
     Ok(parts)
 }
 
-/// As [`split`], for an algorithm that needs no labels: there may be none, or of one class.
+/// As [`divide`], for an algorithm that needs no labels: there may be none, or of one class.
 ///
 /// # Errors
 /// [`SplitError`], but none for a class that is not there.
-pub fn split_unsupervised<'a>(
+pub fn divide_unsupervised<'a>(
     table: &'a Table,
     official: Option<&'a Table>,
-    rule: SplitRule,
-    test_fraction: f64,
-    seed: u64,
+    division: &Division,
 ) -> Result<Parts<'a>, SplitError> {
-    if rule == SplitRule::Stratified && official.is_none() && table.malicious.is_none() {
+    if division.rule == SplitRule::Stratified && official.is_none() && table.malicious.is_none() {
         return Err(SplitError::NoClasses);
     }
     let [of_table, of_official] = [Some(table), official]
         .map(|table| table.map_or_else(Vec::new, |table| table.malicious.clone().unwrap_or(vec![false; table.rows])));
     let test = official.map(|table| (table, of_official.as_slice()));
-    let mut parts = divide((table, &of_table), test, rule, test_fraction, seed)?;
+    let mut parts = divide_labelled((table, &of_table), test, division)?;
     let (train_rows, test_rows) = (parts.counts.train_rows, parts.counts.test_rows);
     let known = parts.counts.train_malicious.unwrap_or(0);
     let class = if table.malicious.is_some() { "benign" } else { "unlabelled" };
@@ -179,25 +253,25 @@ pub fn split_unsupervised<'a>(
 }
 
 /// Divides tables with the labels of their rows.
-fn divide<'a>(
+fn divide_labelled<'a>(
     (table, malicious): (&'a Table, &[bool]),
     official: Option<(&'a Table, &[bool])>,
-    rule: SplitRule,
-    test_fraction: f64,
-    seed: u64,
+    division: &Division,
 ) -> Result<Parts<'a>, SplitError> {
+    let Division { test_fraction, seed, embargo, .. } = *division;
+    let rule = if official.is_some() { SplitRule::Official } else { division.rule };
     let keys = Keys::of(table);
     let groups = Groups::of(table, &keys);
-    let in_test = match (rule, official) {
-        (_, Some(_)) | (SplitRule::Official, None) => vec![false; table.rows],
-        (SplitRule::Time, _) => by_time(table, test_fraction)?,
-        (SplitRule::Group, _) => by_lot(malicious, Some(&groups.number), true, test_fraction, seed),
-        (SplitRule::Stratified, _) => by_lot(malicious, None, true, test_fraction, seed),
-        (SplitRule::Random, _) => by_lot(malicious, None, false, test_fraction, seed),
+    let kin = if rule == SplitRule::Host { host::units(table, &groups.number)? } else { groups.number.clone() };
+    let in_test = match rule {
+        SplitRule::Official => vec![false; table.rows],
+        SplitRule::Time => by_time(table, test_fraction)?,
+        SplitRule::Host => host::by_lot(malicious, &kin, test_fraction, seed),
+        SplitRule::Group => by_lot(malicious, Some(&kin), true, test_fraction, seed),
+        SplitRule::Stratified => by_lot(malicious, None, true, test_fraction, seed),
+        SplitRule::Random => by_lot(malicious, None, false, test_fraction, seed),
     };
-    let (mut test, train): (Vec<usize>, Vec<usize>) = (0..table.rows).partition(|row| in_test[*row]);
-    let mut known: Vec<(u64, bool)> = train.iter().map(|row| (keys.exact[*row], malicious[*row])).collect();
-    known.sort_unstable();
+    let (mut test, mut train): (Vec<usize>, Vec<usize>) = (0..table.rows).partition(|row| in_test[*row]);
     let test_table = official.map_or(table, |official| official.0);
     let (test_keys, test_malicious) = match official {
         Some((official, labels)) => {
@@ -206,6 +280,15 @@ fn divide<'a>(
         }
         None => (keys.clone(), malicious),
     };
+    let before = train.len();
+    if !embargo.is_zero() {
+        let first = first_time(rule, test_table, &test)?;
+        let times = table.times().ok_or(SplitError::EmbargoWithoutTimes)?;
+        train.retain(|row| times[*row].is_none_or(|time| is_before(time, first, embargo)));
+    }
+    let embargoed = before - train.len();
+    let mut known: Vec<(u64, bool)> = train.iter().map(|row| (keys.exact[*row], malicious[*row])).collect();
+    known.sort_unstable();
     let is_known = |row: &usize, label: bool| known.binary_search(&(test_keys.exact[*row], label)).is_ok();
     let before = test.len();
     test.retain(|row| !is_known(row, test_malicious[*row]));
@@ -220,17 +303,24 @@ fn divide<'a>(
         train_duplicates: known.windows(2).filter(|pair| pair[0] == pair[1]).count(),
         train_contradictions: Some(known.iter().filter(|entry| has_other(entry)).count()),
         test_contradictions: Some(test.iter().filter(|row| is_known(row, !test_malicious[**row])).count()),
+        embargoed,
     };
     let test_groups = Groups::of(test_table, &test_keys);
+    let host = |row: usize| match &test_table.host {
+        Some(hosts) if rule == SplitRule::Host => hosts.get(row).map(str::to_owned),
+        _ => None,
+    };
+    let name = |row: &usize| host(*row).unwrap_or_else(|| test_groups.name(test_table, *row));
     Ok(Parts {
         train_groups: train.iter().map(|row| groups.number[*row]).collect(),
-        test_groups: test.iter().map(|row| test_groups.name(test_table, *row)).collect(),
+        train_kin: train.iter().map(|row| kin[*row]).collect(),
+        test_groups: test.iter().map(name).collect(),
         newest: table.times().and_then(|times| train.iter().filter_map(|row| times[*row]).max()),
         train_table: table,
         train,
         test_table,
         test,
-        rule: if official.is_some() { SplitRule::Official } else { rule },
+        rule,
         counts,
     })
 }
@@ -288,6 +378,15 @@ impl Groups {
         let named = table.group.as_ref().and_then(|group| group.get(row));
         named.map_or_else(|| format!("{:016x}", self.template[row]), str::to_owned)
     }
+}
+
+/// The first time of a test part that has its place in time.
+fn first_time(rule: SplitRule, table: &Table, test: &[usize]) -> Result<Timestamp, SplitError> {
+    if !matches!(rule, SplitRule::Time | SplitRule::Official) {
+        return Err(SplitError::EmbargoWithoutBoundary { rule: rule.name() });
+    }
+    let times = table.times().ok_or(SplitError::EmbargoWithoutTimes)?;
+    test.iter().filter_map(|row| times[*row]).min().ok_or(SplitError::EmbargoWithoutTimes)
 }
 
 fn by_time(table: &Table, test_fraction: f64) -> Result<Vec<bool>, SplitError> {

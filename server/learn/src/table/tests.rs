@@ -9,6 +9,7 @@ use super::*;
 use crate::random::SplitMix64;
 use crate::train::{CalibrationMethod, Control, Options, Unobserved};
 
+mod division;
 mod unsupervised;
 
 /// The sample and the rows of a CSV text, all with the schema it looks to have after `edit`.
@@ -47,6 +48,8 @@ fn options(algorithm: Algorithm, rows: usize) -> TableOptions {
         training_run: "test".to_owned(),
         dataset_digest: Digest::of(b"test"),
         resamples: 20,
+        selection: crate::select::Wanted::default(),
+        validation: ValidationRule::default(),
     }
 }
 

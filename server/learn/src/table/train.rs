@@ -1,6 +1,7 @@
 //! One training on a table.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 use picket_common::event::Timestamp;
@@ -12,13 +13,14 @@ use picket_common::table::{ColumnKind, Preparation, TableModel, TableModelError}
 
 use crate::evaluate::survey::{self, SurveyedRow};
 use crate::evaluate::{self, EvaluateError, Report, ScoredRow, Survey, importance};
+use crate::select::{self, Columns, Selection};
 use crate::table::frame::{Table, TableError};
 use crate::table::prepare::{Prepared, TrainingRows};
 use crate::table::split::{Parts, SplitError};
 use crate::train::tune::{self, Found, SearchBudget};
 use crate::train::{
-    BoostingParams, CalibrationMethod, Control, DraftContext, Options, Params, ROWS_PER_CLASS_MIN, Recipe, TrainError,
-    Trained, TrainingSet, ValidParams, train_with, trainer,
+    BoostingParams, CalibrationMethod, Control, DraftContext, Folding, Options, Params, ROWS_PER_CLASS_MIN, Recipe,
+    TrainError, Trained, TrainingSet, ValidParams, train_with, trainer,
 };
 
 /// From so many training rows on, boosting grows larger trees, and more of them.
@@ -39,6 +41,33 @@ pub struct TableOptions {
     pub dataset_digest: Digest,
     /// Resamples for the intervals of the evaluation.
     pub resamples: u32,
+    /// Which columns to keep.
+    pub selection: select::Wanted,
+    /// How rows are divided for validation.
+    pub validation: ValidationRule,
+}
+
+/// How the training part is divided for validation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValidationRule {
+    /// Kin by lot.
+    KFold {
+        /// Into so many folds; as many as the number of rows allows without it.
+        folds: Option<usize>,
+    },
+    /// In the order of time.
+    RollingOrigin {
+        /// So many blocks are scored.
+        folds: usize,
+        /// Rows closer than this before a block are not learned from by the model that scores it.
+        embargo: Duration,
+    },
+}
+
+impl Default for ValidationRule {
+    fn default() -> Self {
+        Self::KFold { folds: None }
+    }
 }
 
 /// A search for the algorithm and its parameters.
@@ -62,6 +91,8 @@ pub struct TrainedTable {
     pub trained: Trained,
     /// What the search tried.
     pub found: Option<Found>,
+    /// Which columns were kept, where that was asked.
+    pub selection: Option<Selection>,
     /// How good it is on the test part.
     pub evaluation: Evaluation,
     /// Columns that the model does not judge by, with the reason.
@@ -83,6 +114,13 @@ impl Evaluation {
         match self {
             Self::Labelled(report) => Some(report),
             Self::Unlabelled(_) => None,
+        }
+    }
+
+    fn notes_mut(&mut self) -> &mut Vec<String> {
+        match self {
+            Self::Labelled(report) => &mut report.notes,
+            Self::Unlabelled(survey) => &mut survey.notes,
         }
     }
 }
@@ -153,7 +191,7 @@ pub fn train(
 ) -> Result<TrainedTable, TableTrainError> {
     control.observer.progress("preparation", 0, 1);
     let learned = Learned::of(parts, options)?;
-    let prepared = learned.ordinary().learn();
+    let mut prepared = learned.ordinary().learn();
     let feature_count = prepared.preparation.feature_count();
     if feature_count == 0 {
         return Err(TableTrainError::NothingToLearnFrom);
@@ -161,16 +199,17 @@ pub fn train(
     if feature_count > FEATURES_MAX {
         return Err(TableTrainError::TooManyFeatures { found: feature_count });
     }
-    let set = learned.set(&prepared)?;
+    let mut set = learned.set(&prepared, options.validation)?;
     let needs_labels = [
         (options.search.is_some(), "a search"),
+        (options.selection.method != select::Method::None, "a selection of columns"),
         (options.options.calibration != CalibrationMethod::None, "a calibration"),
     ];
     if let Some((_, what)) = needs_labels.into_iter().find(|(is_asked, _)| *is_asked && !set.is_labelled()) {
         return Err(TableTrainError::NeedsLabels { what });
     }
     control.observer.progress("preparation", 1, 1);
-    let context = DraftContext {
+    let mut context = DraftContext {
         // Says nothing: the specification is the preparation.
         subject: Subject::Connection,
         feature_spec_hash: prepared.preparation.hash(),
@@ -179,6 +218,13 @@ pub fn train(
         // A clock would give other bytes each time; this is when the model's knowledge ends.
         created: parts.newest.unwrap_or(Timestamp(0)),
     };
+    let selection = selection(&prepared, &set, options, &context, control)?;
+    if let Some(selection) = &selection {
+        set = set.with_features(&features_of(&prepared, &selection.places));
+        let reasons = selection.dropped.iter().map(|dropped| (dropped.column.clone(), dropped.reason));
+        prepared = prepared.keep(&selection.places, reasons);
+        context.feature_spec_hash = prepared.preparation.hash();
+    }
     let found = match &options.search {
         Some(wanted) => Some(search(wanted, options, &set, &context, clock, control)?),
         None => None,
@@ -188,22 +234,42 @@ pub fn train(
     let file = TableModel::encode(&prepared.preparation, &trained.draft.encode(key)?)?;
     let model = TableModel::parse(&file)?;
     control.observer.progress("evaluation", 0, 1);
-    let evaluation = match &parts.test_table.malicious {
+    let mut evaluation = match &parts.test_table.malicious {
         Some(_) => Evaluation::Labelled(Box::new(judge(&model, parts, options)?)),
         None => Evaluation::Unlabelled(look(&model, parts, (&set, trained.threshold.share_alerted), options)?),
     };
+    evaluation.notes_mut().extend(selection.as_ref().and_then(selection_note));
     control.observer.progress("evaluation", 1, 1);
-    Ok(TrainedTable { file, model, trained, found, evaluation, left_out: prepared.left_out })
+    Ok(TrainedTable { file, model, trained, found, selection, evaluation, left_out: prepared.left_out })
+}
+
+/// Rows of the training part.
+#[derive(Clone)]
+struct Rows {
+    rows: Vec<usize>,
+    /// For each row the number of its group.
+    groups: Vec<u32>,
+    /// For each row what stays together in folds.
+    kin: Vec<u32>,
+}
+
+impl Rows {
+    fn of(parts: &Parts<'_>, keep: impl Fn(usize) -> bool) -> Self {
+        let places: Vec<usize> = (0..parts.train.len()).filter(|place| keep(parts.train[*place])).collect();
+        Self {
+            rows: places.iter().map(|place| parts.train[*place]).collect(),
+            groups: places.iter().map(|place| parts.train_groups[*place]).collect(),
+            kin: places.iter().map(|place| parts.train_kin[*place]).collect(),
+        }
+    }
 }
 
 /// The rows that a training may look at, and how far.
 struct Learned<'a> {
     parts: &'a Parts<'a>,
-    rows: Vec<usize>,
-    /// For each row the number of its group.
-    groups: Vec<u32>,
-    /// Those of them that are not known to be malicious, with their groups.
-    ordinary: (Vec<usize>, Vec<u32>),
+    all: Rows,
+    /// Those of them that are not known to be malicious.
+    ordinary: Rows,
     /// Of every row of the table; nothing when they are not to be looked at.
     labels: Option<&'a [bool]>,
     /// Whether what is learned depends on the labels.
@@ -219,53 +285,92 @@ impl<'a> Learned<'a> {
             of_search.chain([&options.recipe.params.get().algorithm()]).any(|algorithm| algorithm.is_supervised());
         let labels =
             if is_supervised { Some(parts.train_table.labels()?) } else { parts.train_table.malicious.as_deref() };
-        let with_groups = |keep: &dyn Fn(usize) -> bool| -> (Vec<usize>, Vec<u32>) {
-            let rows = parts.train.iter().copied().zip(parts.train_groups.iter().copied());
-            rows.filter(|(row, _)| keep(*row)).unzip()
-        };
-        let is_ordinary = |row: usize| labels.is_none_or(|labels| !labels[row]);
-        let ordinary = with_groups(&is_ordinary);
-        let is_labelled = is_supervised || parts.train.len() - ordinary.0.len() >= ROWS_PER_CLASS_MIN;
-        let (rows, groups) = if is_labelled { with_groups(&|_| true) } else { ordinary.clone() };
-        Ok(Self { parts, rows, groups, ordinary, labels: labels.filter(|_| is_labelled), is_supervised })
+        let ordinary = Rows::of(parts, |row| labels.is_none_or(|labels| !labels[row]));
+        let is_labelled = is_supervised || parts.train.len() - ordinary.rows.len() >= ROWS_PER_CLASS_MIN;
+        let all = if is_labelled { Rows::of(parts, |_| true) } else { ordinary.clone() };
+        Ok(Self { parts, all, ordinary, labels: labels.filter(|_| is_labelled), is_supervised })
     }
 
     /// What the preparation is learned from: a model of what is ordinary must not see, through it, what is malicious.
     fn ordinary(&self) -> TrainingRows<'_> {
-        let (rows, groups) =
-            if self.is_supervised { (&self.rows, &self.groups) } else { (&self.ordinary.0, &self.ordinary.1) };
-        TrainingRows { rows, groups, ..self.all() }
+        self.view(if self.is_supervised { &self.all } else { &self.ordinary })
     }
 
-    fn all(&self) -> TrainingRows<'_> {
+    fn view<'b>(&'b self, rows: &'b Rows) -> TrainingRows<'b> {
         TrainingRows {
             table: self.parts.train_table,
-            rows: &self.rows,
+            rows: &rows.rows,
             malicious: self.labels.filter(|_| self.is_supervised),
-            groups: &self.groups,
+            groups: &rows.kin,
         }
     }
 
-    fn set(&self, prepared: &Prepared) -> Result<TrainingSet, TrainError> {
-        let (values, features) = (self.all().vectors(prepared), prepared.preparation.feature_count());
+    fn set(&self, prepared: &Prepared, rule: ValidationRule) -> Result<TrainingSet, TableTrainError> {
+        let (values, features) = (self.view(&self.all).vectors(prepared), prepared.preparation.feature_count());
         let groups = self.weighed_groups();
         let set = match self.labels {
             Some(labels) => {
-                TrainingSet::new(features, values, self.rows.iter().map(|row| labels[*row]).collect(), groups)
+                let labels = self.all.rows.iter().map(|row| labels[*row]).collect();
+                TrainingSet::new(features, values, labels, groups)?
             }
-            None => TrainingSet::unlabelled(features, values, groups),
+            None => TrainingSet::unlabelled(features, values, groups)?,
         };
-        set?.with_kin(self.groups.clone())
+        Ok(set.with_kin(self.all.kin.clone())?.with_folding(self.folding(rule)?)?)
     }
 
     /// What weights are divided by: the groups of the group column. Without one each row is its own, so that rows count
     /// alike; folds keep near-duplicates together all the same.
     fn weighed_groups(&self) -> Vec<u32> {
         if self.parts.train_table.group.is_some() {
-            return self.groups.clone();
+            return self.all.groups.clone();
         }
-        (0..self.rows.len()).map(|row| u32::try_from(row).unwrap_or(u32::MAX)).collect()
+        (0..self.all.rows.len()).map(|row| u32::try_from(row).unwrap_or(u32::MAX)).collect()
     }
+
+    /// Validation of the rows, as they allow.
+    fn folding(&self, rule: ValidationRule) -> Result<Folding, SplitError> {
+        Ok(match rule {
+            ValidationRule::KFold { folds } => Folding::KFold { folds },
+            ValidationRule::RollingOrigin { folds, embargo } => {
+                let times = self.parts.train_table.times().ok_or(SplitError::RollingWithoutTimes)?;
+                Folding::RollingOrigin { folds, times: self.all.rows.iter().map(|row| times[*row]).collect(), embargo }
+            }
+        })
+    }
+}
+
+fn selection(
+    prepared: &Prepared,
+    set: &TrainingSet,
+    options: &TableOptions,
+    context: &DraftContext,
+    control: &Control<'_>,
+) -> Result<Option<Selection>, TrainError> {
+    let names: Vec<String> = prepared.preparation.columns.iter().map(|column| column.name.clone()).collect();
+    let columns = Columns { set, names: &names, of_feature: &prepared.preparation.column_of_feature() };
+    select::select(&columns, options.selection, (&options.recipe, options.options), context, control)
+}
+
+/// The features of the columns at some places (ascending).
+fn features_of(prepared: &Prepared, places: &[usize]) -> Vec<usize> {
+    let columns = prepared.preparation.column_of_feature();
+    (0..columns.len()).filter(|feature| places.binary_search(&columns[*feature]).is_ok()).collect()
+}
+
+/// What was dropped and what that cost.
+fn selection_note(selection: &Selection) -> Option<String> {
+    let (before, after) = selection.before_and_after()?;
+    Some(format!(
+        "{} of {} columns were kept ({}): tuning score {:.4} instead of {:.4} (standard error {:.4}), {} features instead of {}",
+        after.columns,
+        before.columns,
+        selection.method.name(),
+        after.score,
+        before.score,
+        before.standard_error,
+        after.features,
+        before.features,
+    ))
 }
 
 fn search(
@@ -381,6 +486,7 @@ fn notes(parts: &Parts<'_>) -> Vec<String> {
             notes.push(format!("{count} {text}"));
         }
     };
+    note(Some(counts.embargoed), "training rows were left out: they are too near before the test part");
     note(Some(counts.duplicates_removed), "test rows equal a training row in all columns and the label: removed");
     note(counts.train_contradictions, "training rows equal one with the other label: they stay");
     note(

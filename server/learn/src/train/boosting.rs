@@ -119,7 +119,7 @@ impl Fit<'_> {
         }
         let folds = Folds::assign(self.set, HELD_OUT, self.seed);
         // A model that has seen rows of the same attack would never stop.
-        folds.grouped.then(|| folds.fold_of_row.iter().map(|fold| *fold == 0).collect())
+        folds.grouped.then(|| folds.fold_of_row.iter().map(|fold| *fold == Some(0)).collect())
     }
 
     /// Boosts up to so many trees; where rows are held out, as many as were best on them.

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 /// Runs `work` for 0..`jobs` on up to `threads` threads. Which thread does what does not show in the result.
 ///
 /// Stops handing out jobs after the first error and returns the error of the lowest-numbered job that failed.
-pub(super) fn try_map<R, E>(
+pub(crate) fn try_map<R, E>(
     jobs: usize,
     threads: usize,
     work: impl Fn(usize) -> Result<R, E> + Sync,

@@ -10,7 +10,7 @@ use picket_common::model::{Algorithm, Model, ModelDraft, ModelMetadata};
 use serde::Serialize;
 
 use crate::train::calibration::CalibrationMethod;
-use crate::train::fold::Folds;
+use crate::train::fold::{Folding, Folds};
 use crate::train::threshold::{self, Confidence, ThresholdChoice};
 use crate::train::{
     Control, FittedModel, Observer, TrainError, Trainer, TrainingSet, ValidParams, parallel, trainer, witness,
@@ -50,8 +50,13 @@ pub struct DraftContext {
 /// How the parameters and the threshold were found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Validation {
+    /// How the rows were divided: `k-fold` or `rolling-origin`.
+    pub method: &'static str,
     /// Number of folds.
     pub folds: usize,
+    /// Training rows that no model scored: in time, the earliest ones. Threshold, calibration and the scores of candidates
+    /// rest on the others.
+    pub rows_without_score: usize,
     /// How many times the rows were dealt into folds: the threshold is the one in the middle of so many.
     pub foldings: usize,
     /// Whether no attack or piece of work was in two folds. If not, the figures here are too good.
@@ -122,7 +127,7 @@ pub fn train(
     let run = Run { trainer: trainer(algorithm), set, options, context, control };
     let mut candidates = run.trainer.candidates(set.feature_count());
     let plan = run.plan(&mut candidates);
-    let folds = Folds::assign(set, plan.folds_max, options.seed);
+    let folds = Folds::of(set, plan.folds_max, options.seed)?;
     let plain: Vec<Recipe> = candidates.into_iter().map(|params| Recipe { params, witnesses: false }).collect();
     let mut tried = run.validate(&plain, &folds)?;
     let mut chosen = tried.best();
@@ -151,7 +156,7 @@ pub fn train_with(
 ) -> Result<Trained, TrainError> {
     let run = Run { trainer: trainer(recipe.params.get().algorithm()), set, options, context, control };
     let plan = run.plan(&mut vec![recipe.params]);
-    let folds = Folds::assign(set, plan.folds_max, options.seed);
+    let folds = Folds::of(set, plan.folds_max, options.seed)?;
     let tried = run.validate(&[recipe], &folds)?;
     run.finish(&tried, 0, &folds, &plan)
 }
@@ -159,7 +164,7 @@ pub fn train_with(
 /// Recipes and how they did.
 struct Tried {
     recipes: Vec<Recipe>,
-    /// For each recipe the (score, label) of every row.
+    /// For each recipe the (score, label) of every row that is scored.
     out_of_fold: Vec<Vec<(f64, bool)>>,
     tuning_scores: Vec<f64>,
     /// How many attacks the scores rest on.
@@ -191,19 +196,21 @@ impl Tried {
     }
 }
 
-/// Benign rows as they are, and each attack with the highest score of its rows.
-fn attacks_once(set: &TrainingSet, rows: &[(f64, bool)]) -> Vec<(f64, bool)> {
-    let mut attacks: BTreeMap<u32, f64> = BTreeMap::new();
+/// Benign rows as they are, and each attack with the highest score of its rows: (score, malicious, kin). `rows` are those
+/// of `scored`.
+pub(crate) fn attacks_once(set: &TrainingSet, scored: &[usize], rows: &[(f64, bool)]) -> Vec<(f64, bool, u32)> {
+    let mut attacks: BTreeMap<u32, (f64, u32)> = BTreeMap::new();
     let mut once = Vec::new();
-    for ((score, malicious), group) in rows.iter().zip(set.groups()) {
+    for ((score, malicious), row) in rows.iter().zip(scored) {
+        let kin = set.kin()[*row];
         if *malicious {
-            let highest = attacks.entry(*group).or_insert(*score);
-            *highest = highest.max(*score);
+            let attack = attacks.entry(set.groups()[*row]).or_insert((*score, kin));
+            attack.0 = attack.0.max(*score);
         } else {
-            once.push((*score, false));
+            once.push((*score, false, kin));
         }
     }
-    once.extend(attacks.into_values().map(|score| (score, true)));
+    once.extend(attacks.into_values().map(|(score, kin)| (score, true, kin)));
     once
 }
 
@@ -216,8 +223,8 @@ struct Plan {
     foldings: usize,
 }
 
-/// The (score, label) of every row, scored by a model of the recipe that did not see its fold.
-pub(super) fn fold_scores(
+/// The (score, label) of every row that `folds` score ([`Folds::scored`]), by a model of the recipe that did not see its fold.
+pub(crate) fn fold_scores(
     set: &TrainingSet,
     recipe: &Recipe,
     folds: &Folds,
@@ -229,6 +236,23 @@ pub(super) fn fold_scores(
     let run = Run { trainer: trainer(recipe.params.get().algorithm()), set, options, context, control: &quiet };
     let mut scores = run.out_of_fold_scores(std::slice::from_ref(recipe), folds)?;
     Ok(scores.pop().unwrap_or_default())
+}
+
+/// The model of each fold, which learned from rows that `folds` say ([`Folds::split`]).
+pub(crate) fn fold_models(
+    set: &TrainingSet,
+    recipe: &Recipe,
+    folds: &Folds,
+    options: Options,
+    context: &DraftContext,
+    control: &Control<'_>,
+) -> Result<Vec<Model>, TrainError> {
+    let run = Run { trainer: trainer(recipe.params.get().algorithm()), set, options, context, control };
+    parallel::try_map(folds.count, control.threads, |fold| {
+        control.check()?;
+        let fitted = run.fit(&set.subset(&folds.split(fold).1), recipe, &control.single_threaded())?;
+        run.scorer(fitted)
+    })
 }
 
 /// Hears when to stop, and tells nothing: the search tells how far it is.
@@ -280,19 +304,25 @@ impl Run<'_> {
         Plan {
             folds_max: if kept == 0 { FOLDS_OF_LARGE_SETS } else { FOLDS_MAX },
             witnesses,
-            foldings: if kept > 0 && cost_of_foldings <= FOLDINGS_COST_MAX { 1 + further } else { 1 },
+            // Blocks of time are the same whatever the seed.
+            foldings: match self.set.folding() {
+                Folding::KFold { .. } if kept > 0 && cost_of_foldings <= FOLDINGS_COST_MAX => 1 + further,
+                _ => 1,
+            },
         }
     }
 
     fn validate(&self, recipes: &[Recipe], folds: &Folds) -> Result<Tried, TrainError> {
         let Self { set, options, .. } = self;
-        let out_of_fold = self.out_of_fold_scores(recipes, folds)?;
-        let tuning_scores = out_of_fold
-            .iter()
-            .map(|rows| threshold::tuning_score(&attacks_once(set, rows), options.false_positive_budget))
-            .collect();
-        let attacks = set.groups().iter().zip(set.malicious()).filter(|(_, malicious)| **malicious);
-        let attacks = attacks.map(|(group, _)| *group).collect::<BTreeSet<u32>>().len();
+        let (out_of_fold, scored) = (self.out_of_fold_scores(recipes, folds)?, folds.scored());
+        let tuning_score = |rows: &Vec<(f64, bool)>| {
+            let once: Vec<(f64, bool)> =
+                attacks_once(set, &scored, rows).into_iter().map(|(score, malicious, _)| (score, malicious)).collect();
+            threshold::tuning_score(&once, options.false_positive_budget)
+        };
+        let tuning_scores = out_of_fold.iter().map(tuning_score).collect();
+        let attacks = scored.iter().filter(|row| set.malicious()[**row]);
+        let attacks = attacks.map(|row| set.groups()[*row]).collect::<BTreeSet<u32>>().len();
         Ok(Tried { recipes: recipes.to_vec(), out_of_fold, tuning_scores, attacks })
     }
 
@@ -300,7 +330,7 @@ impl Run<'_> {
         let Self { set, context, control, .. } = self;
         let algorithm = self.trainer.algorithm();
         let (recipe, rows) = (tried.recipes[chosen], &tried.out_of_fold[chosen]);
-        let mut threshold = self.threshold(recipe, rows, plan)?;
+        let mut threshold = self.threshold(recipe, (rows, folds), plan)?;
         // Nothing tells the share of malicious rows where there are no labels.
         let calibration = if set.is_labelled() { self.options.calibration.learn(rows) } else { None };
         if let Some(calibration) = &calibration {
@@ -310,7 +340,7 @@ impl Run<'_> {
         control.observer.progress(&format!("{algorithm}: fit"), 0, 1);
         let fitted = self.fit(set, &recipe, control)?;
         control.observer.progress(&format!("{algorithm}: fit"), 1, 1);
-        let self_test = self_test_rows(set, rows);
+        let self_test = self_test_rows(set, &folds.scored(), rows);
         let candidates = tried.recipes.iter().zip(&tried.tuning_scores);
         Ok(Trained {
             draft: ModelDraft {
@@ -319,7 +349,9 @@ impl Run<'_> {
             },
             recipe,
             validation: Validation {
+                method: set.folding().name(),
                 folds: folds.count,
+                rows_without_score: set.len() - rows.len(),
                 foldings: plan.foldings,
                 grouped: folds.grouped,
                 candidates: candidates
@@ -332,28 +364,34 @@ impl Run<'_> {
 
     /// The threshold in the middle of those of several foldings. That of one rests on the few benign rows that score
     /// highest, and which those are depends on who shared a fold with whom.
-    fn threshold(&self, recipe: Recipe, rows: &[(f64, bool)], plan: &Plan) -> Result<ThresholdChoice, TrainError> {
+    fn threshold(
+        &self,
+        recipe: Recipe,
+        (rows, folds): (&[(f64, bool)], &Folds),
+        plan: &Plan,
+    ) -> Result<ThresholdChoice, TrainError> {
         let Options { false_positive_budget, confidence, .. } = self.options;
-        let choose = |rows: &[(f64, bool)]| {
+        let choose = |rows: &[(f64, bool)], folds: &Folds| {
+            let kin: Vec<u32> = folds.scored().into_iter().map(|row| self.set.kin()[row]).collect();
             if self.set.is_labelled() {
-                return threshold::choose(rows, self.set.kin(), false_positive_budget, confidence);
+                return threshold::choose(rows, &kin, false_positive_budget, confidence);
             }
             let scores: Vec<f64> = rows.iter().map(|row| row.0).collect();
-            threshold::choose_share(&scores, self.set.kin(), false_positive_budget, confidence)
+            threshold::choose_share(&scores, &kin, false_positive_budget, confidence)
         };
-        let mut choices = vec![choose(rows)];
+        let mut choices = vec![choose(rows, folds)];
         for folding in 1..plan.foldings {
             let seed = self.options.seed.wrapping_add(folding as u64);
-            let folds = Folds::assign(self.set, plan.folds_max, seed);
+            let folds = Folds::of(self.set, plan.folds_max, seed)?;
             let again = Self { options: Options { seed, ..self.options }, ..*self };
             let rows = again.out_of_fold_scores(&[recipe], &folds)?;
-            choices.extend(rows.iter().map(|rows| choose(rows)));
+            choices.extend(rows.iter().map(|rows| choose(rows, &folds)));
         }
         choices.sort_by(|a, b| a.threshold.total_cmp(&b.threshold));
         Ok(choices[choices.len() / 2])
     }
 
-    /// For each recipe, the (score, label) of every row, scored by a model that did not see its fold.
+    /// For each recipe, the (score, label) of every row that `folds` score, by a model that did not see its fold.
     fn out_of_fold_scores(&self, recipes: &[Recipe], folds: &Folds) -> Result<Vec<Vec<(f64, bool)>>, TrainError> {
         let Self { set, control, .. } = self;
         let stage = format!("{}: validation", self.trainer.algorithm());
@@ -374,11 +412,9 @@ impl Run<'_> {
         Ok(scored
             .chunks(folds.count)
             .map(|folds| {
-                let mut rows: Vec<(f64, bool)> = set.malicious().iter().map(|malicious| (0.0, *malicious)).collect();
-                for (row, score) in folds.iter().flatten() {
-                    rows[*row].0 = *score;
-                }
-                rows
+                let mut rows: Vec<(usize, f64)> = folds.iter().flatten().copied().collect();
+                rows.sort_unstable_by_key(|(row, _)| *row);
+                rows.into_iter().map(|(row, score)| (score, set.malicious()[row])).collect()
             })
             .collect())
     }
@@ -444,13 +480,14 @@ fn draft(
 }
 
 /// Rows spread evenly over the range of scores, and one with everything missing.
-fn self_test_rows(set: &TrainingSet, scores: &[(f64, bool)]) -> Vec<Vec<f32>> {
-    let mut order: Vec<usize> = (0..set.len()).collect();
+fn self_test_rows(set: &TrainingSet, scored: &[usize], scores: &[(f64, bool)]) -> Vec<Vec<f32>> {
+    let mut order: Vec<usize> = (0..scored.len()).collect();
     order.sort_by(|a, b| scores[*a].0.total_cmp(&scores[*b].0));
     let picked = SELF_TEST_TRAINING_ROWS.min(order.len());
     let last = order.len().saturating_sub(1);
-    let mut rows: Vec<Vec<f32>> =
-        (0..picked).map(|index| set.row(order[index * last / picked.saturating_sub(1).max(1)]).to_vec()).collect();
+    let mut rows: Vec<Vec<f32>> = (0..picked)
+        .map(|index| set.row(scored[order[index * last / picked.saturating_sub(1).max(1)]]).to_vec())
+        .collect();
     rows.push(vec![MISSING; set.feature_count()]);
     rows
 }

@@ -6,6 +6,7 @@
 //! but kin that stay together: a fold whose rows have doubles in the others makes scores, and the threshold chosen by
 //! them, better than they are on new rows.
 
+use crate::train::fold::{Folding, Folds};
 use crate::train::{ROWS_MAX, ROWS_MIN, ROWS_PER_CLASS_MIN, TrainError};
 
 /// Rows of features with their labels and groups; never empty, both classes are there unless nothing is labelled, values
@@ -22,6 +23,8 @@ pub struct TrainingSet {
     groups: Vec<u32>,
     /// Which rows folds keep together, as a number; nothing when these are the groups.
     kin: Option<Vec<u32>>,
+    /// How rows are divided for validation.
+    folding: Folding,
 }
 
 impl TrainingSet {
@@ -72,7 +75,8 @@ impl TrainingSet {
         if let Some(place) = values.iter().position(|value| value.is_infinite()) {
             return Err(TrainError::Infinite { row: place / feature_count, feature: place % feature_count });
         }
-        Ok(Self { feature_count, values, malicious, is_labelled: true, groups, kin: None })
+        let folding = Folding::default();
+        Ok(Self { feature_count, values, malicious, is_labelled: true, groups, kin: None, folding })
     }
 
     /// Says which rows folds keep together, by a number for each row that kin share, where these are not the groups.
@@ -81,15 +85,33 @@ impl TrainingSet {
     /// [`TrainError::Shape`] when there is not one number for each row.
     pub fn with_kin(self, kin: Vec<u32>) -> Result<Self, TrainError> {
         if kin.len() != self.len() {
-            let Self { feature_count, values, malicious, .. } = &self;
-            return Err(TrainError::Shape {
-                values: values.len(),
-                labels: malicious.len(),
-                groups: kin.len(),
-                feature_count: *feature_count,
-            });
+            return Err(self.not_of_shape(kin.len()));
         }
         Ok(Self { kin: Some(kin), ..self })
+    }
+
+    /// Says how rows are divided for validation.
+    ///
+    /// # Errors
+    /// [`TrainError::Shape`] when there is not one time for each row, [`TrainError::NoRollingOrigin`] when these rows cannot
+    /// be divided so.
+    pub fn with_folding(self, folding: Folding) -> Result<Self, TrainError> {
+        if let Folding::RollingOrigin { times, .. } = &folding
+            && times.len() != self.len()
+        {
+            return Err(self.not_of_shape(times.len()));
+        }
+        let set = Self { folding, ..self };
+        if let Folding::RollingOrigin { folds, .. } = set.folding {
+            Folds::of(&set, folds, 0)?;
+        }
+        Ok(set)
+    }
+
+    fn not_of_shape(&self, numbers: usize) -> TrainError {
+        let Self { feature_count, values, malicious, .. } = self;
+        let (values, labels) = (values.len(), malicious.len());
+        TrainError::Shape { values, labels, groups: numbers, feature_count: *feature_count }
     }
 
     /// Features of a row.
@@ -132,6 +154,11 @@ impl TrainingSet {
         self.kin.as_deref().unwrap_or(&self.groups)
     }
 
+    /// How rows are divided for validation.
+    pub fn folding(&self) -> &Folding {
+        &self.folding
+    }
+
     /// One row.
     pub fn row(&self, row: usize) -> &[f32] {
         &self.values[row * self.feature_count..(row + 1) * self.feature_count]
@@ -147,8 +174,21 @@ impl TrainingSet {
         self.rows().map(move |row| row[feature])
     }
 
+    /// The same rows with some of the features (at least one), in the order given.
+    pub(crate) fn with_features(&self, features: &[usize]) -> Self {
+        Self {
+            feature_count: features.len(),
+            values: self.rows().flat_map(|row| features.iter().map(|feature| row[*feature])).collect(),
+            malicious: self.malicious.clone(),
+            is_labelled: self.is_labelled,
+            groups: self.groups.clone(),
+            kin: self.kin.clone(),
+            folding: self.folding.clone(),
+        }
+    }
+
     /// Some of the rows, in the order given. They may lack a class.
-    pub(super) fn subset(&self, rows: &[usize]) -> Self {
+    pub(crate) fn subset(&self, rows: &[usize]) -> Self {
         Self {
             feature_count: self.feature_count,
             values: rows.iter().flat_map(|row| self.row(*row)).copied().collect(),
@@ -156,6 +196,7 @@ impl TrainingSet {
             is_labelled: self.is_labelled,
             groups: rows.iter().map(|row| self.groups[*row]).collect(),
             kin: self.kin.as_ref().map(|kin| rows.iter().map(|row| kin[*row]).collect()),
+            folding: self.folding.subset(rows),
         }
     }
 }

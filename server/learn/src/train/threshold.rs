@@ -219,7 +219,11 @@ fn found_above(rows: &[(f64, bool)], benign: &[f64], allowed: usize) -> usize {
 
 /// What tuning compares: average precision and recall at the budget, half each. 0 when a class is missing.
 pub fn tuning_score(rows: &[(f64, bool)], budget: f64) -> f64 {
-    let curve = Curve::new(rows.iter().copied());
+    tuning_score_of(&Curve::new(rows.iter().copied()), budget)
+}
+
+/// As [`tuning_score`], of a curve.
+pub(crate) fn tuning_score_of(curve: &Curve, budget: f64) -> f64 {
     let precision = curve.average_precision().unwrap_or(0.0);
     let recall = curve.recall_at_false_positive_rate(budget).unwrap_or(0.0);
     0.5 * (precision + recall)

@@ -129,7 +129,7 @@ pub fn search(
     for (round, divisor) in divisors.iter().enumerate() {
         let is_last = round + 1 == divisors.len();
         let part = search.part(*divisor);
-        let folds = Folds::assign(&part, if is_last { FOLDS_LAST } else { FOLDS_BEFORE }, options.seed);
+        let folds = Folds::of(&part, if is_last { FOLDS_LAST } else { FOLDS_BEFORE }, options.seed)?;
         let round_of = Round { part: &part, folds: &folds, number: round + 1 };
         // What is left is divided evenly among the rounds that are left.
         let allowance = work.saturating_sub(spent) / (divisors.len() - round) as u64;
@@ -270,7 +270,8 @@ impl Search<'_> {
         let budget = self.options.false_positive_budget;
         let score = |rows: &[(f64, bool)]| threshold::tuning_score(rows, budget);
         let of_fold = |fold: usize| {
-            let of_fold = rows.iter().zip(&round.folds.fold_of_row).filter(|(_, of_row)| **of_row == fold);
+            let folds = round.folds.fold_of_row.iter().flatten();
+            let of_fold = rows.iter().zip(folds).filter(|(_, of_row)| **of_row == fold);
             score(&of_fold.map(|(row, _)| *row).collect::<Vec<_>>())
         };
         contestant.score = Some(score(rows));

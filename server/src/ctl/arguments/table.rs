@@ -23,9 +23,12 @@ pub struct ColumnArguments {
     /// A label value that is benign; all others are malicious. May be given more than once.
     #[arg(long, value_name = "VALUE", num_args = 1..)]
     pub benign: Vec<String>,
-    /// A column whose rows of one value stay together: an attack, a piece of work, a host.
+    /// A column whose rows of one value stay together: an attack, a piece of work.
     #[arg(long, value_name = "COLUMN")]
     pub group: Option<String>,
+    /// The column of the hosts that rows are from, for `--split host`; never a feature.
+    #[arg(long, value_name = "COLUMN")]
+    pub host: Option<String>,
     /// The column of the rows' times.
     #[arg(long, value_name = "COLUMN")]
     pub time: Option<String>,
@@ -58,6 +61,23 @@ pub struct FileTrainingArguments {
     /// Share of the rows that only evaluation sees.
     #[arg(long, value_name = "SHARE", requires = "input", default_value_t = crate::table::train::TEST_FRACTION, value_parser = share)]
     pub test_fraction: f64,
+    /// Leave out training rows that are not earlier than the first row to evaluate on by so much: `90s`, `1h`, `1d`. Takes
+    /// rows divided by time, or --test.
+    #[arg(long, value_name = "DURATION", requires = "input", value_parser = super::duration)]
+    pub embargo: Option<Duration>,
+    /// How the training rows are divided for validation, thresholds and calibration.
+    #[arg(long, value_enum, requires = "input", default_value = "k-fold")]
+    pub validation: ValidationArgument,
+    /// How many folds [default: k-fold: 10, or 3 where rows are many; rolling-origin: 5].
+    #[arg(long, value_name = "COUNT", requires = "input", value_parser = clap::value_parser!(u8).range(2..=20))]
+    pub folds: Option<u8>,
+    /// Keep the columns that are needed, by what the training rows say: `none`, `variance`, `mutual-information`, `mrmr`,
+    /// `permutation`, `elimination`, or `auto` (variance, then mRMR, then the smallest set that validation finds as good).
+    #[arg(long, value_name = "METHOD", requires = "input", default_value = "none")]
+    pub select: picket_learn::select::Method,
+    /// Keep at most so many columns.
+    #[arg(long, value_name = "COLUMNS", requires = "select")]
+    pub select_max: Option<std::num::NonZeroUsize>,
     /// Search algorithms and parameters for what does best in validation; the rows to evaluate on are never looked at.
     #[arg(long)]
     pub auto: bool,
@@ -150,12 +170,23 @@ fn policy(text: &str) -> Result<Policy, String> {
 pub enum SplitArgument {
     /// The latest rows are evaluated on.
     Time,
+    /// Whole hosts are, of the column that --host names.
+    Host,
     /// Whole groups are: those of the group column, else rows that are nearly the same.
     Group,
     /// Rows of each class by lot. Kind to the model: near-duplicates are on both sides.
     Stratified,
     /// Rows by lot. Kind to the model, too.
     Random,
+}
+
+/// How training rows are divided for validation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ValidationArgument {
+    /// By lot; groups, hosts or near-duplicates stay together.
+    KFold,
+    /// Blocks of time, each scored by a model that learned from earlier rows only. The earliest rows have no score.
+    RollingOrigin,
 }
 
 /// What stands after `--output`.

@@ -3,14 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use picket_common::model::Algorithm;
-use picket_learn::table::{Role, SplitRule};
+use picket_learn::select::{self, Selection};
+use picket_learn::table::{Role, SplitRule, ValidationRule};
 use picket_learn::train::Observer;
 use picket_learn::train::threshold::FALSE_POSITIVE_BUDGET_MAX;
 use picket_learn::train::tune::SearchBudget;
 use picket_learn::train::tune::{Found, SEARCHED};
 use serde_json::Value;
 
-use crate::ctl::arguments::{ColumnArguments, ModelVerb, SplitArgument, TableArguments, TrainArguments};
+use crate::ctl::arguments::{
+    ColumnArguments, FileTrainingArguments, ModelVerb, SplitArgument, TableArguments, TrainArguments,
+    ValidationArgument,
+};
 use crate::ctl::command::model::written;
 use crate::ctl::command::{bytes_text, object};
 use crate::ctl::error::CtlError;
@@ -60,11 +64,15 @@ pub(super) fn train(arguments: &TrainArguments, input: &Path, output: &mut Outpu
         search,
         split: file.split.map(|split| match split {
             SplitArgument::Time => SplitRule::Time,
+            SplitArgument::Host => SplitRule::Host,
             SplitArgument::Group => SplitRule::Group,
             SplitArgument::Stratified => SplitRule::Stratified,
             SplitArgument::Random => SplitRule::Random,
         }),
         test_fraction: file.test_fraction,
+        embargo: file.embargo.unwrap_or_default(),
+        validation: validation(file),
+        selection: select::Wanted { method: file.select, columns_max: file.select_max.map(usize::from) },
         seed: arguments.seed,
         false_positive_budget: budget,
         calibration: arguments.calibration,
@@ -75,15 +83,21 @@ pub(super) fn train(arguments: &TrainArguments, input: &Path, output: &mut Outpu
     let outcomes = training.run(&Shown::new())?;
     let rows: Vec<Row> = outcomes.outcomes.iter().map(row).collect();
     let counts = &outcomes.manifest["split"]["counts"];
-    let found = outcomes.outcomes.first().and_then(|best| best.trained.found.as_ref());
+    let best = outcomes.outcomes.first();
+    let found = best.and_then(|best| best.trained.found.as_ref());
     let leaders = found.map_or_else(String::new, leaderboard);
+    let selected = best.and_then(|best| best.trained.selection.as_ref()).map_or_else(String::new, selected);
     let of_part = |part: &str| {
         let malicious = &counts[format!("{part}_malicious")];
         let malicious = if malicious.is_null() { "no labels".to_owned() } else { format!("{malicious} malicious") };
         format!("{} ({malicious})", counts[format!("{part}_rows")])
     };
+    let embargoed = match counts["embargoed"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(rows) => format!(", left out by the embargo: {rows}"),
+    };
     let text = format!(
-        "{leaders}{}\nsplit by {}: rows to learn from: {}, to evaluate on: {}, {} duplicates removed\n\
+        "{selected}{leaders}{}\nsplit by {}: rows to learn from: {}{embargoed}, to evaluate on: {}, {} duplicates removed\n\
          best by validation: {}, written to {}",
         table(&shown(&outcomes), &rows),
         outcomes.manifest["split"]["rule"].as_str().unwrap_or_default(),
@@ -96,6 +110,18 @@ pub(super) fn train(arguments: &TrainArguments, input: &Path, output: &mut Outpu
     match outcomes.manifest {
         Value::Object(manifest) => output.one(&text, manifest),
         _ => output.text(&text),
+    }
+}
+
+fn validation(file: &FileTrainingArguments) -> ValidationRule {
+    /// Blocks of time that are scored, unless asked otherwise.
+    const BLOCKS: usize = 5;
+    let folds = file.folds.map(usize::from);
+    match file.validation {
+        ValidationArgument::KFold => ValidationRule::KFold { folds },
+        ValidationArgument::RollingOrigin => {
+            ValidationRule::RollingOrigin { folds: folds.unwrap_or(BLOCKS), embargo: file.embargo.unwrap_or_default() }
+        }
     }
 }
 
@@ -144,6 +170,7 @@ pub(super) fn loader(arguments: &ColumnArguments) -> Result<Loader, CtlError> {
     for (name, of) in [
         (&arguments.time, time),
         (&arguments.group, Role::Group),
+        (&arguments.host, Role::Host),
         (&arguments.family, Role::Family),
         (&arguments.label, Role::Label),
     ] {
@@ -188,6 +215,38 @@ fn shown(outcomes: &Outcomes) -> Vec<Column> {
         ("size", "size"),
         ("model", "model"),
     ])
+}
+
+/// What sets of columns give and cost, and which one stays.
+fn selected(selection: &Selection) -> String {
+    let steps = selection.steps.iter().map(|step| {
+        object([
+            ("columns", step.columns.into()),
+            ("features", step.features.into()),
+            ("score", step.score.into()),
+            ("error", step.standard_error.into()),
+            ("work", step.fit_work.into()),
+            ("chosen", if step.chosen { "chosen" } else { "" }.into()),
+        ])
+    });
+    let shown = columns([
+        ("columns", "columns"),
+        ("features of a row", "features"),
+        ("tuning score", "score"),
+        ("standard error", "error"),
+        ("steps of a fit", "work"),
+        ("", "chosen"),
+    ]);
+    let names = |names: Vec<&str>| if names.is_empty() { "none".to_owned() } else { safe(&names.join(", ")) };
+    format!(
+        "{}\n{}, on {} rows in {} folds\nkept: {}\ndropped: {}\n\n",
+        table(&shown, &steps.collect::<Vec<_>>()),
+        selection.method.name(),
+        selection.rows,
+        selection.folds,
+        names(selection.kept.iter().map(String::as_str).collect()),
+        names(selection.dropped.iter().map(|dropped| dropped.column.as_str()).collect()),
+    )
 }
 
 /// The best of what a search tried.

@@ -1,5 +1,7 @@
 //! Isolation forests on tables: without labels, and how little labels do where there are some.
 
+use std::time::Duration;
+
 use super::*;
 use crate::train::Params;
 use crate::train::tune::SearchBudget;
@@ -36,8 +38,12 @@ fn prepared(text: &str) -> Table {
     table
 }
 
+fn division(rule: SplitRule) -> Division {
+    Division { rule, test_fraction: 0.3, seed: 1, embargo: Duration::ZERO }
+}
+
 fn learned(table: &Table, options: &TableOptions) -> Result<TrainedTable, TableTrainError> {
-    let parts = split_unsupervised(table, None, SplitRule::Random, 0.3, 1)?;
+    let parts = divide_unsupervised(table, None, &division(SplitRule::Random))?;
     train(&parts, options, &SigningKey::from_bytes(&[1; 32]), &|| 0.0, &Control::unobserved())
 }
 
@@ -82,7 +88,7 @@ fn times_are_learned_from_once_they_have_come_round() {
         };
         let text = "start,bytes,packets\n".to_owned() + &(0..600).map(row).collect::<String>();
         let (_, table) = read(&text, |_| ()).unwrap();
-        let parts = split_unsupervised(&table, None, SplitRule::Time, 0.3, 1).unwrap();
+        let parts = divide_unsupervised(&table, None, &division(SplitRule::Time)).unwrap();
         let key = SigningKey::from_bytes(&[1; 32]);
         let trained = train(&parts, &isolation(0.05), &key, &|| 0.0, &Control::unobserved()).unwrap();
         assert_eq!(trained.left_out.contains_key("start"), is_left_out, "{:?}", trained.left_out);
@@ -115,7 +121,7 @@ fn labels_leave_malicious_rows_out_and_evaluate() {
 fn what_takes_labels_is_refused_without_them() {
     let table = prepared(&rows(400, false));
     assert!(split(&table, None, SplitRule::Random, 0.3, 1).is_err());
-    let error = split_unsupervised(&table, None, SplitRule::Stratified, 0.3, 1).unwrap_err();
+    let error = divide_unsupervised(&table, None, &division(SplitRule::Stratified)).unwrap_err();
     assert_eq!(error, SplitError::NoClasses);
     let error = learned(&table, &options(Algorithm::DecisionTree, 300)).unwrap_err();
     assert!(error.to_string().starts_with("no column is the label"), "{error}");
