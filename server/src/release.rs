@@ -139,13 +139,14 @@ impl Releases {
 
     async fn scorer(&self, digest: Digest) -> Result<Scorer, ReleaseError> {
         let file = self.registry.file(digest).await?;
-        Model::parse(&file).map(Scorer::Model).map_err(|error| ReleaseError::Model(digest, error))
+        let parsed = Model::parse(&file).map_err(|error| ReleaseError::Model(digest, error))?;
+        Ok(Scorer::Model(Box::new(parsed)))
     }
 }
 
 /// What gives rows their scores.
 enum Scorer {
-    Model(Model),
+    Model(Box<Model>),
     /// Scores of the whole test part, in its order.
     Kept {
         threshold: f64,
