@@ -1,7 +1,7 @@
 //! Recursive elimination (Guyon, Weston, Barnhill, Vapnik, Gene selection for cancer classification, 2002).
 //!
 //! Models are fitted to all columns, a share of the least important ones goes, and so on to the last column. Importance is
-//! that of [`permutation`](super::permutation) in the models of the folds, measured anew with each set: it needs nothing of
+//! that of [`super::permutation`] in the models of the folds, measured anew with each set: it needs nothing of
 //! an algorithm, and a column whose stand-in has gone is seen for what it is worth.
 
 use crate::select::judge::{Judge, STAGE};
