@@ -58,8 +58,8 @@
 //!   score and refuses the file unless all bits are equal: a processor that calculates otherwise must not run the model.
 //!
 //! The leaves of trees are added up in ten sums: tree *k* belongs to sum *k* mod 10, which adds its trees in order, from
-//! zero, and the ten are added in order, from zero. A forest's score, and the mean of an
-//! isolation forest, is the total divided by the number of trees.
+//! zero, and the ten are added in order, from zero. A forest's score, and the mean of an isolation forest, is the total
+//! divided by the number of trees.
 //!
 //! A missing value is first replaced by its imputation value, if there is one. What is still missing follows the node's
 //! flag in a tree, and adds nothing to a linear model. Values that are not finite count as missing.
@@ -190,18 +190,9 @@ impl Algorithm {
     ];
 
     /// Those that learn from labels how malicious differs from benign.
-    pub const SUPERVISED: [Self; 10] = [
-        Self::DecisionTree,
-        Self::RandomForest,
-        Self::ExtraTrees,
-        Self::VotingForest,
-        Self::GradientBoosting,
-        Self::LogisticRegression,
-        Self::NaiveBayes,
-        Self::LinearSvm,
-        Self::RbfSvm,
-        Self::NeuralNetwork,
-    ];
+    pub fn supervised() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|algorithm| algorithm.is_supervised())
+    }
 
     /// Whether it learns from labels. Others may leave out rows that are known to be malicious, and no more.
     pub fn is_supervised(self) -> bool {

@@ -20,12 +20,16 @@ use picket_common::id::{Digest, EventId};
 use picket_common::model::{Model, ModelError};
 use picket_learn::evaluate::{self, EvaluateError, Report, ScoredRow};
 use picket_learn::gate::{self, Policy, Verdict};
+use tokio::sync::Semaphore;
 
 use crate::dataset::manifest::{ManifestError, Part};
 use crate::dataset::{DatasetError, Datasets, Rows};
 use crate::fleet::DesiredState;
 use crate::metastore::DatasetRecord;
 use crate::registry::{JudgedFigure, Judgement, ModelRecord, Registry, RegistryError, Stage};
+
+/// Models that are judged at the same time: each takes the memory of two data sets.
+const JUDGEMENTS_AT_ONCE: usize = 1;
 
 /// Why a model was not judged or released.
 #[derive(Debug, thiserror::Error)]
@@ -62,12 +66,13 @@ pub struct Releases {
     datasets: Datasets,
     registry: Arc<Registry>,
     policy: Policy,
+    judging: Arc<Semaphore>,
 }
 
 impl Releases {
     /// Of these models by this policy.
     pub fn new(datasets: Datasets, registry: Arc<Registry>, policy: Policy) -> Self {
-        Self { datasets, registry, policy }
+        Self { datasets, registry, policy, judging: Arc::new(Semaphore::new(JUDGEMENTS_AT_ONCE)) }
     }
 
     /// What the gate says of a model beside the one that is in force now.
@@ -92,7 +97,11 @@ impl Releases {
     ) -> Result<(DesiredState, Judgement), ReleaseError> {
         let candidate = self.registry.model(digest).await?;
         let in_force = self.registry.in_force(candidate.model.subject);
-        let mut judgement = self.judge_beside(candidate, in_force).await?;
+        let mut judgement = match self.judge_beside(candidate, in_force).await {
+            // Whoever says force knows better, also where there is nothing to judge by.
+            Err(error) if force => Judgement { reasons: vec![error.to_string()], ..Judgement::default() },
+            judged => judged?,
+        };
         judgement.forced = force && judgement.verdict == Verdict::Hold;
         if !judgement.lets_pass() {
             return Err(ReleaseError::Held(Box::new(judgement)));
@@ -111,8 +120,13 @@ impl Releases {
             return Ok(Judgement { verdict: Verdict::Promote, is_return: true, ..Judgement::default() });
         }
         let case = self.case(candidate, in_force).await?;
+        let turn = Arc::clone(&self.judging).acquire_owned().await.map_err(|_| ReleaseError::Panicked)?;
         let (datasets, policy) = (self.datasets.clone(), self.policy);
-        let judge = move || case.judge(&datasets, &policy);
+        let judge = move || {
+            // Held by the thread: whoever asked may be gone before it has noticed.
+            let _held = turn;
+            case.judge(&datasets, &policy)
+        };
         tokio::task::spawn_blocking(judge).await.map_err(|_| ReleaseError::Panicked)?
     }
 

@@ -191,6 +191,9 @@ pub struct Selection {
     /// Places of those that stay, ascending.
     #[serde(skip)]
     pub places: Vec<usize>,
+    /// The features of those.
+    #[serde(skip)]
+    pub features: Vec<usize>,
 }
 
 impl Selection {
@@ -229,7 +232,13 @@ pub fn select(
     let judge = Judge::new(seen, columns.set.len(), &folds, (recipe, options), context, control);
     control.observer.progress(judge::STAGE, 0, 1);
     let chosen = match wanted.method {
-        Method::Variance => by_filter(&judge, judge.first()?, variance::ranking(columns), variance::varies, wanted)?,
+        Method::Variance => by_filter(
+            &judge,
+            judge.first()?,
+            variance::ranking(columns),
+            |_, measure| variance::varies(measure),
+            wanted,
+        )?,
         Method::MutualInformation => {
             let binned = judge.binned()?;
             let ranking = mutual_information::ranking(&binned, part.malicious());
@@ -245,7 +254,7 @@ pub fn select(
         Method::None | Method::Auto => {
             let varying = variance::ranking(columns);
             let (kept, constant): (Vec<usize>, Vec<usize>) =
-                all(columns).into_iter().partition(|place| variance::varies(*place, varying.measures[*place]));
+                all(columns).into_iter().partition(|place| variance::varies(varying.measures[*place]));
             let kept = if kept.is_empty() { varying.order[..1].to_vec() } else { kept };
             let constant = constant.into_iter().filter(|place| !kept.contains(place));
             let constant = constant.map(|place| (place, varying.reason, varying.measures[place])).collect();

@@ -178,6 +178,7 @@ impl<'a> Judge<'a> {
                 .into_iter()
                 .map(|(place, reason, measure)| Dropped { column: name(place), reason, measure })
                 .collect(),
+            features: self.columns.features(&places),
             places,
         }
     }

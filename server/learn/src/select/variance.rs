@@ -25,6 +25,6 @@ pub(super) fn ranking(columns: &Columns<'_>) -> Ranking {
 }
 
 /// Whether a column of such a measure varies.
-pub(super) fn varies(_place: usize, measure: f64) -> bool {
+pub(super) fn varies(measure: f64) -> bool {
     measure <= 1.0 - VARYING_SHARE_MIN
 }

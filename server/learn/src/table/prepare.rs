@@ -109,12 +109,12 @@ impl TrainingRows<'_> {
     }
 
     fn says_nothing(&self, column: &Column) -> Option<&'static str> {
-        if self.malicious.is_none() && self.is_less_than_a_cycle(column) {
-            return Some("less than a week: without labels whatever is later would be new");
-        }
         let first = column.value(*self.rows.first()?);
         let is_constant = self.rows.iter().all(|row| column.value(*row) == first);
         match (is_constant, first) {
+            (false, _) if self.malicious.is_none() && self.is_less_than_a_cycle(column) => {
+                Some("less than a week: without labels whatever is later would be new")
+            }
             (false, _) => None,
             (true, Value::Missing) => Some("no value in the training part"),
             (true, _) => Some("constant in the training part"),

@@ -228,8 +228,9 @@ pub fn divide_unsupervised<'a>(
     if division.rule == SplitRule::Stratified && official.is_none() && table.malicious.is_none() {
         return Err(SplitError::NoClasses);
     }
-    let [of_table, of_official] = [Some(table), official]
-        .map(|table| table.map_or_else(Vec::new, |table| table.malicious.clone().unwrap_or(vec![false; table.rows])));
+    let [of_table, of_official] = [Some(table), official].map(|table| {
+        table.map_or_else(Vec::new, |table| table.malicious.clone().unwrap_or_else(|| vec![false; table.rows]))
+    });
     let test = official.map(|table| (table, of_official.as_slice()));
     let mut parts = divide_labelled((table, &of_table), test, division)?;
     let (train_rows, test_rows) = (parts.counts.train_rows, parts.counts.test_rows);

@@ -220,7 +220,7 @@ pub fn train(
     };
     let selection = selection(&prepared, &set, options, &context, control)?;
     if let Some(selection) = &selection {
-        set = set.with_features(&features_of(&prepared, &selection.places));
+        set = set.with_features(&selection.features);
         let reasons = selection.dropped.iter().map(|dropped| (dropped.column.clone(), dropped.reason));
         prepared = prepared.keep(&selection.places, reasons);
         context.feature_spec_hash = prepared.preparation.hash();
@@ -349,12 +349,6 @@ fn selection(
     let names: Vec<String> = prepared.preparation.columns.iter().map(|column| column.name.clone()).collect();
     let columns = Columns { set, names: &names, of_feature: &prepared.preparation.column_of_feature() };
     select::select(&columns, options.selection, (&options.recipe, options.options), context, control)
-}
-
-/// The features of the columns at some places (ascending).
-fn features_of(prepared: &Prepared, places: &[usize]) -> Vec<usize> {
-    let columns = prepared.preparation.column_of_feature();
-    (0..columns.len()).filter(|feature| places.binary_search(&columns[*feature]).is_ok()).collect()
 }
 
 /// What was dropped and what that cost.

@@ -202,7 +202,7 @@ fn same_seed_gives_the_same_bytes_on_any_number_of_threads() {
 fn training_learns_and_keeps_its_budget_on_new_rows() {
     let set = generated(800, FEATURES, 0.05, 10);
     let fresh = generated(1500, FEATURES, 0.05, 11);
-    for algorithm in Algorithm::SUPERVISED {
+    for algorithm in Algorithm::supervised() {
         let trained = train(&set, algorithm, options(1), &context(), &Control::unobserved()).unwrap();
         assert!(trained.validation.grouped);
         let model = Model::parse(&trained.draft.encode(&key()).unwrap()).unwrap();
@@ -362,7 +362,7 @@ fn odd_columns_are_harmless() {
     let values = (0..rows).flat_map(|row| [5.0, MISSING, (row % 2) as f32, 1e30]).collect();
     let labels: Vec<bool> = (0..rows).map(|row| row % 2 == 0).collect();
     let set = TrainingSet::new(4, values, labels, (0..rows).collect()).unwrap();
-    for algorithm in Algorithm::SUPERVISED {
+    for algorithm in Algorithm::supervised() {
         let trained = train(&set, algorithm, options(1), &context(), &Control::unobserved()).unwrap();
         let model = Model::parse(&trained.draft.encode(&key()).unwrap()).unwrap();
         assert!(model.score(set.row(0)) > model.score(set.row(1)), "{algorithm}");

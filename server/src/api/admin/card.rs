@@ -64,10 +64,12 @@ fn training(run: &RunRecord) -> CardSection {
             (
                 "threshold",
                 format!(
-                    "for {} % of benign rows alerted; {:.3} % and recall {:.3} in validation{}",
+                    "for {} % of benign rows alerted{}{}{}",
                     100.0 * run.threshold.false_positive_budget,
-                    100.0 * run.threshold.false_positive_rate.unwrap_or_default(),
-                    run.threshold.recall.unwrap_or_default(),
+                    run.threshold
+                        .false_positive_rate
+                        .map_or_else(String::new, |rate| format!("; {:.3} % in validation", 100.0 * rate)),
+                    run.threshold.recall.map_or_else(String::new, |recall| format!("; recall {recall:.3} there")),
                     run.threshold.false_positive_rate_bound.map_or_else(String::new, |bound| format!(
                         "; at most {:.3} % of new ones to be expected, with 95 % confidence",
                         100.0 * bound

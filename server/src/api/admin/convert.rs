@@ -190,7 +190,7 @@ pub(super) fn train_request(request: v1::TrainRequest) -> Result<TrainRequest, S
     if algorithms.is_empty() {
         match search {
             Some(_) => algorithms.extend(SEARCHED),
-            None => algorithms.extend(Algorithm::SUPERVISED),
+            None => algorithms.extend(Algorithm::supervised()),
         }
     }
     if request.dataset_id.is_empty() {

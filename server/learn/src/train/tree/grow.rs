@@ -55,18 +55,32 @@ pub(in crate::train) fn grow(
     limits: Limits,
     finder: &mut impl SplitFinder,
 ) -> TreeDraft {
-    let mut order = weights.rows();
+    let mut of_rows = Vec::new();
+    grow_by(matrix, weights.rows(), |rows, depth| {
+        of_rows.clear();
+        of_rows.extend(rows.iter().map(|row| weights.row(*row)));
+        let sums: Sums = of_rows.iter().copied().sum();
+        let is_done = depth >= limits.depth_max || sums.is_pure();
+        let split = if is_done { None } else { finder.find(&Node { rows, weights: &of_rows, sums }) };
+        (sums.mean() as f32, split)
+    })
+}
+
+/// Grows a tree on these rows. `look` tells the value that a node of some rows and depth has as a leaf, and its split, which
+/// leaves rows on both sides; without one it stays a leaf.
+pub(super) fn grow_by(
+    matrix: &BinnedMatrix,
+    mut order: Vec<u32>,
+    mut look: impl FnMut(&[u32], u16) -> (f32, Option<Split>),
+) -> TreeDraft {
     let mut aside = Vec::with_capacity(order.len());
-    let mut of_rows = Vec::with_capacity(order.len());
     let mut nodes: Vec<NodeDraft> = Vec::new();
     let mut open = vec![Open { first: 0, end: order.len(), depth: 0, parent: None }];
     while let Some(Open { first, end, depth, parent }) = open.pop() {
         let rows = &mut order[first..end];
-        of_rows.clear();
-        of_rows.extend(rows.iter().map(|row| weights.row(*row)));
-        let sums: Sums = of_rows.iter().copied().sum();
         let index = nodes.len();
-        nodes.push(NodeDraft::leaf(sums.mean() as f32, cover(rows.len())));
+        let (value, split) = look(rows, depth);
+        nodes.push(NodeDraft::leaf(value, cover(rows.len())));
         if let Some((parent, is_left)) = parent {
             // Trees have fewer nodes than twice the rows, and those are at most a million.
             let child = u32::try_from(index).unwrap_or(u32::MAX);
@@ -76,10 +90,7 @@ pub(in crate::train) fn grow(
                 nodes[parent].right = child;
             }
         }
-        if depth >= limits.depth_max || sums.is_pure() {
-            continue;
-        }
-        let Some(split) = finder.find(&Node { rows, weights: &of_rows, sums }) else { continue };
+        let Some(split) = split else { continue };
         let left = partition(matrix, rows, &mut aside, &split);
         let node = &mut nodes[index];
         (node.feature, node.threshold, node.missing_left) = (split.feature, split.threshold, split.missing_left);
@@ -92,7 +103,7 @@ pub(in crate::train) fn grow(
 }
 
 /// Brings the rows that go left to the front, both sides in their order; how many go left.
-pub(super) fn partition(matrix: &BinnedMatrix, rows: &mut [u32], aside: &mut Vec<u32>, split: &Split) -> usize {
+fn partition(matrix: &BinnedMatrix, rows: &mut [u32], aside: &mut Vec<u32>, split: &Split) -> usize {
     aside.clear();
     let column = matrix.column(usize::from(split.feature));
     let mut left = 0;

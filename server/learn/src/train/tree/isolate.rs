@@ -5,14 +5,14 @@
 //! greatest value. Where values are missing, every second split tells them from the others; the others send them to one
 //! side by lot. A leaf's value is its depth, and the mean depth that its rows would still take ([`path_length`]).
 
-use picket_common::model::{NodeDraft, TreeDraft};
+use picket_common::model::TreeDraft;
 
 use crate::random::SplitMix64;
+use crate::train::tree::BinnedMatrix;
 use crate::train::tree::bins::Spread;
 use crate::train::tree::features::FeatureSampler;
-use crate::train::tree::grow::{Split, partition};
+use crate::train::tree::grow::{Split, grow_by};
 use crate::train::tree::random::between;
-use crate::train::tree::{BinnedMatrix, cover};
 
 /// Euler's constant.
 const EULER: f64 = 0.577_215_664_901_532_9;
@@ -30,51 +30,16 @@ pub(in crate::train) fn path_length(rows: usize) -> f64 {
     }
 }
 
-/// A node that is still to be dealt with: its rows are `first..end` of the order.
-struct Open {
-    first: usize,
-    end: usize,
-    depth: u16,
-    /// The parent's index, and whether this is its left child.
-    parent: Option<(usize, bool)>,
-}
-
 /// Grows a tree on so many rows, all of the matrix.
 pub(in crate::train) fn isolate(matrix: &BinnedMatrix, rows: u32, depth_max: u16, seed: u64) -> TreeDraft {
     let mut random = SplitMix64::new(seed);
     let mut features = FeatureSampler::new(matrix.feature_count(), 1);
-    let mut order: Vec<u32> = (0..rows).collect();
-    let mut aside = Vec::with_capacity(order.len());
-    let mut nodes: Vec<NodeDraft> = Vec::new();
-    let mut open = vec![Open { first: 0, end: order.len(), depth: 0, parent: None }];
-    while let Some(Open { first, end, depth, parent }) = open.pop() {
-        let rows = &mut order[first..end];
-        let index = nodes.len();
+    grow_by(matrix, (0..rows).collect(), |rows, depth| {
         let length = f64::from(depth) + path_length(rows.len());
-        nodes.push(NodeDraft::leaf(length as f32, cover(rows.len())));
-        if let Some((parent, is_left)) = parent {
-            // Trees have fewer nodes than twice the rows.
-            let child = u32::try_from(index).unwrap_or(u32::MAX);
-            if is_left {
-                nodes[parent].left = child;
-            } else {
-                nodes[parent].right = child;
-            }
-        }
-        if depth >= depth_max {
-            continue;
-        }
-        let Some((feature, spread)) = differing(matrix, rows, &mut features, &mut random) else { continue };
-        let split = draw(matrix, feature, spread, rows, &mut random);
-        let left = partition(matrix, rows, &mut aside, &split);
-        let node = &mut nodes[index];
-        (node.feature, node.threshold, node.missing_left) = (split.feature, split.threshold, split.missing_left);
-        let middle = first + left;
-        // The left child comes first.
-        open.push(Open { first: middle, end, depth: depth + 1, parent: Some((index, false)) });
-        open.push(Open { first, end: middle, depth: depth + 1, parent: Some((index, true)) });
-    }
-    TreeDraft { nodes }
+        let found = if depth < depth_max { differing(matrix, rows, &mut features, &mut random) } else { None };
+        let split = found.map(|(feature, spread)| draw(matrix, feature, spread, rows, &mut random));
+        (length as f32, split)
+    })
 }
 
 /// A feature in which the rows differ, by lot, if there is one.
@@ -121,6 +86,8 @@ fn draw(matrix: &BinnedMatrix, feature: usize, spread: Spread, rows: &[u32], ran
 
 #[cfg(test)]
 mod tests {
+    use picket_common::model::NodeDraft;
+
     use super::*;
     use crate::train::TrainingSet;
 

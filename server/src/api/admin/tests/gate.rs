@@ -111,6 +111,10 @@ async fn rows_that_the_model_in_force_learned_from_judge_nobody() {
     let scores = server.folder.path().join("models").join(format!("{}.held-out", third.model_digest));
     std::fs::write(&scores, b"").unwrap();
     assert_eq!(judge(&mut client, &third).await.unwrap_err().code(), Code::DataLoss);
+    assert_eq!(push(&mut client, &third, false).await.unwrap_err().code(), Code::DataLoss);
+    // Force asks for no evidence; why there was none goes on record.
+    let forced = push(&mut client, &third, true).await.unwrap().judgement.unwrap();
+    assert!(forced.forced && !forced.promote && forced.reasons[0].contains("missing or damaged"), "{forced:?}");
     server.stop().await;
 }
 
